@@ -1,0 +1,7 @@
+//! Conversions for the Bifrost relay.
+
+use pyo3::prelude::*;
+
+pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}
