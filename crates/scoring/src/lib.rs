@@ -1,1 +1,24 @@
-//! scoring
+//! The provider score, and the router that picks by it.
+//!
+//! Pure: time and randomness are arguments, so that the router is a function of (state, request, seed) and any decision
+//! can be replayed. Only the operations that IEEE 754 rounds correctly are used (`+ − × ÷ √` and comparisons), so that a
+//! replay gives the same bits on every platform; powers and logarithms are built from them in [`mod@portable`].
+#![forbid(unsafe_code)]
+
+mod bounds;
+mod breaker;
+mod card;
+mod offer;
+pub mod portable;
+mod queue;
+mod router;
+mod score;
+mod settings;
+mod standing;
+
+pub use bounds::{Invalid, KEYS_MAX, MODEL_BYTES_MAX};
+pub use card::{Candidate, Decision, Gates, Pick};
+pub use offer::{Key, Market, Offer, Request, Visibility};
+pub use router::Router;
+pub use score::{references_checked, score, score_columns, Columns, Inputs, Parts, References, WEIGHTS};
+pub use settings::Settings;

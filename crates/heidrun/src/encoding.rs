@@ -1,0 +1,80 @@
+//! Which vocabulary a model's tokens are counted with.
+
+use std::sync::LazyLock;
+
+use bpe_openai::Tokenizer;
+
+/// A vocabulary with its rule for splitting text into pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// `GPT-4`, `GPT-3.5` and the embedding models.
+    Cl100kBase,
+    /// `GPT-4o`, `o1` and all later models.
+    O200kBase,
+}
+
+/// The encoding of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncodingChoice {
+    /// What to count with.
+    pub encoding: Encoding,
+    /// True if the model is unknown, so that the count is an estimate.
+    pub fallback: bool,
+}
+
+/// First match wins, so a longer prefix stands before the shorter one it begins with. The table of `tiktoken` 0.14
+/// (`tiktoken/model.py`), with `-` left off where no other model could be meant. `gpt-oss` counts with `o200k_harmony`,
+/// which differs from `o200k_base` only in special tokens, and those are never counted here.
+const PREFIXES: [(&str, Encoding); 21] = [
+    ("o200k_base", Encoding::O200kBase),
+    ("cl100k_base", Encoding::Cl100kBase),
+    ("o1", Encoding::O200kBase),
+    ("o3", Encoding::O200kBase),
+    ("o4-mini", Encoding::O200kBase),
+    ("chatgpt-4o-", Encoding::O200kBase),
+    ("gpt-5", Encoding::O200kBase),
+    ("gpt-4o", Encoding::O200kBase),
+    ("gpt-4.1", Encoding::O200kBase),
+    ("gpt-4.5", Encoding::O200kBase),
+    ("gpt-oss", Encoding::O200kBase),
+    ("gpt-4", Encoding::Cl100kBase),
+    ("gpt-3.5", Encoding::Cl100kBase),
+    ("gpt-35-", Encoding::Cl100kBase),
+    ("text-embedding-", Encoding::Cl100kBase),
+    ("davinci-002", Encoding::Cl100kBase),
+    ("babbage-002", Encoding::Cl100kBase),
+    ("ft:gpt-4o", Encoding::O200kBase),
+    ("ft:gpt-4.1", Encoding::O200kBase),
+    ("ft:gpt-4", Encoding::Cl100kBase),
+    ("ft:gpt-3.5", Encoding::Cl100kBase),
+];
+
+/// The encoding of a model, or of an encoding's own name; `o200k_base` as the fallback for a model nobody here knows.
+#[must_use]
+pub fn encoding_for(model: &str) -> EncodingChoice {
+    PREFIXES.iter().find(|(prefix, _)| model.starts_with(prefix)).map_or(
+        EncodingChoice { encoding: Encoding::O200kBase, fallback: true },
+        |&(_, encoding)| EncodingChoice { encoding, fallback: false },
+    )
+}
+
+impl Encoding {
+    /// The public name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cl100kBase => "cl100k_base",
+            Self::O200kBase => "o200k_base",
+        }
+    }
+
+    /// The vocabulary; the first call unpacks it (some tens of milliseconds).
+    pub(crate) fn tokenizer(self) -> &'static Tokenizer {
+        static CL100K: LazyLock<&'static Tokenizer> = LazyLock::new(bpe_openai::cl100k_base);
+        static O200K: LazyLock<&'static Tokenizer> = LazyLock::new(bpe_openai::o200k_base);
+        match self {
+            Self::Cl100kBase => &CL100K,
+            Self::O200kBase => &O200K,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Text into the pieces that are then encoded one by one.
+//!
+//! The rules are the patterns of `tiktoken` 0.14 (`tiktoken_ext/openai_public.py`), written out by hand. A pattern matched
+//! by a regular expression engine says where a piece ends, but not whether more text could move that end. A hand-written
+//! scanner knows: **a piece is settled if the scanner did not look past the end of the text to find it**, for then it
+//! would have found the same piece whatever follows. That is what makes a running count exact.
+
+use crate::class::{Classes, CLASSES_OF, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
+use crate::encoding::Encoding;
+
+/// Finds the pieces of a text, from left to right.
+pub struct Scanner<'a> {
+    text: &'a str,
+    encoding: Encoding,
+    classes: &'static Classes,
+    start: usize,
+    looked_past_end: bool,
+}
+
+/// One piece.
+pub struct Piece<'a> {
+    /// Its text, never empty.
+    pub text: &'a str,
+    /// True if no text appended could change it.
+    pub settled: bool,
+}
+
+/// A character, its flags and where the next one starts.
+#[derive(Clone, Copy)]
+struct At {
+    character: char,
+    flags: u8,
+    next: usize,
+}
+
+impl At {
+    fn is(self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+}
+
+impl<'a> Scanner<'a> {
+    pub fn new(encoding: Encoding, text: &'a str) -> Self {
+        Self { text, encoding, classes: &CLASSES_OF, start: 0, looked_past_end: false }
+    }
+
+    #[inline]
+    fn at(&mut self, index: usize) -> Option<At> {
+        let bytes = self.text.as_bytes();
+        let Some(&first) = bytes.get(index) else {
+            self.looked_past_end = true;
+            return None;
+        };
+        if first < 0x80 {
+            let character = char::from(first);
+            return Some(At { character, flags: self.classes.of(character), next: index + 1 });
+        }
+        let character = self.text[index..].chars().next()?;
+        Some(At { character, flags: self.classes.of(character), next: index + character.len_utf8() })
+    }
+
+    /// The end of the longest run, from `index`, of characters with one of `flags`.
+    fn run(&mut self, mut index: usize, flags: u8) -> usize {
+        while let Some(at) = self.at(index) {
+            if !at.is(flags) {
+                break;
+            }
+            index = at.next;
+        }
+        index
+    }
+
+    /// The end of the longest run of characters with none of `flags`.
+    fn run_without(&mut self, mut index: usize, flags: u8) -> usize {
+        while let Some(at) = self.at(index) {
+            if at.is(flags) {
+                break;
+            }
+            index = at.next;
+        }
+        index
+    }
+
+    /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)`: its end, or `index` if it is not there. Case folding adds `ſ` (U+017F) to `s`, and
+    /// nothing to the other letters.
+    fn contraction(&mut self, index: usize) -> usize {
+        let Some(quote) = self.at(index).filter(|at| at.character == '\'') else { return index };
+        let Some(first) = self.at(quote.next) else { return index };
+        let second = match first.character {
+            's' | 'S' | 'ſ' | 't' | 'T' | 'm' | 'M' | 'd' | 'D' => return first.next,
+            'r' | 'R' | 'v' | 'V' => 'e',
+            'l' | 'L' => 'l',
+            _ => return index,
+        };
+        match self.at(first.next) {
+            Some(at) if at.character.eq_ignore_ascii_case(&second) => at.next,
+            _ => index,
+        }
+    }
+
+    /// The end of the piece that starts at `start`, where there is a character.
+    fn piece_end(&mut self, start: usize, first: At) -> usize {
+        if let Some(end) = match self.encoding {
+            Encoding::Cl100kBase => self.word_cl100k(start, first),
+            Encoding::O200kBase => self.word_o200k(start, first),
+        } {
+            return end;
+        }
+        if first.is(NUMBER) {
+            return self.digits(first);
+        }
+        if let Some(end) = self.symbols(start, first) {
+            return end;
+        }
+        self.space(start, first)
+    }
+
+    /// `'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++`
+    fn word_cl100k(&mut self, start: usize, first: At) -> Option<usize> {
+        let end = self.contraction(start);
+        if end > start {
+            return Some(end);
+        }
+        if first.is(NEWLINE | NUMBER) {
+            return None;
+        }
+        let end = self.run(first.next, LETTER);
+        (first.is(LETTER) || end > first.next).then_some(end)
+    }
+
+    /// `[^\r\n\p{L}\p{N}]?U*W+C?|[^\r\n\p{L}\p{N}]?U+W*C?`, with U = [`UPPER`], W = [`LOWER`] and C the contraction.
+    ///
+    /// The character before the word is taken if it can be, in each alternative before it is left. Leaving it matters
+    /// only for a mark, which may both stand before a word and be part of one.
+    fn word_o200k(&mut self, start: usize, first: At) -> Option<usize> {
+        if first.is(NEWLINE | NUMBER) {
+            return None;
+        }
+        let starts = [(!first.is(LETTER)).then_some(first.next), first.is(UPPER | LOWER).then_some(start)];
+        let end = starts.into_iter().flatten().find_map(|from| self.lower_word(from)).or_else(|| {
+            starts.into_iter().flatten().find_map(|from| {
+                // No W anywhere in the run, or `lower_word` had found it: W* is empty.
+                let end = self.run(from, UPPER);
+                (end > from).then_some(end)
+            })
+        })?;
+        Some(self.contraction(end))
+    }
+
+    /// `U*W+`: all of the run in U and the W behind it; without any behind, up to the last of the run that is also in W.
+    fn lower_word(&mut self, from: usize) -> Option<usize> {
+        let mut index = from;
+        let mut last_lower = None;
+        while let Some(at) = self.at(index) {
+            if !at.is(UPPER) {
+                if at.is(LOWER) {
+                    return Some(self.run(at.next, LOWER));
+                }
+                break;
+            }
+            index = at.next;
+            if at.is(LOWER) {
+                last_lower = Some(index);
+            }
+        }
+        last_lower
+    }
+
+    /// `\p{N}{1,3}`
+    fn digits(&mut self, first: At) -> usize {
+        let mut end = first.next;
+        for _ in 0..2 {
+            match self.at(end) {
+                Some(at) if at.is(NUMBER) => end = at.next,
+                _ => break,
+            }
+        }
+        end
+    }
+
+    /// ` ?[^\s\p{L}\p{N}]+[\r\n]*`, and for o200k also `/` among the last.
+    fn symbols(&mut self, start: usize, first: At) -> Option<usize> {
+        let from = if first.character == ' ' { first.next } else { start };
+        let mut end = self.run_without(from, SPACE | LETTER | NUMBER);
+        if end == from {
+            return None;
+        }
+        while let Some(at) = self.at(end) {
+            // A slash is among the symbols, so it can only follow a newline here.
+            if !at.is(NEWLINE) && !(at.character == '/' && self.encoding == Encoding::O200kBase) {
+                break;
+            }
+            end = at.next;
+        }
+        Some(end)
+    }
+
+    /// cl100k: `\s++$|\s*[\r\n]|\s+(?!\S)|\s`, o200k: `\s*[\r\n]+|\s+(?!\S)|\s+`
+    fn space(&mut self, start: usize, first: At) -> usize {
+        let mut end = first.next;
+        let mut last_start = start;
+        let mut after_newline = first.is(NEWLINE).then_some(first.next);
+        let mut at_end = true;
+        while let Some(at) = self.at(end) {
+            if !at.is(SPACE) {
+                at_end = false;
+                break;
+            }
+            last_start = end;
+            end = at.next;
+            if at.is(NEWLINE) {
+                after_newline = Some(end);
+            }
+        }
+        if at_end && self.encoding == Encoding::Cl100kBase {
+            return end;
+        }
+        match after_newline {
+            Some(after) => after,
+            None if at_end || last_start == start => end,
+            None => last_start,
+        }
+    }
+}
+
+impl<'a> Iterator for Scanner<'a> {
+    type Item = Piece<'a>;
+
+    fn next(&mut self) -> Option<Piece<'a>> {
+        self.looked_past_end = false;
+        let start = self.start;
+        let first = self.at(start)?;
+        let end = self.piece_end(start, first);
+        self.start = end;
+        Some(Piece { text: &self.text[start..end], settled: !self.looked_past_end })
+    }
+}

@@ -1,0 +1,77 @@
+//! Counting tokens: of a whole text, up to a limit, and of a text that grows.
+
+use crate::encoding::Encoding;
+use crate::split::Scanner;
+
+/// The number of tokens of `text`, special tokens taken as ordinary text (as `tiktoken`'s `encode_ordinary`).
+#[must_use]
+pub fn count(encoding: Encoding, text: &str) -> usize {
+    let bpe = &encoding.tokenizer().bpe;
+    Scanner::new(encoding, text).map(|piece| bpe.count(piece.text.as_bytes())).sum()
+}
+
+/// The number of tokens of `text` if it is at most `limit`, else `None`, read only as far as needed to know.
+#[must_use]
+pub fn count_until(encoding: Encoding, text: &str, limit: usize) -> Option<usize> {
+    let bpe = &encoding.tokenizer().bpe;
+    Scanner::new(encoding, text).try_fold(0, |counted, piece| {
+        let counted = counted + bpe.count(piece.text.as_bytes());
+        (counted <= limit).then_some(counted)
+    })
+}
+
+/// The number of tokens of a text that arrives in parts, exact after each.
+#[derive(Clone, Debug)]
+pub struct Counter {
+    encoding: Encoding,
+    /// Tokens of the settled pieces, which are no longer kept.
+    settled: usize,
+    /// The text behind them, whose pieces may still change.
+    open: String,
+    /// Tokens of the open text, were it to end here.
+    open_tokens: usize,
+}
+
+impl Counter {
+    /// A counter of the empty text.
+    #[must_use]
+    pub fn new(encoding: Encoding) -> Self {
+        Self { encoding, settled: 0, open: String::new(), open_tokens: 0 }
+    }
+
+    /// Appends `delta` and returns the number of tokens of the whole text so far.
+    pub fn push(&mut self, delta: &str) -> usize {
+        if delta.is_empty() {
+            return self.count();
+        }
+        self.open.push_str(delta);
+        let bpe = &self.encoding.tokenizer().bpe;
+        let mut settled_bytes = 0;
+        let mut all_settled = true;
+        self.open_tokens = 0;
+        for piece in Scanner::new(self.encoding, &self.open) {
+            let tokens = bpe.count(piece.text.as_bytes());
+            all_settled &= piece.settled;
+            if all_settled {
+                self.settled += tokens;
+                settled_bytes += piece.text.len();
+            } else {
+                self.open_tokens += tokens;
+            }
+        }
+        self.open.drain(..settled_bytes);
+        self.count()
+    }
+
+    /// The number of tokens of the whole text so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.settled + self.open_tokens
+    }
+
+    /// What it counts with.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+}

@@ -1,0 +1,88 @@
+//! A breaker keeps requests from a device that fails one after another.
+//!
+//! ```text
+//! closed --failures in a row--> open --its time passes--> half-open --success--> closed
+//!                                ^                            |
+//!                                +---- failure: twice as long-+
+//! ```
+//! Half-open admits one probe at a time. A probe that never reports is given up after the length of the last opening.
+
+use crate::offer::Key;
+use crate::settings::Settings;
+
+/// A breaker that heard nothing for this long is forgotten.
+const SILENCE_MS: i64 = 3_600_000;
+
+/// The state of one device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Breaker {
+    failures: u32,
+    /// Length of the present opening; 0 while closed.
+    open_ms: i64,
+    open_until_ms: i64,
+    /// The offer whose request is the probe, and when that is given up.
+    probe: Option<(Key, i64)>,
+    heard_ms: i64,
+}
+
+impl Breaker {
+    /// Whether a request may go there now.
+    pub fn admits(&self, now_ms: i64) -> bool {
+        self.open_ms == 0
+            || (now_ms >= self.open_until_ms && self.probe.is_none_or(|(_, until_ms)| now_ms >= until_ms))
+    }
+
+    /// A request goes to `offer` there: in half-open, it is the probe.
+    pub fn picked(&mut self, offer: Key, now_ms: i64) {
+        if self.open_ms > 0 {
+            self.probe = Some((offer, now_ms.saturating_add(self.open_ms)));
+        }
+    }
+
+    /// A request to `offer` ended, perhaps without a report: another may be the probe.
+    pub fn released(&mut self, offer: Key) {
+        if self.probe.is_some_and(|(key, _)| key == offer) {
+            self.probe = None;
+        }
+    }
+
+    /// Whether nothing would change if it were forgotten.
+    pub fn is_idle(&self, now_ms: i64) -> bool {
+        now_ms >= self.open_until_ms && now_ms.saturating_sub(self.heard_ms) >= SILENCE_MS
+    }
+
+    /// How a request there ended.
+    pub fn report(&mut self, ok: bool, now_ms: i64, settings: &Settings) {
+        let open = self.open_ms > 0;
+        if open && now_ms < self.open_until_ms {
+            // Sent before the opening: says nothing new.
+            return;
+        }
+        self.heard_ms = now_ms;
+        if ok {
+            *self = Self { heard_ms: now_ms, ..Self::default() };
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if open || self.failures >= settings.breaker_failures {
+            self.open_ms = if open {
+                self.open_ms.saturating_mul(2).min(settings.breaker_open_ms_max)
+            } else {
+                settings.breaker_open_ms
+            };
+            self.open_until_ms = now_ms.saturating_add(self.open_ms);
+            self.probe = None;
+        }
+    }
+
+    /// The name of the state, for people.
+    pub fn state(&self, now_ms: i64) -> &'static str {
+        if self.open_ms == 0 {
+            "closed"
+        } else if now_ms < self.open_until_ms {
+            "open"
+        } else {
+            "half_open"
+        }
+    }
+}

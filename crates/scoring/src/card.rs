@@ -1,0 +1,157 @@
+//! The decision card: what was chosen, from what, and why.
+
+use std::fmt::Write as _;
+
+use serde::ser::{SerializeStruct, Serializer};
+use serde::Serialize;
+
+use crate::offer::Key;
+use crate::score::Parts;
+
+/// Offers that the request could see, by the first gate that each failed.
+///
+/// Offers that the requester may not know of are in no count: those of other networks when it asks at home, and other
+/// networks' private ones when it asks the market.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Gates {
+    /// Another model.
+    pub model: u64,
+    /// The requester's own offer, when it asks the market.
+    pub owner: u64,
+    /// Not among the `only`.
+    pub only: u64,
+    /// Among the `ignore`.
+    pub ignore: u64,
+    /// This request was there before.
+    pub tried: u64,
+    /// The context is too short.
+    pub context: u64,
+    /// Dearer than the highest price.
+    pub max_price: u64,
+    /// The device is away.
+    pub online: u64,
+    /// The device failed too often of late.
+    pub breaker: u64,
+    /// All its slots are taken.
+    pub capacity: u64,
+}
+
+impl Gates {
+    /// The counts by name, in the order in which the gates are tried.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 10] {
+        [
+            ("model", self.model),
+            ("owner", self.owner),
+            ("only", self.only),
+            ("ignore", self.ignore),
+            ("tried", self.tried),
+            ("context", self.context),
+            ("max_price", self.max_price),
+            ("online", self.online),
+            ("breaker", self.breaker),
+            ("capacity", self.capacity),
+        ]
+    }
+}
+
+/// One offer that passed every gate, as it stood when the pick was made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// The offer.
+    pub key: Key,
+    /// Its five parts.
+    pub parts: Parts,
+    /// Their weighted sum.
+    pub score: f64,
+    /// 0 is best.
+    pub band: i32,
+    /// Whether it was picked.
+    pub chosen: bool,
+}
+
+/// The offer picked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pick {
+    /// The offer.
+    pub key: Key,
+    /// The device.
+    pub group: Key,
+    /// The network it belongs to.
+    pub owner: Key,
+    /// Whether chance picked it, to learn about it.
+    pub explored: bool,
+    /// The probability with which this request, in this state, picks this offer.
+    pub propensity: f64,
+}
+
+/// All about one pick.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// What was picked, if anything passed the gates.
+    pub pick: Option<Pick>,
+    /// What did not pass.
+    pub gates: Gates,
+    /// How many passed.
+    pub feasible: u64,
+    /// The best of those, best first: at most [`Decision::CANDIDATES_MAX`], and the one picked besides.
+    pub candidates: Vec<Candidate>,
+    /// The time of the request.
+    pub now_ms: i64,
+    /// The epoch of the scores.
+    pub epoch_ms: i64,
+    /// The seed of the request.
+    pub seed: u64,
+}
+
+impl Decision {
+    /// The most candidates listed for being among the best.
+    pub const CANDIDATES_MAX: usize = 16;
+
+    /// The card as one JSON object. Keys are in hexadecimal; the seed is a string, for it may exceed 2⁵³.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Nothing in it can fail to serialise: no map with odd keys, no input or output.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl Serialize for Candidate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut card = serializer.serialize_struct("Candidate", 9)?;
+        card.serialize_field("key", &hex(&self.key))?;
+        card.serialize_field("score", &self.score)?;
+        card.serialize_field("band", &self.band)?;
+        card.serialize_field("price", &self.parts.price)?;
+        card.serialize_field("quality", &self.parts.quality)?;
+        card.serialize_field("latency", &self.parts.latency)?;
+        card.serialize_field("availability", &self.parts.availability)?;
+        card.serialize_field("fairness", &self.parts.fairness)?;
+        card.serialize_field("chosen", &self.chosen)?;
+        card.end()
+    }
+}
+
+impl Serialize for Decision {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut card = serializer.serialize_struct("Decision", 9)?;
+        card.serialize_field("chosen", &self.pick.map(|pick| hex(&pick.key)))?;
+        card.serialize_field("explored", &self.pick.is_some_and(|pick| pick.explored))?;
+        card.serialize_field("propensity", &self.pick.map(|pick| pick.propensity))?;
+        card.serialize_field("feasible", &self.feasible)?;
+        card.serialize_field("gates", &self.gates)?;
+        card.serialize_field("candidates", &self.candidates)?;
+        card.serialize_field("now_ms", &self.now_ms)?;
+        card.serialize_field("epoch_ms", &self.epoch_ms)?;
+        card.serialize_field("seed", &self.seed.to_string())?;
+        card.end()
+    }
+}
+
+fn hex(key: &Key) -> String {
+    key.iter().fold(String::with_capacity(32), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,97 @@
+//! What is offered and what is asked for.
+
+use crate::bounds::{ensure, model, Invalid, KEYS_MAX};
+
+/// An id of 16 bytes.
+pub type Key = [u8; 16];
+
+/// Who may be served by an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Visibility {
+    /// Its own network only.
+    Own,
+    /// Its own network and the market.
+    Market,
+}
+
+/// Where a request looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Market {
+    /// The offers of the requester's own network.
+    Own,
+    /// The offers that other networks make to the market.
+    Other,
+}
+
+/// One model on one device, as its owner offers it. Facts only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Its id.
+    pub key: Key,
+    /// The network it belongs to.
+    pub owner: Key,
+    /// The device: its offers share a breaker.
+    pub group: Key,
+    /// The model's name, compared byte by byte.
+    pub model: String,
+    /// Micro-cents per 1 000 000 tokens.
+    pub price_microcents: i64,
+    /// The longest prompt and completion together.
+    pub context_tokens: i64,
+    /// Requests it takes at the same time.
+    pub capacity: u32,
+    /// Who may be served.
+    pub visibility: Visibility,
+}
+
+impl Offer {
+    /// # Errors
+    /// [`Invalid`] naming the field that breaks its rule.
+    pub fn check(&self) -> Result<(), Invalid> {
+        model(&self.model)?;
+        ensure(self.price_microcents >= 0, "price_microcents", "must be at least 0")?;
+        ensure(self.context_tokens >= 1, "context_tokens", "must be at least 1")
+    }
+}
+
+/// What a requester needs and wishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The model's name.
+    pub model: String,
+    /// The requester's network.
+    pub network: Key,
+    /// Where to look.
+    pub market: Market,
+    /// Prompt and longest completion together.
+    pub context_tokens: i64,
+    /// The work charged to the provider picked, in tokens.
+    pub work_tokens: i64,
+    /// The highest acceptable price, micro-cents per 1 000 000 tokens.
+    pub price_microcents_max: Option<i64>,
+    /// If not empty, no other offers will do.
+    pub only: Vec<Key>,
+    /// Offers the requester does not want.
+    pub ignore: Vec<Key>,
+    /// Offers this request was already sent to.
+    pub tried: Vec<Key>,
+    /// The time, in milliseconds from any fixed start.
+    pub now_ms: i64,
+    /// All the chance there is in the pick.
+    pub seed: u64,
+}
+
+impl Request {
+    /// # Errors
+    /// [`Invalid`] naming the field that breaks its rule.
+    pub fn check(&self) -> Result<(), Invalid> {
+        model(&self.model)?;
+        ensure(self.context_tokens >= 0, "context_tokens", "must be at least 0")?;
+        ensure(self.work_tokens >= 0, "work_tokens", "must be at least 0")?;
+        ensure(self.price_microcents_max.is_none_or(|price| price >= 0), "price_microcents_max", "must be at least 0")?;
+        for (field, keys) in [("only", &self.only), ("ignore", &self.ignore), ("tried", &self.tried)] {
+            ensure(keys.len() <= KEYS_MAX, field, "must have at most 1024 entries")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+//! The router: offers, their standing, and the pick.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::bounds::{above_zero, amount, ensure, model as model_checked, share, Invalid};
+use crate::breaker::Breaker;
+use crate::card::{Decision, Pick};
+use crate::offer::{Key, Offer, Request};
+use crate::portable::{decay, Bands};
+use crate::queue::Chance;
+use crate::score::References;
+use crate::settings::Settings;
+use crate::standing::{Holdings, Shelf, Standing};
+
+/// Picks one of many offers for a request.
+///
+/// Scores change only when something happens to a provider, and at [`Router::tick`]: between two ticks the order does
+/// not change by the mere passing of time.
+#[derive(Clone, Debug)]
+pub struct Router {
+    pub(crate) settings: Settings,
+    pub(crate) bands: Bands,
+    pub(crate) standings: Vec<Option<Standing>>,
+    pub(crate) free: Vec<usize>,
+    pub(crate) slot_of: HashMap<Key, usize>,
+    pub(crate) shelves: BTreeMap<String, Shelf>,
+    pub(crate) holdings: HashMap<Key, Holdings>,
+    pub(crate) market: u64,
+    pub(crate) breakers: HashMap<Key, Breaker>,
+    pub(crate) epoch_ms: i64,
+    pub(crate) served: u64,
+}
+
+impl Router {
+    /// A router without offers, whose first epoch is at 0 ms.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming the setting that breaks its rule.
+    pub fn new(settings: Settings) -> Result<Self, Invalid> {
+        let settings = settings.checked()?;
+        Ok(Self {
+            bands: Bands::new(settings.band_width),
+            settings,
+            standings: Vec::new(),
+            free: Vec::new(),
+            slot_of: HashMap::new(),
+            shelves: BTreeMap::new(),
+            holdings: HashMap::new(),
+            market: 0,
+            breakers: HashMap::new(),
+            epoch_ms: 0,
+            served: 0,
+        })
+    }
+
+    /// The number of offers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slot_of.len()
+    }
+
+    /// Whether there is no offer.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slot_of.is_empty()
+    }
+
+    /// Adds an offer, or changes the facts of the one with its key. A new one is offline, unrated and unused; a changed
+    /// one keeps how it stands.
+    ///
+    /// # Errors
+    /// [`Invalid`] for a bad field, or if there is no room for one more.
+    pub fn upsert(&mut self, offer: Offer) -> Result<(), Invalid> {
+        offer.check()?;
+        let known = self.slot_of.get(&offer.key).copied();
+        ensure(
+            known.is_some() || self.slot_of.len() < self.settings.offers_max,
+            "key",
+            "must be a known offer: the most offers the router keeps are here",
+        )?;
+        let kept = known.and_then(|slot| self.take(slot));
+        let standing = match kept {
+            Some(standing) => Standing { offer, ..standing },
+            None => Standing::new(offer),
+        };
+        self.put(standing);
+        Ok(())
+    }
+
+    /// Removes an offer; false if it is not here.
+    pub fn remove(&mut self, key: &Key) -> bool {
+        self.slot_of.get(key).copied().and_then(|slot| self.take(slot)).is_some()
+    }
+
+    /// Says whether the device behind an offer is there; false if the offer is not here.
+    pub fn set_online(&mut self, key: &Key, online: bool) -> bool {
+        self.standing_mut(key).map(|standing| standing.online = online).is_some()
+    }
+
+    /// Sets what is expected of an offer; false if it is not here.
+    ///
+    /// # Errors
+    /// [`Invalid`] for a share outside 0 to 1 or a negative or infinite latency.
+    pub fn set_estimates(
+        &mut self,
+        key: &Key,
+        quality: f64,
+        latency_ms: f64,
+        availability: f64,
+    ) -> Result<bool, Invalid> {
+        share("quality", quality)?;
+        amount("latency_ms", latency_ms)?;
+        share("availability", availability)?;
+        let Some(standing) = self.standing_mut(key) else { return Ok(false) };
+        standing.quality = Some(quality);
+        standing.latency_ms = Some(latency_ms);
+        standing.availability = Some(availability);
+        if let Some(&slot) = self.slot_of.get(key) {
+            self.rescore(slot);
+        }
+        Ok(true)
+    }
+
+    /// Sets the price (micro-cents per 1 000 000 tokens) and the latency that score ½ for a model's offers, and scores
+    /// them anew. To be called when an epoch begins.
+    ///
+    /// # Errors
+    /// [`Invalid`] for a reference that is not above 0, or if there is no room for one more model.
+    pub fn set_references(&mut self, model: &str, price: f64, latency_ms: f64) -> Result<(), Invalid> {
+        model_checked(model)?;
+        above_zero("price_reference", price)?;
+        above_zero("latency_reference_ms", latency_ms)?;
+        let room = self.shelves.len() < self.settings.offers_max || self.shelves.contains_key(model);
+        ensure(room, "model", "must be a known model: the most models the router keeps are here")?;
+        let references = References { price, latency_ms, work: self.settings.references.work };
+        let shelf = self.shelves.entry(model.to_owned()).or_default();
+        shelf.references = Some(references);
+        for slot in shelf.slots.clone() {
+            self.rescore(slot);
+        }
+        Ok(())
+    }
+
+    /// Begins a new epoch: work done before counts less, and breakers long silent are forgotten. A time before the
+    /// present epoch changes nothing.
+    pub fn tick(&mut self, now_ms: i64) {
+        let Ok(elapsed @ 1..) = u64::try_from(now_ms.saturating_sub(self.epoch_ms)) else { return };
+        let factor = decay(elapsed, self.settings.work_half_life_ms);
+        self.epoch_ms = now_ms;
+        self.breakers.retain(|_, breaker| !breaker.is_idle(now_ms));
+        for slot in 0..self.standings.len() {
+            if let Some(standing) = &mut self.standings[slot] {
+                standing.work *= factor;
+                self.rescore(slot);
+            }
+        }
+    }
+
+    /// Picks an offer, takes one of its slots and charges it the work.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming the field of the request that breaks its rule.
+    pub fn pick(&mut self, request: &Request) -> Result<Decision, Invalid> {
+        request.check()?;
+        let (gates, mut places) = self.gate(request);
+        let mut decision = Decision {
+            pick: None,
+            gates,
+            feasible: places.len() as u64,
+            candidates: Vec::new(),
+            now_ms: request.now_ms,
+            epoch_ms: self.epoch_ms,
+            seed: request.seed,
+        };
+        let Some(&best) = places.iter().min_by_key(|(place, _)| *place) else { return Ok(decision) };
+        let mut chance = Chance::new(request.seed);
+        let explored = chance.below(1_000_000) < u64::from(self.settings.explore_ppm);
+        let drawn = usize::try_from(chance.below(places.len() as u64)).unwrap_or(0);
+        let chosen = if explored { places[drawn] } else { best };
+        let propensity = self.propensity(chosen == best, places.len());
+        decision.candidates = self.best_candidates(&mut places, chosen);
+        decision.pick = self.give(chosen, request).map(|offer| Pick {
+            key: offer.key,
+            group: offer.group,
+            owner: offer.owner,
+            explored,
+            propensity,
+        });
+        Ok(decision)
+    }
+
+    /// Gives a slot back; false if the offer is not here or had none taken.
+    pub fn release(&mut self, key: &Key) -> bool {
+        let Some(standing) = self.standing_mut(key) else { return false };
+        if standing.in_flight == 0 {
+            return false;
+        }
+        standing.in_flight -= 1;
+        let group = standing.offer.group;
+        if let Some(breaker) = self.breakers.get_mut(&group) {
+            breaker.released(*key);
+        }
+        true
+    }
+
+    /// Says how a request to a device ended.
+    pub fn report(&mut self, group: &Key, ok: bool, now_ms: i64) {
+        let settings = self.settings;
+        let room = self.breakers.len() < settings.offers_max;
+        match self.breakers.get_mut(group) {
+            Some(breaker) => breaker.report(ok, now_ms, &settings),
+            None if !ok && room => {
+                self.breakers.entry(*group).or_default().report(ok, now_ms, &settings);
+            }
+            None => {}
+        }
+    }
+
+    /// The state of a device's breaker: `closed`, `open` or `half_open`.
+    #[must_use]
+    pub fn breaker_state(&self, group: &Key, now_ms: i64) -> &'static str {
+        self.breakers.get(group).map_or("closed", |breaker| breaker.state(now_ms))
+    }
+}

@@ -1,0 +1,285 @@
+//! How each offer stands, and the steps of a pick.
+
+use crate::card::{Candidate, Decision, Gates};
+use crate::offer::{Key, Market, Offer, Request, Visibility};
+use crate::queue::{cost, Place};
+use crate::router::Router;
+use crate::score::{Inputs, Parts, References};
+
+/// An offer and how it stands.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    pub offer: Offer,
+    pub online: bool,
+    pub in_flight: u32,
+    pub quality: Option<f64>,
+    pub latency_ms: Option<f64>,
+    pub availability: Option<f64>,
+    /// Tokens given to it, decayed to the epoch.
+    pub work: f64,
+    /// Where its next turn starts; see [`cost`].
+    pub turn: u128,
+    /// The number of its last pick.
+    pub served: u64,
+    pub parts: Parts,
+    pub score: f64,
+    pub band: i32,
+}
+
+/// The offers of one model.
+#[derive(Clone, Debug, Default)]
+pub struct Shelf {
+    /// Slots, in the order of their keys.
+    pub slots: Vec<usize>,
+    /// The virtual time of its queue.
+    pub turn: u128,
+    pub references: Option<References>,
+}
+
+/// How many offers a network makes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Holdings {
+    pub all: u64,
+    pub market: u64,
+}
+
+impl Standing {
+    /// Offline, unrated and unused; scored when it is put on its shelf.
+    pub fn new(offer: Offer) -> Self {
+        Self {
+            offer,
+            online: false,
+            in_flight: 0,
+            quality: None,
+            latency_ms: None,
+            availability: None,
+            work: 0.0,
+            turn: 0,
+            served: 0,
+            parts: Parts { price: 0.0, quality: 0.0, latency: 0.0, availability: 0.0, fairness: 0.0 },
+            score: 0.0,
+            band: 0,
+        }
+    }
+}
+
+impl Router {
+    pub(crate) fn standing_mut(&mut self, key: &Key) -> Option<&mut Standing> {
+        let slot = *self.slot_of.get(key)?;
+        self.standings[slot].as_mut()
+    }
+
+    /// Where `key` is, or belongs, among the slots of a shelf.
+    fn place_on(&self, shelf: &Shelf, key: &Key) -> usize {
+        shelf.slots.partition_point(|&slot| self.standings[slot].as_ref().is_some_and(|other| other.offer.key < *key))
+    }
+
+    /// Takes an offer out of every index.
+    pub(crate) fn take(&mut self, slot: usize) -> Option<Standing> {
+        let offer = &self.standings[slot].as_ref()?.offer;
+        if let Some(shelf) = self.shelves.get(&offer.model) {
+            let place = self.place_on(shelf, &offer.key);
+            let model = offer.model.clone();
+            if let Some(shelf) = self.shelves.get_mut(&model) {
+                shelf.slots.remove(place);
+                if shelf.slots.is_empty() && shelf.references.is_none() {
+                    self.shelves.remove(&model);
+                }
+            }
+        }
+        let standing = self.standings[slot].take()?;
+        self.slot_of.remove(&standing.offer.key);
+        self.free.push(slot);
+        let on_market = u64::from(standing.offer.visibility == Visibility::Market);
+        self.market -= on_market;
+        if let Some(holdings) = self.holdings.get_mut(&standing.offer.owner) {
+            holdings.all -= 1;
+            holdings.market -= on_market;
+            if holdings.all == 0 {
+                self.holdings.remove(&standing.offer.owner);
+            }
+        }
+        Some(standing)
+    }
+
+    /// Puts an offer into every index, and scores it.
+    pub(crate) fn put(&mut self, standing: Standing) {
+        let key = standing.offer.key;
+        let model = standing.offer.model.clone();
+        let on_market = u64::from(standing.offer.visibility == Visibility::Market);
+        let holdings = self.holdings.entry(standing.offer.owner).or_default();
+        holdings.all += 1;
+        holdings.market += on_market;
+        self.market += on_market;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.standings.push(None);
+            self.standings.len() - 1
+        });
+        let turn = standing.turn;
+        self.standings[slot] = Some(standing);
+        self.slot_of.insert(key, slot);
+        let place = self.shelves.get(&model).map_or(0, |shelf| self.place_on(shelf, &key));
+        let shelf = self.shelves.entry(model).or_default();
+        if shelf.slots.is_empty() {
+            // Alone, its turn is the virtual time: who joins it later starts level with it, not with a credit.
+            shelf.turn = shelf.turn.max(turn);
+        }
+        shelf.slots.insert(place, slot);
+        self.rescore(slot);
+    }
+
+    /// Computes the score of one offer anew: something happened to it, or an epoch began.
+    pub(crate) fn rescore(&mut self, slot: usize) {
+        let Some(standing) = &mut self.standings[slot] else { return };
+        let references = self
+            .shelves
+            .get(&standing.offer.model)
+            .and_then(|shelf| shelf.references)
+            .unwrap_or(self.settings.references);
+        // A price loses its last bits above 2⁵³ micro-cents, where it scores 0 anyway.
+        #[allow(clippy::cast_precision_loss)]
+        let price = standing.offer.price_microcents as f64;
+        standing.parts = Parts::new(
+            &Inputs {
+                price,
+                quality: standing.quality.unwrap_or(self.settings.quality_prior),
+                latency_ms: standing.latency_ms.unwrap_or(references.latency_ms),
+                availability: standing.availability.unwrap_or(self.settings.availability_prior),
+                work: standing.work,
+            },
+            &references,
+        );
+        standing.score = standing.parts.total();
+        standing.band = self.bands.of(standing.score);
+    }
+
+    /// Sends the offers of the model through the gates: the counts of those that failed, the places of those that passed.
+    pub(crate) fn gate(&self, request: &Request) -> (Gates, Vec<(Place, usize)>) {
+        let mut gates = Gates::default();
+        let mut places = Vec::new();
+        let mut shown = 0;
+        if let Some(shelf) = self.shelves.get(&request.model) {
+            for &slot in &shelf.slots {
+                let Some(standing) = &self.standings[slot] else { continue };
+                let own = standing.offer.owner == request.network;
+                let on_market = standing.offer.visibility == Visibility::Market;
+                match request.market {
+                    Market::Own if !own => continue,
+                    Market::Other if own => {
+                        gates.owner += 1;
+                        continue;
+                    }
+                    Market::Other if !on_market => continue,
+                    _ => shown += 1,
+                }
+                if let Some(failed) = self.first_failed(standing, request, &mut gates) {
+                    *failed += 1;
+                    continue;
+                }
+                let place = Place {
+                    band: standing.band,
+                    turn: standing.turn.max(shelf.turn),
+                    served: standing.served,
+                    key: standing.offer.key,
+                };
+                places.push((place, slot));
+            }
+        }
+        let holdings = self.holdings.get(&request.network).copied().unwrap_or_default();
+        let visible = match request.market {
+            Market::Own => holdings.all,
+            Market::Other => self.market - holdings.market,
+        };
+        gates.model = visible - shown;
+        (gates, places)
+    }
+
+    /// The count of the first gate that this offer fails: the requester's wishes first, then what passes by itself.
+    fn first_failed<'a>(
+        &self,
+        standing: &Standing,
+        request: &Request,
+        gates: &'a mut Gates,
+    ) -> Option<&'a mut u64> {
+        let offer = &standing.offer;
+        if !request.only.is_empty() && !request.only.contains(&offer.key) {
+            Some(&mut gates.only)
+        } else if request.ignore.contains(&offer.key) {
+            Some(&mut gates.ignore)
+        } else if request.tried.contains(&offer.key) {
+            Some(&mut gates.tried)
+        } else if offer.context_tokens < request.context_tokens {
+            Some(&mut gates.context)
+        } else if request.price_microcents_max.is_some_and(|price| offer.price_microcents > price) {
+            Some(&mut gates.max_price)
+        } else if !standing.online {
+            Some(&mut gates.online)
+        } else if self.breakers.get(&offer.group).is_some_and(|breaker| !breaker.admits(request.now_ms)) {
+            Some(&mut gates.breaker)
+        } else if standing.in_flight >= offer.capacity {
+            Some(&mut gates.capacity)
+        } else {
+            None
+        }
+    }
+
+    /// The probability of a pick: the best one's by order and by chance, any other's by chance.
+    pub(crate) fn propensity(&self, is_best: bool, feasible: usize) -> f64 {
+        let explore = f64::from(self.settings.explore_ppm) / 1_000_000.0;
+        // At most 2³² offers.
+        #[allow(clippy::cast_precision_loss)]
+        let by_chance = explore / feasible as f64;
+        if is_best {
+            1.0 - explore + by_chance
+        } else {
+            by_chance
+        }
+    }
+
+    /// The best of the places in order, and the chosen one at the end if it is not among them.
+    pub(crate) fn best_candidates(&self, places: &mut [(Place, usize)], chosen: (Place, usize)) -> Vec<Candidate> {
+        let listed = places.len().min(Decision::CANDIDATES_MAX);
+        if listed < places.len() {
+            places.select_nth_unstable(listed);
+        }
+        let best = &mut places[..listed];
+        best.sort_unstable();
+        let other = (!best.contains(&chosen)).then_some(chosen);
+        best.iter()
+            .copied()
+            .chain(other)
+            .filter_map(|(place, slot)| {
+                let standing = self.standings[slot].as_ref()?;
+                Some(Candidate {
+                    key: place.key,
+                    parts: standing.parts,
+                    score: standing.score,
+                    band: standing.band,
+                    chosen: place.key == chosen.0.key,
+                })
+            })
+            .collect()
+    }
+
+    /// Gives the request to an offer: a slot taken, the work charged, its turn moved back.
+    pub(crate) fn give(&mut self, (place, slot): (Place, usize), request: &Request) -> Option<Offer> {
+        self.served += 1;
+        let standing = self.standings[slot].as_mut()?;
+        standing.in_flight += 1;
+        standing.served = self.served;
+        standing.turn = place.turn + cost(request.work_tokens, standing.offer.capacity);
+        // Work loses its last bits above 2⁵³ tokens, where it scores 0 anyway.
+        #[allow(clippy::cast_precision_loss)]
+        let work = request.work_tokens as f64;
+        standing.work += work;
+        let offer = standing.offer.clone();
+        if let Some(shelf) = self.shelves.get_mut(&offer.model) {
+            shelf.turn = shelf.turn.max(place.turn);
+        }
+        if let Some(breaker) = self.breakers.get_mut(&offer.group) {
+            breaker.picked(offer.key, request.now_ms);
+        }
+        self.rescore(slot);
+        Some(offer)
+    }
+}

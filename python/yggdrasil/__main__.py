@@ -1,0 +1,5 @@
+"""`python -m yggdrasil` is the command `yggdrasil`."""
+
+from yggdrasil.cli import main
+
+main()

@@ -1,0 +1,131 @@
+"""Mail in development: printed in the terminal, and shown on a page that only this machine can open."""
+
+from __future__ import annotations
+
+import html
+import ipaddress
+import sys
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final, TextIO
+
+import msgspec
+from litestar import MediaType, Request, Response, Router, get
+from litestar.params import Dependency
+
+from yggdrasil.errors import ConfigurationError, NotFound
+from yggdrasil.kernel import Clock
+from yggdrasil.ports import Mail, Mailer
+
+KEPT_MAX: Final = 50
+_HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+_PAGE: Final = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Mail of this development server</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}}
+article{{border:1px solid #8888;border-radius:.5rem;padding:1rem;margin:1rem 0}}pre{{white-space:pre-wrap}}
+small{{opacity:.7}}:root{{color-scheme:light dark}}</style>
+<h1>Mail of this development server</h1><p>The last {limit} mails, newest first. Nothing was sent to anybody.</p>
+{mails}</html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMail:
+    """A mail and when it was sent."""
+
+    at: datetime
+    mail: Mail
+
+
+class DevMailer:
+    """Prints every mail on stderr and keeps the last 50. For development only: the codes can be read here."""
+
+    def __init__(self, clock: Clock, *, development: bool, stream: TextIO | None = None) -> None:
+        if not development:
+            raise ConfigurationError("the development mailer prints sign-in codes; production needs an SMTP URL")
+        self._clock = clock
+        self._stream = stream
+        self._kept: deque[KeptMail] = deque(maxlen=KEPT_MAX)
+
+    @property
+    def kept(self) -> tuple[KeptMail, ...]:
+        """The last mails, oldest first."""
+        return tuple(self._kept)
+
+    async def send(self, mail: Mail) -> None:
+        self._kept.append(KeptMail(self._clock.now(), mail))
+        line = "─" * 60
+        stream = self._stream or sys.stderr
+        stream.write(f"\n{line}\nMail to {mail.to}\n{mail.subject}\n\n{mail.text.rstrip()}\n{line}\n")
+        stream.flush()
+
+
+class KeptMailView(msgspec.Struct, frozen=True):
+    """A kept mail as JSON."""
+
+    at: datetime
+    to: str
+    subject: str
+    text: str
+
+
+class KeptMails(msgspec.Struct, frozen=True):
+    """The last mails, newest first."""
+
+    items: list[KeptMailView]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _guard(request: Request[Any, Any, Any], mailer: Mailer) -> DevMailer:
+    """The development mailer, for a browser on this machine; anybody else is told there is no such page.
+
+    The Host header is checked too, or a web page elsewhere could read the codes through DNS rebinding, and a forwarded
+    request comes from a proxy on this machine for somebody who is not.
+    """
+    client = request.client.host if request.client is not None else ""
+    host = request.headers.get("host", "").lower()
+    name = host[1 : host.find("]")] if host.startswith("[") else host.partition(":")[0]
+    forwarded = "forwarded" in request.headers or "x-forwarded-for" in request.headers
+    if isinstance(mailer, DevMailer) and _is_loopback(client) and _is_loopback(name) and not forwarded:
+        return mailer
+    raise NotFound
+
+
+MailerDependency = Annotated[Mailer, Dependency(skip_validation=True)]
+
+
+@get("/", media_type=MediaType.HTML, include_in_schema=False)
+async def page(request: Request[Any, Any, Any], mailer: MailerDependency) -> Response[str]:
+    """The last mails for a person."""
+    mails = "".join(
+        f"<article><small>{kept.at:%Y-%m-%d %H:%M:%S} UTC, to {html.escape(kept.mail.to)}</small>"
+        f"<h2>{html.escape(kept.mail.subject)}</h2><pre>{html.escape(kept.mail.text)}</pre></article>"
+        for kept in reversed(_guard(request, mailer).kept)
+    )
+    text = _PAGE.format(limit=KEPT_MAX, mails=mails or "<p>None yet.</p>")
+    return Response(text, media_type=MediaType.HTML, headers=_HEADERS)
+
+
+@get("/messages", include_in_schema=False)
+async def messages(request: Request[Any, Any, Any], mailer: MailerDependency) -> Response[KeptMails]:
+    """The last mails for a program."""
+    items = [
+        KeptMailView(kept.at, kept.mail.to, kept.mail.subject, kept.mail.text)
+        for kept in reversed(_guard(request, mailer).kept)
+    ]
+    return Response(KeptMails(items), headers=_HEADERS)
+
+
+router = Router(path="/dev/mail", route_handlers=[page, messages])

@@ -1,0 +1,185 @@
+"""Settings and keys. Read once at the start; a setting that is wrong is named, and nothing starts.
+
+Sources, the later wins: the defaults here, a TOML file (`YGGDRASIL_CONFIG`), the environment
+(`YGGDRASIL_<FIELD>`, or
+`YGGDRASIL_<FIELD>_FILE` for secrets, so that they stay out of process lists). Standard library and msgspec
+only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from yggdrasil.errors import ConfigurationError
+from yggdrasil.keys import KEY_NAMES, Key, KeyRing, Keys, load_keys
+
+__all__ = ["Key", "KeyRing", "Keys", "Settings", "check_settings", "load_keys", "load_settings"]
+
+PREFIX: Final = "YGGDRASIL_"
+CONFIG_BYTES_MAX: Final = 1024 * 1024
+SECRET_BYTES_MAX: Final = 64 * 1024
+SECRETS: Final = frozenset({"database_url", "mimir_database_url", "smtp_url"})
+"""May come from a file, and never appear in a repr."""
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Connections = Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything an operator can set. Each field is `YGGDRASIL_` and its name in capitals."""
+
+    environment: Literal["development", "production"] = "development"
+    host: Name = "127.0.0.1"
+    port: Port = 8480
+    public_url: str | None = None
+    behind_proxy: bool = False
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    data_dir: Path = Path(".yggdrasil")
+    database_url: str | None = None
+    mimir_database_url: str | None = None
+    database_connections_max: Connections = 10
+    pg_bin: Path | None = None
+    smtp_url: str | None = None
+    mail_from: Name = "yggdrasil@localhost"
+    gateway: Literal["sandbox", "none"] = "sandbox"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    token_signing_key_file: Path | None = None
+    key_encryption_key_file: Path | None = None
+    pseudonym_key_file: Path | None = None
+    blind_index_key_file: Path | None = None
+    database_role_key_file: Path | None = None
+    code_pepper_key_file: Path | None = None
+
+    @property
+    def production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether nobody but this machine can reach `host`."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{name}={'…' if name in SECRETS and value is not None else repr(value)}"
+            for name, value in ((name, getattr(self, name)) for name in self.__struct_fields__)
+        )
+        return f"Settings({shown})"
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Settings from file and environment; `overrides` (the command line) win over both. Checked by
+    `check_settings`.
+
+    Errors: ConfigurationError with `field`.
+    """
+    environ = os.environ if environ is None else environ
+    raw: dict[str, Any] = {}
+    fields = set(Settings.__struct_fields__)
+    if path := environ.get(f"{PREFIX}CONFIG"):
+        raw.update(_read_toml(Path(path), fields))
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable == f"{PREFIX}CONFIG":
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in fields:
+            raw[name] = text
+        elif name.endswith("_file") and name.removesuffix("_file") in SECRETS:
+            secret = name.removesuffix("_file")
+            if f"{PREFIX}{secret.upper()}" in environ:
+                raise ConfigurationError(
+                    f"{variable}: set this or the one without _FILE, not both", field=secret
+                )
+            raw[secret] = _read_secret(Path(text), secret).strip()
+        else:
+            raise ConfigurationError(f"{variable}: there is no such setting", field=name)
+    raw.update({name: value for name, value in overrides.items() if value is not None})
+    settings = _convert(raw)
+    check_settings(settings)
+    return settings
+
+
+def check_settings(settings: Settings) -> None:
+    """The rules that join several fields."""
+
+    def refuse(field: str, rule: str) -> None:
+        raise ConfigurationError(f"{field}: {rule}", field=field)
+
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        refuse("tls_key", "tls_certificate and tls_key come together")
+    if not settings.loopback and settings.tls_certificate is None and not settings.behind_proxy:
+        refuse("host", "listening beyond loopback needs tls_certificate and tls_key, or behind_proxy = true")
+    if (settings.database_url is None) != (settings.mimir_database_url is None):
+        refuse(
+            "mimir_database_url", "database_url and mimir_database_url come together, and are two databases"
+        )
+    if settings.database_url is not None and settings.database_url == settings.mimir_database_url:
+        refuse("mimir_database_url", "must be another database than database_url")
+    if not settings.production:
+        return
+    if settings.gateway == "sandbox":
+        refuse("gateway", "the sandbox moves no money: production refuses it")
+    if settings.database_url is None:
+        refuse("database_url", "production needs a database of its own, not the embedded one")
+    if settings.smtp_url is None:
+        refuse("smtp_url", "production needs a mail server")
+    for name in KEY_NAMES:
+        if getattr(settings, f"{name}_key_file") is None:
+            refuse(f"{name}_key_file", "production refuses generated keys: name a file")
+
+
+def _convert(raw: dict[str, Any]) -> Settings:
+    # One field at a time, so that the message can name the field and never shows the value (which may be a
+    # secret).
+    for name, value in raw.items():
+        try:
+            msgspec.convert({name: value}, Settings, strict=False)
+        except msgspec.ValidationError as error:
+            rule = str(error).split(" - at ")[0]
+            if name in SECRETS:
+                rule = "must be text"
+            raise ConfigurationError(f"{name}: {rule}", field=name) from None
+    return msgspec.convert(raw, Settings, strict=False)
+
+
+def _read_toml(path: Path, fields: set[str]) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+        if len(content) > CONFIG_BYTES_MAX:
+            raise ConfigurationError(
+                f"{PREFIX}CONFIG: {path} is over {CONFIG_BYTES_MAX} bytes", field="config"
+            )
+        raw = tomllib.loads(content.decode())
+    except OSError as error:
+        raise ConfigurationError(
+            f"{PREFIX}CONFIG: cannot read {path}: {error.strerror}", field="config"
+        ) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{PREFIX}CONFIG: {path} is not TOML: {error}", field="config") from None
+    if unknown := sorted(set(raw) - fields):
+        raise ConfigurationError(f"{unknown[0]}: there is no such setting (in {path})", field=unknown[0])
+    return raw
+
+
+def _read_secret(path: Path, field: str) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{field}: cannot read {path}: {error.strerror}", field=field) from None
+    if len(content) > SECRET_BYTES_MAX:
+        raise ConfigurationError(f"{field}: {path} is over {SECRET_BYTES_MAX} bytes", field=field)
+    return content.decode(errors="replace")

@@ -1,0 +1,81 @@
+"""Piccolo builds queries here and runs none: its engine opens nothing and refuses everything.
+
+A query reaches PostgreSQL only through `tx.run(query)`, which is to say inside a scope.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NoReturn
+
+from piccolo.engine.base import Engine
+from piccolo.query.base import Query
+from piccolo.table import Table
+
+from yggdrasil.errors import ScopeError
+
+
+class ScopedEngine(Engine[Any]):
+    """Compiles for PostgreSQL; everything that would touch a database raises ScopeError."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        # Engine.__init__ asks the database for its version: not called.
+        self.engine_type = "postgres"
+        self.min_version_number = 15
+        self.log_queries = self.log_responses = False
+        self.query_id = 0
+
+    async def get_version(self) -> float:
+        return self.get_version_sync()
+
+    def get_version_sync(self) -> float:
+        return float(self.min_version_number)
+
+    async def prep_database(self) -> None:
+        _refuse()
+
+    async def batch(self, query: Any, batch_size: int = 100, node: str | None = None) -> NoReturn:  # noqa: ARG002
+        _refuse()
+
+    async def run_querystring(self, querystring: Any, in_pool: bool = True) -> NoReturn:  # noqa: ARG002
+        _refuse()
+
+    async def run_ddl(self, ddl: str, in_pool: bool = True) -> NoReturn:  # noqa: ARG002
+        _refuse()
+
+    def transaction(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002
+        _refuse()
+
+    def atomic(self) -> NoReturn:
+        _refuse()
+
+    async def start_connection_pool(self) -> None:
+        _refuse()
+
+    async def close_connection_pool(self) -> None:
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise ScopeError(
+        "a query outside a scope: use `async with database.transaction(scope) as tx: await tx.run(query)`"
+    )
+
+
+ENGINE: Final = ScopedEngine()
+
+
+def bind(table: type[Table]) -> None:
+    """Tie a table to the refusing engine.
+
+    `tx.run` does it too; a table never bound finds no engine at all.
+    """
+    table._meta._db = ENGINE  # noqa: SLF001  Piccolo offers no public way that does not look for a config module
+
+
+def compile_query(query: Query[Any, Any]) -> list[tuple[str, list[Any]]]:
+    """SQL with $n placeholders and its arguments, one pair for each statement of the query."""
+    bind(query.table)
+    query._validate()  # type: ignore[no-untyped-call]  # noqa: SLF001  refuses `delete` and `update` without `where`
+    return [querystring.compile_string(engine_type="postgres") for querystring in query.querystrings]

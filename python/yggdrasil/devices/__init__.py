@@ -1,0 +1,1 @@
+"""What a person owns in a network: devices, their keys, and who is online."""

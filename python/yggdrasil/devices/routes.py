@@ -1,0 +1,102 @@
+"""The REST edge of devices."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Router, delete, get, post, put
+from litestar.params import Dependency, FromPath, FromQuery, JSONBody
+from msgspec import Meta
+
+from yggdrasil.devices.model import Device
+from yggdrasil.devices.paging import LIMIT_DEFAULT, Page
+from yggdrasil.devices.service import Devices
+from yggdrasil.kernel import Network
+
+DevicesDependency = Annotated[Devices, Dependency(skip_validation=True)]
+ScopeDependency = Annotated[Network, Dependency(skip_validation=True)]
+
+
+class RegisterDevice(msgspec.Struct, forbid_unknown_fields=True):
+    """A new device; `proof` shows that its key is held."""
+
+    device_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    world: Annotated[str, Meta(min_length=1, max_length=16)]
+    device_key: Annotated[str, Meta(max_length=64)]
+    proof: Annotated[str, Meta(max_length=128)]
+    capabilities: dict[str, Any] = {}
+    hardware: dict[str, Any] = {}
+
+
+class UpdateDevice(msgspec.Struct, forbid_unknown_fields=True):
+    """What is left out stays."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    world: Annotated[str, Meta(min_length=1, max_length=16)] | None = None
+    capabilities: dict[str, Any] | None = None
+    hardware: dict[str, Any] | None = None
+
+
+@get("/")
+async def list_devices(
+    scope: ScopeDependency,
+    devices: DevicesDependency,
+    owner: FromQuery[Literal["me", "network"]] = "me",
+    limit: FromQuery[int] = LIMIT_DEFAULT,
+    cursor: FromQuery[str | None] = None,
+) -> Page:
+    """The caller's devices, or with `owner=network` those of every member."""
+    return await devices.page(scope, everyone=owner == "network", limit=limit, cursor=cursor)
+
+
+@post("/")
+async def register_device(
+    data: JSONBody[RegisterDevice], scope: ScopeDependency, devices: DevicesDependency
+) -> Device:
+    """Register a device of the caller."""
+    return await devices.register(
+        scope,
+        device_id=data.device_id,
+        name=data.name,
+        world=data.world,
+        capabilities=data.capabilities,
+        hardware=data.hardware,
+        device_key=data.device_key,
+        proof=data.proof,
+    )
+
+
+@get("/{device_id:str}")
+async def get_device(device_id: FromPath[str], scope: ScopeDependency, devices: DevicesDependency) -> Device:
+    """One device of the network, by the id its owner assigned."""
+    return await devices.get(scope, device_id)
+
+
+@put("/{device_id:str}")
+async def update_device(
+    device_id: FromPath[str], data: JSONBody[UpdateDevice], scope: ScopeDependency, devices: DevicesDependency
+) -> Device:
+    """Change a device of one's own; owners and admins of the network may change any."""
+    return await devices.update(
+        scope,
+        device_id,
+        name=data.name,
+        world=data.world,
+        capabilities=data.capabilities,
+        hardware=data.hardware,
+    )
+
+
+@delete("/{device_id:str}")
+async def remove_device(device_id: FromPath[str], scope: ScopeDependency, devices: DevicesDependency) -> None:
+    """Unregister a device: its sockets close and its offers end."""
+    await devices.remove(scope, device_id)
+
+
+router = Router(
+    path="/api/v1/devices",
+    route_handlers=[list_devices, register_device, get_device, update_device, remove_device],
+    tags=["devices"],
+)

@@ -1,0 +1,1 @@
+"""The marketplace: offers, routing, and one compute request from admission to settlement."""

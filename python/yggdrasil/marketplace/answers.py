@@ -1,0 +1,259 @@
+"""What comes back from a provider, checked, counted, and rewritten so that nothing of the provider shows. No I/O.
+
+A provider's chunk is read into the few fields of the OpenAI API that a requester may see; ids, fingerprints, the
+provider's own model name and any field not listed here are left behind. What cannot be read is the provider's fault.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Final, Literal, Protocol
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+ANSWER_BYTES_MAX: Final = 7 * 1024 * 1024
+DIMENSIONS_MAX: Final = 65_536
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+
+
+class BadAnswer(Exception):
+    """The provider sent something that is no answer; the text goes to nobody but the provider's record."""
+
+
+class TokenCounter(Protocol):
+    """Counts the tokens of a text that arrives in parts."""
+
+    def push(self, delta: str) -> int: ...
+
+
+class _Function(msgspec.Struct, omit_defaults=True):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct, omit_defaults=True):
+    index: Annotated[int, Meta(ge=0, le=127)]
+    id: Annotated[str, Meta(max_length=128)] | None = None
+    type: Literal["function"] | None = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct, omit_defaults=True):
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: Annotated[list[_ToolCall], Meta(max_length=128)] | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: Annotated[int, Meta(ge=0, le=0)] = 0
+    delta: _Delta = msgspec.field(default_factory=_Delta)
+    finish_reason: FinishReason | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: Annotated[list[_Choice], Meta(max_length=1)] = msgspec.field(default_factory=list)
+
+
+class _ChunkOut(msgspec.Struct, omit_defaults=False):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[_Choice]
+
+
+class _Vector(msgspec.Struct):
+    embedding: Annotated[list[float], Meta(min_length=1, max_length=DIMENSIONS_MAX)]
+    index: Annotated[int, Meta(ge=0)]
+
+
+class _Vectors(msgspec.Struct):
+    data: list[_Vector]
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk)
+_decode_vectors = msgspec.json.Decoder(_Vectors)
+_encode = msgspec.json.Encoder()
+
+
+def answer_id(transaction_id: UUID) -> str:
+    """The `id` of an answer: made of the requester's own transaction, never of the provider's."""
+    return f"chatcmpl-{transaction_id.hex}"
+
+
+class ChatAnswer:
+    """A chat answer as it grows. `tokens_max`: what the hold affords for the completion."""
+
+    def __init__(
+        self, transaction_id: UUID, model: str, created: int, counter: TokenCounter, tokens_max: int
+    ) -> None:
+        self._id = answer_id(transaction_id)
+        self._model = model
+        self._created = created
+        self._counter = counter
+        self._tokens_max = tokens_max
+        self._bytes = 0
+        self._content: list[str] = []
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+        self._calls: dict[int, dict[str, Any]] = {}
+        self.observed_tokens = 0
+        self.finish_reason: FinishReason | None = None
+        self.cut = False
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was delivered that a requester could use."""
+        return self.observed_tokens == 0
+
+    def take(self, raw: bytes) -> bytes | None:
+        """The chunk to pass on, or None if there is nothing in it. Raises BadAnswer. Sets `cut` at the cap."""
+        try:
+            chunk = _decode_chunk.decode(raw)
+        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+            raise BadAnswer("not a chat.completion.chunk") from None
+        if not chunk.choices or self.finish_reason is not None:
+            return None
+        choice = chunk.choices[0]
+        text = _text_of(choice.delta)
+        if not text and choice.delta.role is None and choice.finish_reason is None:
+            return None
+        self._bytes += len(raw)
+        if self._bytes > ANSWER_BYTES_MAX:
+            raise BadAnswer("the answer is too large")
+        if text:
+            tokens = self._counter.push(text)
+            if tokens > self._tokens_max:
+                # What does not fit into the requester's cap is not delivered, and so not paid for.
+                self.cut = True
+                return self.end("length")
+            self.observed_tokens = tokens
+        self._keep(choice)
+        return self._chunk(choice)
+
+    def end(self, reason: FinishReason) -> bytes:
+        """The chunk that ends an answer which the provider did not end."""
+        self.finish_reason = reason
+        return self._chunk(_Choice(finish_reason=reason))
+
+    def whole(self) -> dict[str, Any]:
+        """The `chat.completion` without its usage."""
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._content) or None}
+        message["refusal"] = "".join(self._refusal) or None
+        if self._reasoning:
+            message["reasoning_content"] = "".join(self._reasoning)
+        if self._calls:
+            message["tool_calls"] = [call for _, call in sorted(self._calls.items())]
+        if message["content"] is None and not self._calls and message["refusal"] is None:
+            message["content"] = ""
+        return {
+            "id": self._id,
+            "object": "chat.completion",
+            "created": self._created,
+            "model": self._model,
+            "choices": [
+                {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason or "stop"}
+            ],
+        }
+
+    def usage_chunk(self, extra: dict[str, Any]) -> dict[str, Any]:
+        """The last chunk of a stream: no choices, the usage and what it cost."""
+        head = {
+            "id": self._id,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self._model,
+        }
+        return {**head, "choices": [], **extra}
+
+    def _chunk(self, choice: _Choice) -> bytes:
+        return _encode.encode(
+            _ChunkOut(
+                id=self._id,
+                object="chat.completion.chunk",
+                created=self._created,
+                model=self._model,
+                choices=[choice],
+            )
+        )
+
+    def _keep(self, choice: _Choice) -> None:
+        delta = choice.delta
+        if delta.content:
+            self._content.append(delta.content)
+        if delta.reasoning_content:
+            self._reasoning.append(delta.reasoning_content)
+        if delta.refusal:
+            self._refusal.append(delta.refusal)
+        for part in delta.tool_calls or ():
+            call = self._calls.setdefault(
+                part.index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+            )
+            call["id"] = part.id or call["id"]
+            if part.function is not None:
+                call["function"]["name"] += part.function.name or ""
+                call["function"]["arguments"] += part.function.arguments or ""
+        if choice.finish_reason is not None:
+            self.finish_reason = choice.finish_reason
+
+
+def _text_of(delta: _Delta) -> str:
+    text = (delta.reasoning_content or "") + (delta.content or "") + (delta.refusal or "")
+    for call in delta.tool_calls or ():
+        if call.function is not None:
+            text += (call.function.name or "") + (call.function.arguments or "")
+    return text
+
+
+class EmbeddingsAnswer:
+    """An embeddings answer, collected whole and checked before anybody pays for it."""
+
+    def __init__(self, model: str, inputs: int, dimensions: int | None) -> None:
+        self._model = model
+        self._inputs = inputs
+        self._dimensions = dimensions
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self._vectors: list[list[float]] = []
+
+    def take(self, raw: bytes) -> None:
+        """One frame of the answer. Raises BadAnswer."""
+        self._bytes += len(raw)
+        if self._bytes > ANSWER_BYTES_MAX:
+            raise BadAnswer("the answer is too large")
+        self._parts.append(raw)
+
+    def check(self) -> None:
+        """One finite vector for each input, all of one length, or BadAnswer."""
+        try:
+            answer = _decode_vectors.decode(b"".join(self._parts))
+        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+            raise BadAnswer("not an embeddings answer") from None
+        if sorted(vector.index for vector in answer.data) != list(range(self._inputs)):
+            raise BadAnswer("not one vector for each input")
+        lengths = {len(vector.embedding) for vector in answer.data}
+        if len(lengths) != 1 or (self._dimensions is not None and lengths != {self._dimensions}):
+            raise BadAnswer("vectors of the wrong length")
+        if not all(math.isfinite(value) for vector in answer.data for value in vector.embedding):
+            raise BadAnswer("vectors must be finite")
+        self._vectors = [
+            vector.embedding for vector in sorted(answer.data, key=lambda vector: vector.index)
+        ]
+        self._parts.clear()
+
+    def whole(self) -> dict[str, Any]:
+        """The answer without its usage."""
+        return {
+            "object": "list",
+            "model": self._model,
+            "data": [
+                {"object": "embedding", "index": index, "embedding": vector}
+                for index, vector in enumerate(self._vectors)
+            ],
+        }

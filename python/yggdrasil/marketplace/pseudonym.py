@@ -1,0 +1,51 @@
+"""What an offer is called by those who look at it. No I/O.
+
+One AES block under a key of the viewer's network, derived by HKDF-SHA256 (RFC 5869) from the pseudonym key: we can turn
+it back, two viewers cannot tell that they see the same offer, and a made-up name turns into an id that no offer has.
+ECB of a single block with a random input (122 random bits of a UUID) is a pseudorandom permutation, which is all a name needs.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+from uuid import UUID
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from yggdrasil.errors import ConfigurationError
+
+PREFIX: Final = "offer_"
+_PATTERN: Final = re.compile(r"offer_[0-9a-f]{32}\Z")
+_LABEL: Final = b"yggdrasil.v1 offer pseudonym\0"
+
+
+class Pseudonyms:
+    """Names of offers, per viewer network. `key`: at least 32 secret bytes."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < 32:
+            raise ConfigurationError("the pseudonym key must have at least 32 bytes")
+        self._key = key
+        self._cipher_of = lru_cache(maxsize=4_096)(self._derive)
+
+    def name(self, viewer: UUID, offer: UUID) -> str:
+        """What `viewer` (a network) sees for `offer`."""
+        encryptor = self._cipher_of(viewer).encryptor()
+        return PREFIX + (encryptor.update(offer.bytes) + encryptor.finalize()).hex()
+
+    def offer(self, viewer: UUID, name: str) -> UUID | None:
+        """The id behind a name, or None if it has not even the shape of one. The id may be of no offer at all."""
+        if not _PATTERN.match(name):
+            return None
+        decryptor = self._cipher_of(viewer).decryptor()
+        return UUID(bytes=decryptor.update(bytes.fromhex(name[len(PREFIX) :])) + decryptor.finalize())
+
+    def _derive(self, viewer: UUID) -> Cipher[ECB]:
+        key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_LABEL + viewer.bytes).derive(self._key)
+        return Cipher(AES(key), ECB())  # noqa: S305  # one block; see the module's text

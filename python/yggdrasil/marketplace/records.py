@@ -1,0 +1,216 @@
+"""The writes of a running request: admission, failover, settlement. Each is one transaction under Settle."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+
+from yggdrasil.db import Database, Tx
+from yggdrasil.errors import Conflict, PaymentMethodRequired, Unavailable
+from yggdrasil.kernel import PLATFORM_NETWORK, Clock, Settle
+from yggdrasil.marketplace import store_run
+from yggdrasil.marketplace.requests import State
+from yggdrasil.marketplace.settings import MarketSettings
+from yggdrasil.marketplace.store_run import (
+    Bill,
+    Ending,
+    NewAttempt,
+    NewTransaction,
+    OpenAttempt,
+    SealedResult,
+)
+from yggdrasil.payments.service import Payments
+
+Finish = Literal["done", "ended"]
+
+
+class ProviderUnpayable(Exception):
+    """The provider lost its verified payout method since it was listed: another one is picked."""
+
+
+class _Ended(Exception):
+    """Somebody else ended this first: roll back."""
+
+
+def _networks(*networks: UUID) -> Settle:
+    return Settle(tuple(sorted(set(networks))))
+
+
+class Records:
+    """Writes a request's way through the database. Money moves through `payments` alone."""
+
+    def __init__(
+        self, database: Database, payments: Payments, clock: Clock, settings: MarketSettings
+    ) -> None:
+        self._database = database
+        self._payments = payments
+        self._clock = clock
+        self._settings = settings
+
+    async def admit(self, new: NewTransaction, attempt: NewAttempt, hold_microcents: int) -> None:
+        """SQL 1: state, hold and attempt, before anything is dispatched.
+
+        Raises PaymentRequired, PaymentMethodRequired, Conflict (the idempotency key was used), ProviderUnpayable.
+        """
+        scope = _networks(new.network_id, attempt.offer.network_id)
+        try:
+            async with self._database.transaction(scope) as tx:
+                await store_run.insert_transaction(tx, new, attempt)
+                await store_run.insert_attempt(tx, new, attempt)
+                if new.scope == "market":
+                    await self._check_payout(tx, attempt.offer.network_id)
+                    await self._hold(tx, new, attempt, hold_microcents)
+        except asyncpg.UniqueViolationError:
+            raise Conflict(
+                "idempotency_key: was used for another request", field="idempotency_key"
+            ) from None
+
+    async def fail_over(
+        self,
+        new: NewTransaction,
+        previous: NewAttempt,
+        ending: Ending,
+        attempt: NewAttempt,
+        *,
+        rehold_microcents: int | None,
+    ) -> bool:
+        """End one attempt and begin the next. With `rehold_microcents` the old hold is given back for a larger one; else
+        the next attempt goes on with it. False if the reconciler ended the transaction first."""
+        scope = _networks(new.network_id, previous.offer.network_id, attempt.offer.network_id)
+        try:
+            async with self._database.transaction(scope) as tx:
+                if not await store_run.end_attempt(tx, previous.attempt_id, ending):
+                    raise _Ended
+                await store_run.move_to_next(tx, new, attempt)
+                await store_run.insert_attempt(tx, new, attempt)
+                if new.scope == "market":
+                    await self._check_payout(tx, attempt.offer.network_id)
+                    if rehold_microcents is not None:
+                        if previous.hold_id is not None:
+                            await self._payments.void(
+                                tx, network_id=new.network_id, hold_id=previous.hold_id, at=ending.at
+                            )
+                        await self._hold(tx, new, attempt, rehold_microcents)
+        except _Ended:
+            return False
+        return True
+
+    async def _check_payout(self, tx: Tx, network_id: UUID) -> None:
+        try:
+            await self._payments.require_payout_method(tx, network_id)
+        except PaymentMethodRequired:
+            raise ProviderUnpayable from None
+
+    async def _hold(self, tx: Tx, new: NewTransaction, attempt: NewAttempt, amount_microcents: int) -> None:
+        if attempt.hold_id is None:
+            # A free offer of another network: nothing to hold, but strangers are served to payers only.
+            await self._payments.require_spend_method(tx, new.network_id)
+            return
+        await self._payments.hold(
+            tx,
+            network_id=new.network_id,
+            hold_id=attempt.hold_id,
+            transaction_id=new.transaction_id,
+            amount_microcents=amount_microcents,
+            deadline_at=attempt.deadline_at,
+        )
+
+    async def finish(
+        self,
+        new: NewTransaction,
+        attempt: NewAttempt,
+        ending: Ending,
+        bill: Bill,
+        result: SealedResult | None,
+    ) -> Finish:
+        """SQL 2: the attempt's end, both sides' states, the money and the stored result.
+
+        If only the database is away, it is tried again, by attempt id, until the hold's deadline: an answer that was
+        delivered is paid for. "ended": the reconciler was first, and the requester pays nothing. Raises Unavailable
+        after the deadline: then the reconciler ends it.
+        """
+        delay = self._settings.settle_backoff_seconds
+        while True:
+            try:
+                return await self._finish_once(new, attempt, ending, bill, result)
+            except Unavailable:
+                if self._clock.now() >= attempt.deadline_at:
+                    raise
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 5.0)
+
+    async def _finish_once(
+        self,
+        new: NewTransaction,
+        attempt: NewAttempt,
+        ending: Ending,
+        bill: Bill,
+        result: SealedResult | None,
+    ) -> Finish:
+        scope = _networks(new.network_id, attempt.offer.network_id, PLATFORM_NETWORK)
+        try:
+            async with self._database.transaction(scope) as tx:
+                if not await store_run.finish(tx, attempt.attempt_id, ending, bill, result):
+                    # Either a commit whose answer was lost on the way, or the reconciler.
+                    state = await store_run.attempt_state(tx, attempt.attempt_id)
+                    return "done" if state == ending.attempt_state else "ended"
+                if attempt.hold_id is None:
+                    return "done"
+                if bill.total_microcents == 0:
+                    await self._payments.void(
+                        tx, network_id=new.network_id, hold_id=attempt.hold_id, at=ending.at
+                    )
+                    return "done"
+                posted = await self._payments.settle(
+                    tx,
+                    transfer_id=attempt.attempt_id,
+                    requester_network=new.network_id,
+                    hold_id=attempt.hold_id,
+                    total_microcents=bill.total_microcents,
+                    provider_network=attempt.offer.network_id,
+                    fee_microcents=bill.fee_microcents,
+                    earnings_microcents=bill.earnings_microcents,
+                    at=ending.at,
+                )
+                if posted == "ended":
+                    raise _Ended
+                return "done"
+        except _Ended:
+            await self.end_lost(
+                attempt.attempt_id, new.network_id, attempt.offer.network_id, attempt.hold_id, "hold_ended"
+            )
+            return "ended"
+
+    async def end_lost(
+        self,
+        attempt_id: UUID,
+        requester_network: UUID,
+        provider_network: UUID,
+        hold_id: UUID | None,
+        error_code: str,
+    ) -> bool:
+        """End an attempt that nobody will end: lost, its transaction FAILED, its hold given back. Idempotent; True if
+        this call did it."""
+        at = self._clock.now()
+        async with self._database.transaction(_networks(requester_network, provider_network)) as tx:
+            ending = Ending("lost", error_code, None, None, None, None, at)
+            if not await store_run.finish(tx, attempt_id, ending, Bill(State.FAILED)):
+                return False
+            if hold_id is not None:
+                await self._payments.void(
+                    tx, network_id=requester_network, hold_id=hold_id, at=at, state="expired"
+                )
+            return True
+
+    async def end_open(self, attempt: OpenAttempt, error_code: str) -> bool:
+        """`end_lost` of an attempt the reconciler found."""
+        return await self.end_lost(
+            attempt.attempt_id,
+            attempt.requester_network,
+            attempt.provider_network,
+            attempt.hold_id,
+            error_code,
+        )

@@ -1,0 +1,104 @@
+"""One running request, as its reader holds it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from yggdrasil.kernel import Network
+from yggdrasil.marketplace.pipe import Pipe
+from yggdrasil.marketplace.requests import ComputeRequest, State
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One `chat.completion.chunk`, as JSON."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last part of every run that did not fail: the answer whole, what was used and what it cost."""
+
+    transaction_id: UUID
+    state: State
+    answer: dict[str, Any]
+    prompt_tokens: int
+    completion_tokens: int
+    cost_microcents: int
+    attempts: int
+    latency_ms: int | None
+
+    def usage(self) -> dict[str, Any]:
+        """The `usage` object of the OpenAI API."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+    def whole(self) -> dict[str, Any]:
+        """The answer with its usage."""
+        usage = self.usage()
+        if self.answer.get("object") == "list":
+            del usage["completion_tokens"]
+        return {**self.answer, "usage": usage}
+
+
+Part = Chunk | Finished
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """A request on its way. Read it with `parts()`; leave it with `close()`, which cancels what is not done.
+
+    A caller who only wants the outcome awaits `outcome()`.
+    """
+
+    scope: Network
+    request: ComputeRequest
+    transaction_id: UUID
+    created_at: datetime
+    deadline_at: datetime
+    deadline_monotonic: float
+    prompt_tokens: int
+    pipe: Pipe[Part] = field(default_factory=Pipe)
+    tried: set[UUID] = field(default_factory=set)
+    attempts: int = 0
+    cancelled: bool = False
+    done: bool = False
+    stop_job: Callable[[], None] | None = None
+
+    def cancel(self) -> None:
+        """Stop the provider. What was delivered is paid for; the rest of the hold is given back."""
+        if not self.done:
+            self.cancelled = True
+            if self.stop_job is not None:
+                self.stop_job()
+
+    def close(self) -> None:
+        """The reader is gone."""
+        if not self.done:
+            self.pipe.leave()
+            self.cancel()
+
+    async def parts(self) -> AsyncIterator[Part]:
+        """Chunks as they come, then Finished; raises what ended the run otherwise."""
+        while (part := await self.pipe.get()) is not None:
+            yield part
+
+    async def outcome(self) -> Finished:
+        """Only the end."""
+        last: Finished | None = None
+        try:
+            while (part := await self.pipe.get()) is not None:
+                last = part if isinstance(part, Finished) else None
+        finally:
+            self.close()
+        if last is None:
+            raise RuntimeError("a run ended without an outcome")
+        return last

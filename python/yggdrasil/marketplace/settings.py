@@ -1,0 +1,41 @@
+"""What an operator may set about the marketplace, and who this server is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from yggdrasil.marketplace.requests import OUTPUT_TOKENS_DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class MarketSettings:
+    """Limits and rates of the marketplace. Times are seconds unless they say otherwise."""
+
+    fee_basis_points: int = 1_200
+    output_tokens_default: int = OUTPUT_TOKENS_DEFAULT
+    cost_microcents_default: int | None = None
+    attempts_max: int = 4
+    first_chunk_seconds: float = 30.0
+    stall_seconds: float = 20.0
+    settle_grace_seconds: float = 60.0
+    settle_backoff_seconds: float = 0.2
+    result_seconds: int = 900
+    runs_max: int = 4_096
+    runs_per_user_max: int = 64
+    keepalive_seconds: float = 10.0
+    reconcile_seconds: float = 5.0
+    node_silent_seconds: float = 20.0
+    test_seconds: float = 30.0
+    tolerance_percent: int = 25
+    """By how much a provider's claim may exceed what we counted, before it is not believed."""
+
+
+class Node(Protocol):
+    """This server process: the node keeps its id over restarts, a boot is one run of it."""
+
+    @property
+    def node_id(self) -> UUID: ...
+    @property
+    def boot_id(self) -> UUID: ...

@@ -1,0 +1,365 @@
+"""All SQL of the ledger: balances, holds and entries. Each use case is one statement, so a round trip.
+
+Locks are taken in one order: the hold (or top-up) row, then balances by (network_id, account). Correctness rests on
+these locks and on constraints, never on the isolation level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
+
+from asyncpg.exceptions import NumericValueOutOfRangeError, UniqueViolationError
+
+from yggdrasil.db import Tx
+from yggdrasil.errors import Conflict, LedgerError, MoneyOverflow
+from yggdrasil.kernel import CURRENCY
+from yggdrasil.payments.ledger import Leg, TrialBalance
+
+HOLDS_LISTED_MAX: Final = 1000
+
+HoldEnd = Literal["voided", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """A hold that nobody may be going to end."""
+
+    network_id: UUID
+    hold_id: UUID
+    transaction_id: UUID
+    owner_boot: UUID
+    deadline_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOutcome:
+    """Whether the network may spend at all, and whether the amount was free."""
+
+    may_spend: bool
+    covered: bool
+
+
+async def insert_hold(
+    tx: Tx,
+    *,
+    network_id: UUID,
+    hold_id: UUID,
+    transaction_id: UUID,
+    amount_microcents: int,
+    owner_node: UUID,
+    owner_boot: UUID,
+    deadline_at: datetime,
+    at: datetime,
+) -> HoldOutcome:
+    """Reserve `amount_microcents` of the wallet if a verified method for spending exists and that much is free."""
+    try:
+        row = await tx.fetchrow(
+            """
+            WITH payer AS (
+                SELECT EXISTS (
+                    SELECT FROM tenant.payment_methods
+                    WHERE network_id = $1 AND state = 'verified' AND purpose IN ('spend', 'both')
+                ) AS found
+            ), covered AS (
+                UPDATE tenant.balances SET held_microcents = held_microcents + $4
+                WHERE network_id = $1 AND account = 'wallet'
+                  AND posted_microcents - held_microcents >= $4
+                  AND (SELECT found FROM payer)
+                RETURNING 1
+            ), made AS (
+                INSERT INTO tenant.holds (network_id, hold_id, transaction_id, amount_microcents, currency, state,
+                    owner_node, owner_boot, deadline_at, created_at)
+                SELECT $1, $2, $3, $4, $5, 'pending', $6, $7, $8, $9 FROM covered
+                RETURNING 1
+            )
+            SELECT (SELECT found FROM payer) AS may_spend, EXISTS (SELECT FROM made) AS covered
+            """,
+            network_id,
+            hold_id,
+            transaction_id,
+            amount_microcents,
+            CURRENCY,
+            owner_node,
+            owner_boot,
+            deadline_at,
+            at,
+        )
+    except UniqueViolationError as error:
+        raise Conflict("hold_id: was used before", field="hold_id") from error
+    if row is None:
+        raise LedgerError("the hold was not answered")
+    return HoldOutcome(row["may_spend"], row["covered"])
+
+
+async def end_hold(tx: Tx, *, network_id: UUID, hold_id: UUID, state: HoldEnd, at: datetime) -> bool:
+    """Give a pending hold back to the wallet. False if it had ended before, or is none of this network's."""
+    row = await tx.fetchrow(
+        """
+        WITH ended AS (
+            UPDATE tenant.holds SET state = $3, ended_at = $4
+            WHERE network_id = $1 AND hold_id = $2 AND state = 'pending'
+            RETURNING amount_microcents
+        ), released AS (
+            UPDATE tenant.balances b SET held_microcents = b.held_microcents - e.amount_microcents
+            FROM ended e
+            WHERE b.network_id = $1 AND b.account = 'wallet'
+            RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM ended) AS ended, (SELECT count(*) FROM released) AS released
+        """,
+        network_id,
+        hold_id,
+        state,
+        at,
+    )
+    if row is None or row["ended"] != row["released"]:
+        raise LedgerError("a hold without a wallet")
+    return bool(row["ended"])
+
+
+async def post_settlement(
+    tx: Tx,
+    *,
+    transfer_id: UUID,
+    requester_network: UUID,
+    hold_id: UUID,
+    total_microcents: int,
+    provider_network: UUID,
+    earnings_microcents: int,
+    legs: Sequence[Leg],
+    at: datetime,
+) -> bool:
+    """Turn a pending hold that covers the total into a posted settlement. False, and nothing changed, if there is none.
+
+    Both balance rows are locked in order before either is changed, so that two networks paying each other at the same
+    moment cannot wait for one another.
+    """
+    try:
+        row = await tx.fetchrow(
+            """
+            WITH ended AS (
+                UPDATE tenant.holds SET state = 'posted', ended_at = $3
+                WHERE network_id = $1 AND hold_id = $2 AND state = 'pending' AND amount_microcents >= $5
+                RETURNING amount_microcents
+            ), locked AS MATERIALIZED (
+                SELECT b.network_id FROM tenant.balances b
+                WHERE EXISTS (SELECT FROM ended)
+                  AND ((b.network_id = $1 AND b.account = 'wallet') OR (b.network_id = $6 AND b.account = 'earnings'))
+                ORDER BY b.network_id, b.account
+                FOR UPDATE
+            ), paid AS (
+                UPDATE tenant.balances b
+                SET posted_microcents = b.posted_microcents - $5,
+                    held_microcents = b.held_microcents - e.amount_microcents
+                FROM ended e, (SELECT count(*) FROM locked) l
+                WHERE b.network_id = $1 AND b.account = 'wallet'
+                RETURNING 1
+            ), earned AS (
+                INSERT INTO tenant.balances AS b (network_id, account, posted_microcents, held_microcents, currency)
+                SELECT $6, 'earnings', $7, 0, $8 FROM paid
+                ON CONFLICT (network_id, account)
+                    DO UPDATE SET posted_microcents = b.posted_microcents + excluded.posted_microcents
+                RETURNING 1
+            ), written AS (
+                INSERT INTO tenant.entries (network_id, transfer_id, leg, account, amount_microcents, currency, kind, at)
+                SELECT l.network_id, $4, l.leg, l.account, l.amount, $8, 'settlement', $3
+                FROM unnest($9::uuid[], $10::smallint[], $11::text[], $12::bigint[]) AS l (network_id, leg, account, amount),
+                    paid
+                RETURNING 1
+            )
+            SELECT (SELECT count(*) FROM ended) AS ended, (SELECT count(*) FROM earned) AS earned,
+                (SELECT count(*) FROM written) AS written
+            """,
+            requester_network,
+            hold_id,
+            at,
+            transfer_id,
+            total_microcents,
+            provider_network,
+            earnings_microcents,
+            CURRENCY,
+            *_columns(legs),
+        )
+    except UniqueViolationError as error:
+        raise LedgerError("transfer_id: was used for another settlement") from error
+    except NumericValueOutOfRangeError as error:
+        raise MoneyOverflow("earnings_microcents: the balance would leave the range of the ledger") from error
+    if row is None or (row["ended"] and (row["earned"] != 1 or row["written"] != len(legs))):
+        raise LedgerError("a hold without a wallet")
+    return bool(row["ended"])
+
+
+async def settlement_state(
+    tx: Tx, *, network_id: UUID, hold_id: UUID, transfer_id: UUID
+) -> tuple[str, int, int | None] | None:
+    """(state of the hold, its amount, what this transfer took from the wallet or None); None if there is no such hold."""
+    row = await tx.fetchrow(
+        """
+        SELECT h.state, h.amount_microcents,
+            (SELECT -e.amount_microcents FROM tenant.entries e
+             WHERE e.network_id = $1 AND e.transfer_id = $3 AND e.leg = 0 AND e.account = 'wallet') AS paid
+        FROM tenant.holds h WHERE h.network_id = $1 AND h.hold_id = $2
+        """,
+        network_id,
+        hold_id,
+        transfer_id,
+    )
+    return None if row is None else (row["state"], row["amount_microcents"], row["paid"])
+
+
+async def post_topup(
+    tx: Tx, *, network_id: UUID, payment_id: UUID, gateway_ref: str, legs: Sequence[Leg], at: datetime
+) -> bool:
+    """Move an open top-up to `succeeded` and its amount into the wallet, in one statement; False if it had ended.
+
+    A top-up given up as `not_charged` is still open to the gateway's later word that it was.
+    """
+    try:
+        row = await tx.fetchrow(
+            """
+            WITH done AS (
+                UPDATE tenant.payments
+                SET state = 'succeeded', gateway_ref = $3, failure_code = NULL, updated_at = $4
+                WHERE network_id = $1 AND payment_id = $2 AND amount_microcents = $10
+                  AND (state IN ('charging', 'unknown') OR (state = 'failed' AND failure_code = 'not_charged'))
+                RETURNING amount_microcents
+            ), wallet AS (
+                INSERT INTO tenant.balances AS b (network_id, account, posted_microcents, held_microcents, currency)
+                SELECT $1, 'wallet', amount_microcents, 0, $5 FROM done
+                ON CONFLICT (network_id, account)
+                    DO UPDATE SET posted_microcents = b.posted_microcents + excluded.posted_microcents
+                RETURNING 1
+            ), written AS (
+                INSERT INTO tenant.entries (network_id, transfer_id, leg, account, amount_microcents, currency, kind, at)
+                SELECT l.network_id, $2, l.leg, l.account, l.amount, $5, 'topup', $4
+                FROM unnest($6::uuid[], $7::smallint[], $8::text[], $9::bigint[]) AS l (network_id, leg, account, amount),
+                    done
+                RETURNING 1
+            )
+            SELECT (SELECT count(*) FROM wallet) AS posted, (SELECT count(*) FROM written) AS written
+            """,
+            network_id,
+            payment_id,
+            gateway_ref,
+            at,
+            CURRENCY,
+            *_columns(legs),
+            legs[0].amount_microcents,
+        )
+    except NumericValueOutOfRangeError as error:
+        raise MoneyOverflow("amount_cents: the balance would leave the range of the ledger") from error
+    if row is None or (row["posted"] and row["written"] != len(legs)):
+        raise LedgerError("a top-up without its entries")
+    return bool(row["posted"])
+
+
+async def balances(tx: Tx, network_id: UUID) -> dict[str, tuple[int, int]]:
+    """Account -> (posted, held); an account nothing was ever posted to is absent."""
+    rows = await tx.fetch(
+        "SELECT account, posted_microcents, held_microcents FROM tenant.balances WHERE network_id = $1",
+        network_id,
+    )
+    return {row["account"]: (row["posted_microcents"], row["held_microcents"]) for row in rows}
+
+
+async def has_method(tx: Tx, network_id: UUID, purpose: Literal["spend", "payout"]) -> bool:
+    """Whether a verified method for `purpose` exists."""
+    return bool(
+        await tx.fetchval(
+            """
+            SELECT EXISTS (
+                SELECT FROM tenant.payment_methods
+                WHERE network_id = $1 AND state = 'verified' AND purpose IN ($2, 'both')
+            )
+            """,
+            network_id,
+            purpose,
+        )
+    )
+
+
+async def open_holds_of_dead_boots(tx: Tx, *, heartbeat_after: datetime) -> list[OpenHold]:
+    """Pending holds whose server process has no lease renewed after `heartbeat_after`; at most 1000, System scope."""
+    rows = await tx.fetch(
+        """
+        SELECT h.network_id, h.hold_id, h.transaction_id, h.owner_boot, h.deadline_at FROM tenant.holds h
+        WHERE h.state = 'pending' AND NOT EXISTS (
+            SELECT FROM platform.nodes n WHERE n.boot_id = h.owner_boot AND n.heartbeat_at > $1
+        )
+        ORDER BY h.deadline_at, h.network_id, h.hold_id LIMIT $2
+        """,
+        heartbeat_after,
+        HOLDS_LISTED_MAX,
+    )
+    return [OpenHold(**row) for row in rows]
+
+
+async def expired_holds(tx: Tx, at: datetime) -> list[OpenHold]:
+    """Pending holds whose deadline has passed; at most 1000, the oldest first, System scope."""
+    rows = await tx.fetch(
+        """
+        SELECT network_id, hold_id, transaction_id, owner_boot, deadline_at FROM tenant.holds
+        WHERE state = 'pending' AND deadline_at <= $1
+        ORDER BY deadline_at, network_id, hold_id LIMIT $2
+        """,
+        at,
+        HOLDS_LISTED_MAX,
+    )
+    return [OpenHold(**row) for row in rows]
+
+
+async def trial_balance(tx: Tx) -> TrialBalance:
+    """Every sum of the books from one snapshot; System scope. Reads all entries: an audit, not a hot path."""
+    row = await tx.fetchrow(
+        """
+        WITH legs AS (
+            SELECT network_id, transfer_id, account, kind, amount_microcents AS amount FROM tenant.entries
+        ), local AS (
+            SELECT count(*) AS broken FROM (
+                SELECT FROM legs GROUP BY network_id, transfer_id HAVING sum(amount) <> 0
+            ) b
+        ), derived AS (
+            SELECT network_id, account, sum(posted) AS posted, sum(held) AS held FROM (
+                SELECT network_id, account, amount AS posted, 0 AS held FROM legs
+                WHERE account IN ('wallet', 'earnings')
+                UNION ALL
+                SELECT network_id, 'wallet', 0, amount_microcents FROM tenant.holds WHERE state = 'pending'
+            ) parts GROUP BY network_id, account
+        ), compared AS (
+            SELECT count(*) AS mismatched FROM tenant.balances b FULL JOIN derived d USING (network_id, account)
+            WHERE coalesce(b.posted_microcents, 0) <> coalesce(d.posted, 0)
+               OR coalesce(b.held_microcents, 0) <> coalesce(d.held, 0)
+        ), pending AS (
+            SELECT count(*) AS holds, coalesce(sum(amount_microcents), 0) AS held
+            FROM tenant.holds WHERE state = 'pending'
+        )
+        SELECT coalesce(sum(amount), 0) AS sum_microcents,
+            coalesce(sum(amount) FILTER (WHERE account = 'clearing'), 0) AS clearing_microcents,
+            (SELECT holds FROM pending) AS open_holds,
+            (SELECT held FROM pending) AS held_microcents,
+            (SELECT mismatched FROM compared) AS mismatched_balances,
+            coalesce(-sum(amount) FILTER (WHERE account = 'wallet' AND kind = 'settlement'), 0) AS cost_microcents,
+            coalesce(sum(amount) FILTER (WHERE account = 'fee'), 0) AS fee_microcents,
+            coalesce(sum(amount) FILTER (WHERE account = 'earnings' AND kind = 'settlement'), 0) AS earnings_microcents,
+            (SELECT broken FROM local) AS unbalanced_transfers,
+            coalesce(sum(amount) FILTER (WHERE account = 'wallet'), 0) AS wallets_microcents,
+            coalesce(sum(amount) FILTER (WHERE account = 'gateway'), 0) AS gateway_microcents
+        FROM legs
+        """
+    )
+    if row is None:
+        raise LedgerError("the books were not answered")
+    return TrialBalance(**{name: int(value) for name, value in row.items()})
+
+
+def _columns(legs: Sequence[Leg]) -> tuple[list[UUID], list[int], list[str], list[int]]:
+    return (
+        [leg.network_id for leg in legs],
+        [leg.leg for leg in legs],
+        [leg.account.value for leg in legs],
+        [leg.amount_microcents for leg in legs],
+    )

@@ -1,0 +1,82 @@
+"""The definitions of the tables of sign-in; the drift test holds them against the live catalog."""
+
+from piccolo.columns import UUID, Bytea, Integer, Text, Timestamptz
+from piccolo.table import Table
+
+
+class LoginFlowRow(Table, tablename="login_flows", schema="identity"):
+    """A sign-in that was asked for."""
+
+    flow = UUID(primary_key=True, default=None)
+    address_key = Bytea(default=None)
+    device_key = Bytea(default=None)
+    code_digest = Bytea(default=None)
+    tries = Integer(default=None)
+    created_at = Timestamptz(default=None)
+    expires_at = Timestamptz(default=None)
+    used_at = Timestamptz(default=None, null=True)
+
+
+class LoginLimitRow(Table, tablename="login_limits", schema="identity"):
+    """A counter over a window. The real key is (kind, counted_key)."""
+
+    kind = Text(default=None)
+    counted_key = Bytea(primary_key=True, default=None)
+    window_start = Timestamptz(default=None)
+    count = Integer(default=None)
+
+
+class KnownDeviceRow(Table, tablename="known_devices", schema="identity"):
+    """A device key that has signed in to an address' account. The real key is (address_key, device_key)."""
+
+    address_key = Bytea(default=None)
+    device_key = Bytea(primary_key=True, default=None)
+    user_id = UUID(default=None)
+    seen_at = Timestamptz(default=None)
+
+
+class SessionRow(Table, tablename="sessions", schema="identity"):
+    """A sign-in that holds: the family of its refresh tokens."""
+
+    session_id = UUID(primary_key=True, default=None)
+    user_id = UUID(default=None)
+    network_id = UUID(default=None)
+    device_key = Bytea(default=None)
+    device_id = UUID(default=None, null=True)
+    counter = Integer(default=None)
+    created_at = Timestamptz(default=None)
+    refreshed_at = Timestamptz(default=None)
+    expires_at = Timestamptz(default=None)
+    revoked_at = Timestamptz(default=None, null=True)
+    revoked_for = Text(default=None, null=True)
+
+
+class ErasureRow(Table, tablename="erasures", schema="identity"):
+    """A person to be erased in the vault."""
+
+    user_id = UUID(primary_key=True, default=None)
+    requested_at = Timestamptz(default=None)
+    erased_at = Timestamptz(default=None, null=True)
+
+
+class RevocationRow(Table, tablename="revocations", schema="identity"):
+    """Something that ended in the last minutes: a session, a key, or all of a user's tokens below an epoch."""
+
+    revocation_id = UUID(primary_key=True, default=None)
+    user_id = UUID(default=None)
+    session_id = UUID(default=None, null=True)
+    key_id = UUID(default=None, null=True)
+    epoch = Integer(default=None, null=True)
+    at = Timestamptz(default=None)
+
+
+class ApiKeyRow(Table, tablename="api_keys", schema="tenant"):
+    """An API key. The real key is (network_id, key_id)."""
+
+    network_id = UUID(default=None)
+    key_id = UUID(primary_key=True, default=None)
+    user_id = UUID(default=None)
+    name = Text(default=None)
+    secret_digest = Bytea(default=None)
+    created_at = Timestamptz(default=None)
+    revoked_at = Timestamptz(default=None, null=True)

@@ -1,0 +1,4 @@
+"""Vedrfolnir, the device's client: sign in, stay connected, open links, sell a local model.
+
+Importable without the server.
+"""

@@ -1,0 +1,233 @@
+"""A local OpenAI-compatible server (Ollama, llama.cpp, vLLM, …) as a provider uses it.
+
+What it says is checked before it is passed on: a document that is not what it should be is this device's
+fault, told as such, and nobody pays for it. The text of a backend's error stays here: it may quote the
+prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from yggdrasil.errors import InvalidInput
+from yggdrasil.vedrfolnir.connection import is_loopback
+from yggdrasil.wire.limits import PAYLOAD_BYTES_MAX
+
+ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
+CONNECT_SECONDS_MAX: Final = 5
+SILENCE_SECONDS_MAX: Final = 300
+"""A large model may think this long before its first word; the job's own deadline is usually shorter."""
+
+MODELS_MAX: Final = 10_000
+BYTES_PER_TOKEN: Final = 4
+"""The usual rule of thumb, for backends that do not count."""
+
+
+class BackendError(Exception):
+    """The backend did not answer as it should. `code` travels in `fault`; `message` holds nothing of its
+    text.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The backend's own count."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = msgspec.field(default_factory=list)
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class _Embeddings(msgspec.Struct):
+    data: list[msgspec.Raw]
+    usage: _Usage | None = None
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+def backend_url(text: str) -> str:
+    """`http://localhost:11434/v1`: the base under which /chat/completions lies."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise InvalidInput("backend: not a URL", field="backend") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise InvalidInput("backend: must be a base URL such as http://localhost:11434/v1", field="backend")
+    return text.rstrip("/")
+
+
+class Backend:
+    """One backend. `api_key` is sent to it as a bearer token, for those that want one."""
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        self.url = backend_url(url)
+        self._http = httpx.AsyncClient(
+            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(SILENCE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
+            trust_env=not is_loopback(self.url),
+            follow_redirects=False,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def models(self) -> list[str]:
+        """What GET /models lists. BackendError if it cannot be asked."""
+        raw = b"".join([part async for part in self._bytes("GET", "/models", None)])
+        try:
+            listed = msgspec.json.decode(raw, type=_Models)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            raise BackendError("backend_garbage", "/models is no OpenAI model list") from None
+        return [model.id for model in listed.data[:MODELS_MAX]]
+
+    async def chat(self, body: bytes, model: str) -> AsyncGenerator[bytes | Usage, None]:
+        """The chunks of a streamed completion, each one JSON document, and at last its usage."""
+        request = _with(body, model=model, stream=True, stream_options={"include_usage": True})
+        usage: _Usage | None = None
+        pieces = 0
+        ended = False
+        # Closed by name, all three: a job that is cancelled must end the backend's work at once.
+        async with (
+            aclosing(self._bytes("POST", "/chat/completions", request)) as parts,
+            aclosing(_events(parts)) as documents,
+        ):
+            async for data in documents:
+                if data == b"[DONE]":
+                    ended = True
+                    break
+                chunk = _chunk(data)
+                usage = chunk.usage or usage
+                # A chunk without a choice carries the usage alone; that travels in `done`.
+                if chunk.choices:
+                    pieces += any(
+                        choice.delta is not None and choice.delta.content for choice in chunk.choices
+                    )
+                    ended = ended or any(choice.finish_reason is not None for choice in chunk.choices)
+                    yield data
+        if not ended:
+            raise BackendError("backend_broke", "the backend's stream ended in the middle")
+        if usage is not None:
+            yield Usage(max(0, usage.prompt_tokens), max(0, usage.completion_tokens or 0))
+        else:
+            # Such servers send a token a chunk.
+            yield Usage(-(-len(body) // BYTES_PER_TOKEN), pieces)
+
+    async def embeddings(self, body: bytes, model: str) -> tuple[bytes, Usage]:
+        """The whole answer, and its usage."""
+        request = _with(body, model=model)
+        raw = b"".join([part async for part in self._bytes("POST", "/embeddings", request)])
+        try:
+            answer = msgspec.json.decode(raw, type=_Embeddings)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            raise BackendError("backend_garbage", "the backend sent no embeddings answer") from None
+        tokens = answer.usage.prompt_tokens if answer.usage else -(-len(body) // BYTES_PER_TOKEN)
+        return raw, Usage(max(0, tokens), 0)
+
+    async def _bytes(self, method: str, path: str, body: bytes | None) -> AsyncGenerator[bytes, None]:
+        """The body of a successful answer as it comes, bounded."""
+        headers = {"content-type": "application/json"} if body is not None else {}
+        taken = 0
+        try:
+            async with self._http.stream(method, self.url + path, content=body, headers=headers) as answer:
+                if not answer.is_success:
+                    kind = "backend_refused" if answer.is_client_error else "backend_failed"
+                    raise BackendError(kind, f"the backend answered {answer.status_code} to {path}")
+                async for part in answer.aiter_bytes():
+                    taken += len(part)
+                    if taken > ANSWER_BYTES_MAX:
+                        raise BackendError("backend_garbage", f"the answer is over {ANSWER_BYTES_MAX} bytes")
+                    yield part
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise BackendError("backend_unreachable", "the backend is not there") from None
+        except httpx.TimeoutException:
+            raise BackendError("backend_timeout", "the backend is silent") from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError):
+            raise BackendError("backend_broke", "the connection to the backend broke") from None
+
+
+def _with(body: bytes, **fields: Any) -> bytes:
+    """The requester's body with our own members on top; the rest passes as it is, unread."""
+    try:
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise BackendError("invalid_input", "the job's body is no JSON object") from None
+    ours = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields.items()}
+    return msgspec.json.encode(members | ours)
+
+
+def _chunk(data: bytes) -> _Chunk:
+    try:
+        chunk = msgspec.json.decode(data, type=_Chunk)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise BackendError("backend_garbage", "the backend sent no chat.completion.chunk") from None
+    if chunk.error is not None:
+        raise BackendError("backend_failed", "the backend reported an error in its stream")
+    return chunk
+
+
+async def _events(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The data of each server-sent event (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+    Lines end in LF, CR or CRLF; several `data:` lines of one event are joined; comments and other fields
+    are dropped.
+    """
+    rest = b""
+    data: list[bytes] = []
+    after_return = False
+    async for part in parts:
+        # CRLF cut in two by the network must not count as two line ends.
+        fresh = part[1:] if after_return and part.startswith(b"\n") else part
+        after_return = part.endswith(b"\r")
+        *lines, rest = (rest + fresh).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        if len(rest) > PAYLOAD_BYTES_MAX + 16:
+            raise BackendError("backend_garbage", "one event of the backend's stream is too long")
+        for line in lines:
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                whole = b"\n".join(data)
+                data = []
+                if len(whole) > PAYLOAD_BYTES_MAX:
+                    raise BackendError("backend_garbage", "one event of the backend's stream is too long")
+                yield whole
+    if data:  # some servers leave out the last empty line
+        yield b"\n".join(data)

@@ -1,0 +1,54 @@
+"""Checks of the house that no library knows: file lengths, proper names of this house, pins without addresses."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+LINES_MAX = 400
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Files git knows or would take, by pattern."""
+    listed = subprocess.run(  # noqa: S603 - fixed arguments
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],  # noqa: S607
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()
+    return [ROOT / name for name in listed if (ROOT / name).is_file()]
+
+
+def long_files() -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}: {count} lines (over {LINES_MAX}: which two things live in it?)"
+        for path in tracked("*.py", "*.rs", "*.pyi", "*.sql")
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > LINES_MAX
+    ]
+
+
+def addressed_pins() -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}: a pin carries an address"
+        for path in tracked("requirements/*.txt")
+        if re.search(r"https?://|--index-url|--find-links", path.read_text(encoding="utf-8"))
+    ]
+
+
+def unpaged_codes() -> list[str]:
+    """Every error code has a page."""
+    text = (ROOT / "python/yggdrasil/errors.py").read_text(encoding="utf-8")
+    codes = set(re.findall(r'code(?:, [a-z, ]+)?(?:: ClassVar\[str\])? = "([a-z_]+)"', text))
+    return [f"docs/errors/{code}.md is missing" for code in sorted(codes) if not (ROOT / f"docs/errors/{code}.md").is_file()]
+
+
+def main() -> int:
+    found = [*long_files(), *addressed_pins(), *unpaged_codes()]
+    for line in found:
+        print(line)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
