@@ -67,6 +67,10 @@ class Cluster:
         """A copy of a template database; its name."""
         name = f"{template.removesuffix('_template')}_{next(self.numbers)}"
         await self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # A copy has everything but the grants on the database itself.
+        plan = MAIN if template == MAIN_TEMPLATE else MIMIR
+        await self.execute(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
+        await self.execute(f'GRANT CONNECT ON DATABASE "{name}" TO {", ".join((plan.owner, *plan.roles))}')
         return name
 
     async def drop(self, name: str) -> None:
@@ -98,6 +102,7 @@ async def cluster() -> AsyncIterator[Cluster]:
         yield made
     finally:
         await server.stop_async()
+        shutil.rmtree(server.home, ignore_errors=True)  # elsewhere, when the temporary directory is closed to others
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -147,13 +147,23 @@ def _convert(raw: dict[str, Any]) -> Settings:
     # secret).
     for name, value in raw.items():
         try:
-            msgspec.convert({name: value}, Settings, strict=False)
+            _to_settings({name: value})
         except msgspec.ValidationError as error:
             rule = str(error).split(" - at ")[0]
             if name in SECRETS:
                 rule = "must be text"
             raise ConfigurationError(f"{name}: {rule}", field=name) from None
-    return msgspec.convert(raw, Settings, strict=False)
+    return _to_settings(raw)
+
+
+def _to_settings(raw: dict[str, Any]) -> Settings:
+    return msgspec.convert(raw, Settings, strict=False, dec_hook=_to_path)
+
+
+def _to_path(kind: type[Any], value: Any) -> Any:
+    if kind is Path and isinstance(value, str | Path) and str(value):
+        return Path(value)
+    raise ValueError("must be a path")
 
 
 def _read_toml(path: Path, fields: set[str]) -> dict[str, Any]:

@@ -29,7 +29,9 @@ REQUEST_SECONDS = Histogram(
 SOCKETS = Gauge("yggdrasil_sockets", "Device sockets that have said hello.", registry=REGISTRY)
 OFFERS_ONLINE = Gauge("yggdrasil_offers_online", "Offers whose device is connected.", registry=REGISTRY)
 RECONCILED = Counter("yggdrasil_reconciled_holds", "Holds the reconciler ended.", registry=REGISTRY)
-LEDGER_SUM = Gauge("yggdrasil_ledger_sum_microcents", "Sum of all entries; anything but 0 is an alarm.", registry=REGISTRY)
+LEDGER_SUM = Gauge(
+    "yggdrasil_ledger_sum_microcents", "Sum of all entries; anything but 0 is an alarm.", registry=REGISTRY
+)
 
 _log = structlog.get_logger("yggdrasil.http")
 

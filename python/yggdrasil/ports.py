@@ -1,4 +1,4 @@
-"""The few things of the outside world with more than one implementation. What is behind them lives in `adapters/`."""
+"""The few things of the outside world with more than one implementation; those live in `adapters/`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class MethodCheck:
-    """What a payment provider says about a payment method. `pending`: `detail` tells the person what to do next."""
+    """What a payment provider says about a payment method. `pending`: `detail` says what to do next."""
 
     state: Literal["verified", "pending", "refused"]
     detail: str = ""
@@ -29,8 +29,8 @@ class MethodCheck:
 class PaymentGateway(Protocol):
     """A payment provider. Whole cents at this edge.
 
-    `charge` may raise anything, and may have had its effect all the same: only an answer is an answer. The same
-    idempotency key never has a second effect, and `find_charge` says what became of it, None if it was never heard of.
+    `charge` may raise anything, and may have had its effect all the same: only an answer is an answer. The
+    same idempotency key never has a second effect, and `find_charge` says what became of it.
     """
 
     @property
@@ -39,7 +39,7 @@ class PaymentGateway(Protocol):
         ...
 
     async def verify(self, *, token: str, kind: str, proof: str | None) -> MethodCheck:
-        """Check a payment method. `proof` is what the person read off, such as the amount of a test transfer."""
+        """Check a payment method. `proof`: what the person read off, such as a test transfer's amount."""
         ...
 
     async def charge(self, *, token: str, amount_cents: int, currency: str, idempotency_key: UUID) -> Charge:
@@ -53,7 +53,7 @@ class PaymentGateway(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail to one person, plain text. `to` is a normal-form address; nothing of it shows in a repr or log."""
+    """A mail to one person, plain text. `to` is a normal-form address; nothing of it shows in a repr."""
 
     to: str = field(repr=False)
     subject: str = field(repr=False)

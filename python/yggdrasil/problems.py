@@ -107,7 +107,9 @@ def document(app: Litestar) -> None:
             "field": Schema(type=OpenAPIType.STRING),
         },
     )
-    answer = OpenAPIResponse(description="A problem (RFC 9457)", content={MEDIA_TYPE: OpenAPIMediaType(schema=schema)})
+    answer = OpenAPIResponse(
+        description="A problem (RFC 9457)", content={MEDIA_TYPE: OpenAPIMediaType(schema=schema)}
+    )
     for item in (app.openapi_schema.paths or {}).values():
         for operation in (item.get, item.put, item.post, item.delete, item.patch):
             if operation is None:

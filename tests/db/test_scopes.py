@@ -1,7 +1,9 @@
+# ruff: noqa: PT012  what is expected to fail is a whole transaction
 """Who sees what: the scopes against real policies. Each claim has a control that shows the row is there."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -10,6 +12,7 @@ import pytest
 from tests.support import ManualClock, SeededIds, as_superuser, make_network
 from yggdrasil.db import Database, VaultDatabase
 from yggdrasil.db.address import Login, connect
+from yggdrasil.db.store import AUDIT_RETENTION, prune_audit
 from yggdrasil.db.transaction import ROLE_OF_SCOPE, begin_sql
 from yggdrasil.errors import ScopeError, Unavailable
 from yggdrasil.kernel import PLATFORM_NETWORK, Identity, Market, Network, Role, Settle, System
@@ -30,20 +33,27 @@ async def test_a_network_sees_itself_and_nothing_else(
     theirs = await make_network(database, ids, clock)
     assert await seen(database, ours) == {ours.network_id}
     async with database.transaction(ours) as tx:
-        assert {row["network_id"] for row in await tx.fetch("SELECT * FROM identity.memberships")} == {ours.network_id}
+        assert {row["network_id"] for row in await tx.fetch("SELECT * FROM identity.memberships")} == {
+            ours.network_id
+        }
         assert {row["user_id"] for row in await tx.fetch("SELECT * FROM identity.accounts")} == {ours.user_id}
     everything = await as_superuser(database, admin, NETWORKS)
     assert {row["network_id"] for row in everything} == {ours.network_id, theirs.network_id, PLATFORM_NETWORK}
 
 
-async def test_identity_writes_only_what_it_claims(database: Database, ids: SeededIds, clock: ManualClock) -> None:
+async def test_identity_writes_only_what_it_claims(
+    database: Database, ids: SeededIds, clock: ManualClock
+) -> None:
     ours = await make_network(database, ids, clock)
     theirs = await make_network(database, ids, clock)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         async with database.transaction(Identity(ours.network_id, ours.user_id)) as tx:
             await tx.execute(JOIN, theirs.network_id, ours.user_id, clock.now())
     async with database.transaction(Identity(ours.network_id, ours.user_id)) as tx:
-        assert await tx.execute("DELETE FROM identity.memberships WHERE user_id = $1", theirs.user_id) == "DELETE 0"
+        assert (
+            await tx.execute("DELETE FROM identity.memberships WHERE user_id = $1", theirs.user_id)
+            == "DELETE 0"
+        )
     assert await seen(database, theirs) == {theirs.network_id}
 
 
@@ -60,7 +70,11 @@ async def test_a_login_knows_the_user_before_the_network(
 
 async def test_settle_sees_any_of_its_three(database: Database, ids: SeededIds, clock: ManualClock) -> None:
     made = [(await make_network(database, ids, clock)).network_id for _ in range(4)]
-    assert await seen(database, Settle((made[0], made[2], PLATFORM_NETWORK))) == {made[0], made[2], PLATFORM_NETWORK}
+    assert await seen(database, Settle((made[0], made[2], PLATFORM_NETWORK))) == {
+        made[0],
+        made[2],
+        PLATFORM_NETWORK,
+    }
     assert await seen(database, Settle((made[3],))) == {made[3]}
     assert await seen(database, Settle((ids.uuid(),))) == set()
 
@@ -72,7 +86,9 @@ async def test_market_may_not_even_ask_for_networks(database: Database) -> None:
         assert await tx.fetchval("SELECT current_user") == "ygg_market"
 
 
-async def test_a_job_sees_both_of_two_networks(database: Database, ids: SeededIds, clock: ManualClock) -> None:
+async def test_a_job_sees_both_of_two_networks(
+    database: Database, ids: SeededIds, clock: ManualClock
+) -> None:
     made = {(await make_network(database, ids, clock)).network_id for _ in range(2)}
     assert made < await seen(database, System("census"))
     async with database.transaction(System("census")) as tx:
@@ -88,13 +104,12 @@ async def test_without_settings_there_are_no_rows(
     ours = await make_network(database, ids, clock)
     pool = database.pools["ygg_network"]
     assert await seen(database, ours) == {ours.network_id}
-    for connection in (await pool.acquire(), await connect(pool.address, pool.login)):
+    used, fresh = await pool.acquire(), await connect(pool.address, pool.login)
+    for connection in (used, fresh):
         assert await connection.fetch(NETWORKS) == []
         assert await connection.fetch("SELECT * FROM identity.accounts") == []
-        pool.release(connection, clean=True)
-        if not connection.is_closed() and pool.idle == 0:
-            await connection.close()
-    await connection.close()
+    pool.release(used, clean=True)
+    await fresh.close()
 
 
 async def test_every_use_of_system_is_audited_even_if_it_rolls_back(
@@ -110,11 +125,15 @@ async def test_every_use_of_system_is_audited_even_if_it_rolls_back(
     assert [(row["job"], row["at"]) for row in rows] == [("census", clock.now())] * 2
 
 
-async def test_only_the_retention_job_removes_audit_rows(database: Database) -> None:
+async def test_only_the_retention_job_removes_audit_rows(database: Database, clock: ManualClock) -> None:
     async with database.transaction(System("census")) as tx:
-        assert await tx.execute("DELETE FROM jobs.audit") == "DELETE 0"
-    async with database.transaction(System("audit-retention")) as tx:
-        assert await tx.execute("DELETE FROM jobs.audit") == "DELETE 2"
+        assert await prune_audit(tx, clock.now() + timedelta(days=1)) == 0
+    before = clock.now()
+    clock.advance(60)
+    async with database.transaction(System(AUDIT_RETENTION)) as tx:
+        assert await prune_audit(tx, before) == 0
+        assert await prune_audit(tx, before + timedelta(seconds=1)) == 1
+        assert await prune_audit(tx, clock.now() + timedelta(seconds=1), rows_max=1) == 1
 
 
 async def test_no_role_can_become_another(database: Database) -> None:
@@ -122,7 +141,8 @@ async def test_no_role_can_become_another(database: Database) -> None:
         connection = await pool.acquire()
         try:
             strength = await connection.fetchrow(
-                "SELECT rolsuper, rolbypassrls, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
+                "SELECT rolsuper, rolbypassrls, rolcreaterole, rolcreatedb FROM pg_roles"
+                " WHERE rolname = current_user"
             )
             assert strength is not None
             assert not any(strength.values()), role

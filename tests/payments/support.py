@@ -19,8 +19,8 @@ CENT = 1_000_000
 
 @dataclass(frozen=True)
 class Node:
-    node_id: UUID = UUID(int=7)
-    boot_id: UUID = UUID(int=8)
+    node_id: UUID = field(default=UUID(int=7))
+    boot_id: UUID = field(default=UUID(int=8))
 
 
 @dataclass

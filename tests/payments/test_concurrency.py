@@ -1,4 +1,4 @@
-"""Many at once: admission never exceeds the balance, each hold ends once, crossing settlements never wait in a ring."""
+"""Many at once: admission never exceeds the balance, each hold ends once, and nothing waits in a ring."""
 
 from __future__ import annotations
 

@@ -109,8 +109,9 @@ async def test_a_network_cannot_write_its_own_money(money: Money) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):  # only the poster may say that a top-up succeeded
         async with money.database.transaction(payer) as tx:
             await tx.execute(
-                "INSERT INTO tenant.payments (network_id, payment_id, method_id, user_id, amount_microcents, currency,"
-                " state, gateway, gateway_ref, idempotency_key, asked_count, ask_at, created_at, updated_at)"
+                "INSERT INTO tenant.payments (network_id, payment_id, method_id, user_id, amount_microcents,"
+                " currency, state, gateway, gateway_ref, idempotency_key, asked_count, ask_at, created_at,"
+                " updated_at)"
                 " VALUES ($1, $2, $2, $3, 1000000, 'EUR', 'succeeded', 'sandbox', 'r', 'k', 0, $4, $4, $4)",
                 payer.network_id,
                 money.ids.uuid(),
@@ -124,7 +125,8 @@ async def test_a_poster_cannot_write_another_networks_books(money: Money) -> Non
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         async with money.database.transaction(Settle((payer.network_id,))) as tx:
             await tx.execute(
-                "INSERT INTO tenant.entries (network_id, transfer_id, leg, account, amount_microcents, currency, kind, at)"
+                "INSERT INTO tenant.entries (network_id, transfer_id, leg, account, amount_microcents,"
+                " currency, kind, at)"
                 " VALUES ($1, $2, 0, 'wallet', 1, 'EUR', 'topup', $3)",
                 seller.network_id,
                 money.ids.uuid(),
@@ -132,7 +134,8 @@ async def test_a_poster_cannot_write_another_networks_books(money: Money) -> Non
             )
     async with money.database.transaction(Settle((payer.network_id,))) as tx:
         tag = await tx.execute(
-            "UPDATE tenant.balances SET posted_microcents = 0, held_microcents = 0 WHERE network_id = $1", seller.network_id
+            "UPDATE tenant.balances SET posted_microcents = 0, held_microcents = 0 WHERE network_id = $1",
+            seller.network_id,
         )
     assert tag == "UPDATE 0"
 
@@ -160,7 +163,9 @@ async def test_foreign_absent_and_removed_methods_are_one_answer(money: Money) -
         for call in (
             money.payments.verify_method(mine, method_id),
             money.payments.remove_method(mine, method_id),
-            money.payments.top_up(mine, method_id=method_id, amount_cents=100, idempotency_key=str(method_id)),
+            money.payments.top_up(
+                mine, method_id=method_id, amount_cents=100, idempotency_key=str(method_id)
+            ),
         ):
             with pytest.raises(NotFound) as caught:
                 await call

@@ -1,4 +1,4 @@
-"""Holds and settlements, one at a time: what is posted, what is refused, and that every end is the only one."""
+"""Holds and settlements, one at a time: what is posted, what is refused, and that an end is the only one."""
 
 from __future__ import annotations
 
@@ -27,12 +27,18 @@ async def test_settlement_moves_cost_fee_and_earnings(money: Money) -> None:
     payer, seller = await money.network(100), await money.network()
     hold_id = await money.hold(payer.network_id, 40 * CENT)
     assert await wallet(money, payer) == (100 * CENT, 40 * CENT, 0)
-    assert await money.settle(payer.network_id, hold_id, 30 * CENT, seller.network_id, fee=3 * CENT) == "posted"
+    assert (
+        await money.settle(payer.network_id, hold_id, 30 * CENT, seller.network_id, fee=3 * CENT) == "posted"
+    )
     assert await wallet(money, payer) == (70 * CENT, 0, 0)
     assert await wallet(money, seller) == (0, 0, 27 * CENT)
     books = await money.payments.trial_balance()
     assert books.sound
-    assert (books.cost_microcents, books.fee_microcents, books.earnings_microcents) == (30 * CENT, 3 * CENT, 27 * CENT)
+    assert (books.cost_microcents, books.fee_microcents, books.earnings_microcents) == (
+        30 * CENT,
+        3 * CENT,
+        27 * CENT,
+    )
     assert (books.open_holds, books.held_microcents) == (0, 0)
     assert (books.wallets_microcents, books.gateway_microcents) == (70 * CENT, -100 * CENT)
 
@@ -155,7 +161,11 @@ async def test_the_platform_may_sell(money: Money) -> None:
 async def test_scope_must_name_every_network(money: Money) -> None:
     payer, seller = await money.network(100), await money.network()
     hold_id = await money.hold(payer.network_id, CENT)
-    for networks in [(payer.network_id,), (payer.network_id, seller.network_id), (seller.network_id, PLATFORM_NETWORK)]:
+    for networks in [
+        (payer.network_id,),
+        (payer.network_id, seller.network_id),
+        (seller.network_id, PLATFORM_NETWORK),
+    ]:
         async with money.database.transaction(Settle(networks)) as tx:
             with pytest.raises(ScopeError):
                 await money.payments.settle(

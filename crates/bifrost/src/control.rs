@@ -74,8 +74,14 @@ impl Relay {
                 purpose,
                 relay_never,
             } => self.connect(id, request, &to, &purpose, relay_never),
-            Inbound::Allow { ask } => self.consent(id, ask, true),
-            Inbound::Deny { ask } => self.consent(id, ask, false),
+            Inbound::Allow { ask } => {
+                self.consent(id, ask, true);
+                Ok(())
+            }
+            Inbound::Deny { ask } => {
+                self.consent(id, ask, false);
+                Ok(())
+            }
             Inbound::Action(action) => self.action(id, &action),
             Inbound::ActionResult { ask, ok, result } => {
                 self.action_result(id, ask, ok, &result);

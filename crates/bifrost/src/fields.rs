@@ -72,15 +72,16 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(crate) fn text_or_empty(
+    pub(crate) fn text_or(
         &self,
         field: &str,
+        absent: &str,
         chars_max: usize,
     ) -> Result<String, FieldError> {
         if self.fields.contains_key(field) {
             self.text(field, 0, chars_max)
         } else {
-            Ok(String::new())
+            Ok(absent.to_owned())
         }
     }
 

@@ -369,31 +369,31 @@ fn check(open: &OpenJob) -> Result<(), OpenJobError> {
         (
             "job",
             !open.job.is_empty() && chars(&open.job, 36),
-            "1 to 36 characters".to_owned(),
+            "must be 1 to 36 characters".to_owned(),
         ),
         (
             "kind",
             !open.kind.is_empty() && chars(&open.kind, NAME_CHARS_MAX),
-            format!("1 to {NAME_CHARS_MAX} characters"),
+            format!("must be 1 to {NAME_CHARS_MAX} characters"),
         ),
         (
             "model",
             chars(&open.model, TEXT_CHARS_MAX),
-            format!("at most {TEXT_CHARS_MAX} characters"),
+            format!("must be at most {TEXT_CHARS_MAX} characters"),
         ),
         (
             "body",
             open.body.len() <= BODY_BYTES_MAX,
-            format!("at most {BODY_BYTES_MAX} bytes"),
+            format!("must be at most {BODY_BYTES_MAX} bytes"),
         ),
         (
             "deadline_ms",
             (1..=DEADLINE_MS_MAX).contains(&open.deadline_ms),
-            format!("1 to {DEADLINE_MS_MAX}"),
+            format!("must be 1 to {DEADLINE_MS_MAX}"),
         ),
     ];
     match rules.into_iter().find(|(_, kept, _)| !kept) {
         None => Ok(()),
-        Some((field, _, rule)) => Err(OpenJobError::Invalid(field, format!("{field}: {rule}"))),
+        Some((field, _, rule)) => Err(OpenJobError::Invalid(field, rule)),
     }
 }

@@ -93,8 +93,8 @@ impl Inbound {
                 request: number("request")?,
                 to: fields.device("to")?,
                 purpose: fields.name("purpose")?,
-                relay_never: match fields.text_or_empty("relay", TEXT_CHARS_MAX).as_deref() {
-                    Ok("" | "auto" | "force") => false,
+                relay_never: match fields.text_or("relay", "auto", TEXT_CHARS_MAX).as_deref() {
+                    Ok("auto" | "force") => false,
                     Ok("never") => true,
                     _ => return Err("relay: auto, force or never".to_owned()),
                 },
@@ -132,7 +132,7 @@ impl Inbound {
             },
             "busy" => Self::Busy {
                 link: number("link")?,
-                message: fields.text_or_empty("message", TEXT_CHARS_MAX)?,
+                message: fields.text_or("message", "", TEXT_CHARS_MAX)?,
             },
             "done" => {
                 let (prompt_tokens, completion_tokens) = fields.usage("usage")?;
@@ -145,7 +145,7 @@ impl Inbound {
             "fault" => Self::Fault {
                 link: number("link")?,
                 code: fields.name("code")?,
-                message: fields.text_or_empty("message", TEXT_CHARS_MAX)?,
+                message: fields.text_or("message", "", TEXT_CHARS_MAX)?,
             },
             _ => return Err("type: not a message a device sends".to_owned()),
         })

@@ -29,7 +29,7 @@ impl SessionId {
 
 #[derive(Default)]
 pub(crate) struct Slots {
-    slots: Vec<(u32, Option<Box<Session>>)>,
+    entries: Vec<(u32, Option<Box<Session>>)>,
     free: Vec<u32>,
     used: u32,
 }
@@ -44,11 +44,11 @@ impl Slots {
         let slot = if let Some(slot) = self.free.pop() {
             slot
         } else {
-            let slot = u32::try_from(self.slots.len()).ok()?;
-            self.slots.push((0, None));
+            let slot = u32::try_from(self.entries.len()).ok()?;
+            self.entries.push((0, None));
             slot
         };
-        let entry = self.slots.get_mut(slot as usize)?;
+        let entry = self.entries.get_mut(slot as usize)?;
         entry.1 = Some(Box::new(session));
         self.used += 1;
         Some(SessionId {
@@ -58,7 +58,7 @@ impl Slots {
     }
 
     pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
-        let (generation, session) = self.slots.get(id.slot as usize)?;
+        let (generation, session) = self.entries.get(id.slot as usize)?;
         if *generation == id.generation {
             session.as_deref()
         } else {
@@ -67,7 +67,7 @@ impl Slots {
     }
 
     pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
-        let (generation, session) = self.slots.get_mut(id.slot as usize)?;
+        let (generation, session) = self.entries.get_mut(id.slot as usize)?;
         if *generation == id.generation {
             session.as_deref_mut()
         } else {
@@ -76,7 +76,7 @@ impl Slots {
     }
 
     pub(crate) fn remove(&mut self, id: SessionId) -> Option<Session> {
-        let entry = self.slots.get_mut(id.slot as usize)?;
+        let entry = self.entries.get_mut(id.slot as usize)?;
         if entry.0 != id.generation {
             return None;
         }
@@ -92,7 +92,7 @@ impl Slots {
 
     #[allow(clippy::cast_possible_truncation)] // `insert` keeps the length within u32
     pub(crate) fn ids(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.slots
+        self.entries
             .iter()
             .enumerate()
             .filter(|(_, (_, session))| session.is_some())

@@ -50,11 +50,14 @@ fn with_field<E: PyTypeInfo>(py: Python<'_>, field: &str, rule: &str) -> PyErr {
     }
 }
 
-/// Runs an engine's call; a panic in it is our bug and becomes an exception that a handler for errors sees. (PyO3's own
+/// Runs an engine's call; a panic in it is our bug and becomes an exception that a handler for errors sees. (The binding library's own
 /// `PanicException` is no `Exception` and would pass through every handler.)
 pub fn caught<T>(call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-    catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|_| Err(tree::YggdrasilError::new_err("an engine failed; this is a bug")))
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        Err(tree::YggdrasilError::new_err(
+            "an engine failed; this is a bug",
+        ))
+    })
 }
 
 /// A Python integer of any size as `T`, or `InvalidInput`.
@@ -86,10 +89,14 @@ pub fn number(field: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
 
 /// A Python string as UTF-8; one with lone surrogates is no text.
 pub fn text<'a>(field: &str, value: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
-    value.to_str().map_err(|_| invalid(value.py(), field, "must be valid Unicode text"))
+    value
+        .to_str()
+        .map_err(|_| invalid(value.py(), field, "must be valid Unicode text"))
 }
 
 /// An id of 16 bytes.
 pub fn key(py: Python<'_>, field: &str, value: &[u8]) -> PyResult<[u8; 16]> {
-    value.try_into().map_err(|_| invalid(py, field, "must be 16 bytes"))
+    value
+        .try_into()
+        .map_err(|_| invalid(py, field, "must be 16 bytes"))
 }

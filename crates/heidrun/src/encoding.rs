@@ -25,7 +25,7 @@ pub struct EncodingChoice {
 /// First match wins, so a longer prefix stands before the shorter one it begins with. The table of `tiktoken` 0.14
 /// (`tiktoken/model.py`), with `-` left off where no other model could be meant. `gpt-oss` counts with `o200k_harmony`,
 /// which differs from `o200k_base` only in special tokens, and those are never counted here.
-const PREFIXES: [(&str, Encoding); 21] = [
+const PREFIXES: [(&str, Encoding); 17] = [
     ("o200k_base", Encoding::O200kBase),
     ("cl100k_base", Encoding::Cl100kBase),
     ("o1", Encoding::O200kBase),
@@ -43,19 +43,26 @@ const PREFIXES: [(&str, Encoding); 21] = [
     ("text-embedding-", Encoding::Cl100kBase),
     ("davinci-002", Encoding::Cl100kBase),
     ("babbage-002", Encoding::Cl100kBase),
-    ("ft:gpt-4o", Encoding::O200kBase),
-    ("ft:gpt-4.1", Encoding::O200kBase),
-    ("ft:gpt-4", Encoding::Cl100kBase),
-    ("ft:gpt-3.5", Encoding::Cl100kBase),
 ];
 
 /// The encoding of a model, or of an encoding's own name; `o200k_base` as the fallback for a model nobody here knows.
 #[must_use]
 pub fn encoding_for(model: &str) -> EncodingChoice {
-    PREFIXES.iter().find(|(prefix, _)| model.starts_with(prefix)).map_or(
-        EncodingChoice { encoding: Encoding::O200kBase, fallback: true },
-        |&(_, encoding)| EncodingChoice { encoding, fallback: false },
-    )
+    // A fine-tuned model counts as its base.
+    let base = model.strip_prefix("ft:").unwrap_or(model);
+    PREFIXES
+        .iter()
+        .find(|(prefix, _)| base.starts_with(prefix))
+        .map_or(
+            EncodingChoice {
+                encoding: Encoding::O200kBase,
+                fallback: true,
+            },
+            |&(_, encoding)| EncodingChoice {
+                encoding,
+                fallback: false,
+            },
+        )
 }
 
 impl Encoding {

@@ -8,12 +8,13 @@
 mod class;
 mod encoding;
 mod money;
+mod run;
 mod split;
 mod tokens;
 
 pub use encoding::{encoding_for, Encoding, EncodingChoice};
 pub use money::{
-    quote, settle, tokens_affordable, MoneyError, Rounding, Settlement, BASIS_POINTS, FEE_BASIS_POINTS_MAX,
-    FEE_BASIS_POINTS_MIN, MICROCENTS_PER_CENT, UNITS_TOKENS,
+    quote, settle, tokens_affordable, MoneyError, Rounding, Settlement, BASIS_POINTS,
+    FEE_BASIS_POINTS_MAX, FEE_BASIS_POINTS_MIN, MICROCENTS_PER_CENT, UNITS_TOKENS,
 };
 pub use tokens::{count, count_until, Counter};

@@ -48,7 +48,10 @@ impl Rounding {
         match name {
             "per_request" => Ok(Self::PerRequest),
             "per_statement" => Ok(Self::PerStatement),
-            _ => Err(MoneyError::Invalid { field: "rounding", rule: "must be per_request or per_statement" }),
+            _ => Err(MoneyError::Invalid {
+                field: "rounding",
+                rule: "must be per_request or per_statement",
+            }),
         }
     }
 
@@ -111,7 +114,13 @@ pub fn quote(
     rounding: Rounding,
 ) -> Result<Settlement, MoneyError> {
     at_least_zero("tokens_max", tokens_max)?;
-    settle(tokens_max, price_cents, unit_tokens, fee_basis_points, rounding)
+    settle(
+        tokens_max,
+        price_cents,
+        unit_tokens,
+        fee_basis_points,
+        rounding,
+    )
 }
 
 /// What `tokens` cost at `price_cents` per `unit_tokens`, and its parts.
@@ -129,12 +138,20 @@ pub fn settle(
     at_least_zero("tokens", tokens)?;
     check_price(price_cents, unit_tokens)?;
     if !(FEE_BASIS_POINTS_MIN..=FEE_BASIS_POINTS_MAX).contains(&fee_basis_points) {
-        return Err(MoneyError::Invalid { field: "fee_basis_points", rule: "must be 1000 to 1500" });
+        return Err(MoneyError::Invalid {
+            field: "fee_basis_points",
+            rule: "must be 1000 to 1500",
+        });
     }
     let total = total_microcents(tokens, price_cents, unit_tokens, rounding)?;
     let fee = i128::from(total) * i128::from(fee_basis_points) / i128::from(BASIS_POINTS);
     let fee = i64::try_from(fee).map_err(|_| MoneyError::Overflow)?;
-    Ok(Settlement { tokens, total_microcents: total, fee_microcents: fee, earnings_microcents: total - fee })
+    Ok(Settlement {
+        tokens,
+        total_microcents: total,
+        fee_microcents: fee,
+        earnings_microcents: total - fee,
+    })
 }
 
 /// The most tokens whose total is at most `budget_microcents`; `i64::MAX` if they are free.
@@ -162,7 +179,12 @@ pub fn tokens_affordable(
     Ok(i64::try_from(tokens).unwrap_or(i64::MAX))
 }
 
-fn total_microcents(tokens: i64, price_cents: i64, unit_tokens: i64, rounding: Rounding) -> Result<i64, MoneyError> {
+fn total_microcents(
+    tokens: i64,
+    price_cents: i64,
+    unit_tokens: i64,
+    rounding: Rounding,
+) -> Result<i64, MoneyError> {
     // Below 2^126: the product of two i64 fits in i128, and so does `unit` times a step; the factor 10⁶ need not, so it
     // is multiplied in after the division, where the quotient is smaller, or checked.
     let cents_times_unit = i128::from(tokens) * i128::from(price_cents);
@@ -171,11 +193,13 @@ fn total_microcents(tokens: i64, price_cents: i64, unit_tokens: i64, rounding: R
         Rounding::PerRequest => {
             div_ceil(cents_times_unit, unit).checked_mul(i128::from(MICROCENTS_PER_CENT))
         }
-        Rounding::PerStatement => {
-            cents_times_unit.checked_mul(i128::from(MICROCENTS_PER_CENT)).map(|product| div_ceil(product, unit))
-        }
+        Rounding::PerStatement => cents_times_unit
+            .checked_mul(i128::from(MICROCENTS_PER_CENT))
+            .map(|product| div_ceil(product, unit)),
     };
-    total.and_then(|total| i64::try_from(total).ok()).ok_or(MoneyError::Overflow)
+    total
+        .and_then(|total| i64::try_from(total).ok())
+        .ok_or(MoneyError::Overflow)
 }
 
 /// `⌈numerator / denominator⌉` for a numerator of at least 0 and a denominator above 0.
@@ -185,7 +209,10 @@ fn div_ceil(numerator: i128, denominator: i128) -> i128 {
 
 fn at_least_zero(field: &'static str, value: i64) -> Result<(), MoneyError> {
     if value < 0 {
-        return Err(MoneyError::Invalid { field, rule: "must be at least 0" });
+        return Err(MoneyError::Invalid {
+            field,
+            rule: "must be at least 0",
+        });
     }
     Ok(())
 }
@@ -193,7 +220,10 @@ fn at_least_zero(field: &'static str, value: i64) -> Result<(), MoneyError> {
 fn check_price(price_cents: i64, unit_tokens: i64) -> Result<(), MoneyError> {
     at_least_zero("price_cents", price_cents)?;
     if !UNITS_TOKENS.contains(&unit_tokens) {
-        return Err(MoneyError::Invalid { field: "unit_tokens", rule: "must be 1000 or 1000000" });
+        return Err(MoneyError::Invalid {
+            field: "unit_tokens",
+            rule: "must be 1000 or 1000000",
+        });
     }
     Ok(())
 }

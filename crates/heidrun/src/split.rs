@@ -7,6 +7,7 @@
 
 use crate::class::{Classes, CLASSES_OF, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
 use crate::encoding::Encoding;
+use crate::run::Rule;
 
 /// Finds the pieces of a text, from left to right.
 pub struct Scanner<'a> {
@@ -15,6 +16,7 @@ pub struct Scanner<'a> {
     classes: &'static Classes,
     start: usize,
     looked_past_end: bool,
+    endless: Option<Rule>,
 }
 
 /// One piece.
@@ -23,6 +25,8 @@ pub struct Piece<'a> {
     pub text: &'a str,
     /// True if no text appended could change it.
     pub settled: bool,
+    /// What goes on at the end of the text, if this piece and all behind it are one run.
+    pub run: Option<Rule>,
 }
 
 /// A character, its flags and where the next one starts.
@@ -41,7 +45,14 @@ impl At {
 
 impl<'a> Scanner<'a> {
     pub fn new(encoding: Encoding, text: &'a str) -> Self {
-        Self { text, encoding, classes: &CLASSES_OF, start: 0, looked_past_end: false }
+        Self {
+            text,
+            encoding,
+            classes: &CLASSES_OF,
+            start: 0,
+            looked_past_end: false,
+            endless: None,
+        }
     }
 
     #[inline]
@@ -53,10 +64,22 @@ impl<'a> Scanner<'a> {
         };
         if first < 0x80 {
             let character = char::from(first);
-            return Some(At { character, flags: self.classes.of(character), next: index + 1 });
+            return Some(At {
+                character,
+                flags: self.classes.of(character),
+                next: index + 1,
+            });
         }
         let character = self.text[index..].chars().next()?;
-        Some(At { character, flags: self.classes.of(character), next: index + character.len_utf8() })
+        Some(At {
+            character,
+            flags: self.classes.of(character),
+            next: index + character.len_utf8(),
+        })
+    }
+
+    fn is_end(&self, index: usize) -> bool {
+        index == self.text.len()
     }
 
     /// The end of the longest run, from `index`, of characters with one of `flags`.
@@ -84,8 +107,12 @@ impl<'a> Scanner<'a> {
     /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)`: its end, or `index` if it is not there. Case folding adds `ſ` (U+017F) to `s`, and
     /// nothing to the other letters.
     fn contraction(&mut self, index: usize) -> usize {
-        let Some(quote) = self.at(index).filter(|at| at.character == '\'') else { return index };
-        let Some(first) = self.at(quote.next) else { return index };
+        let Some(quote) = self.at(index).filter(|at| at.character == '\'') else {
+            return index;
+        };
+        let Some(first) = self.at(quote.next) else {
+            return index;
+        };
         let second = match first.character {
             's' | 'S' | 'ſ' | 't' | 'T' | 'm' | 'M' | 'd' | 'D' => return first.next,
             'r' | 'R' | 'v' | 'V' => 'e',
@@ -125,7 +152,11 @@ impl<'a> Scanner<'a> {
             return None;
         }
         let end = self.run(first.next, LETTER);
-        (first.is(LETTER) || end > first.next).then_some(end)
+        if !first.is(LETTER) && end == first.next {
+            return None;
+        }
+        self.endless = self.is_end(end).then_some(Rule::Letters);
+        Some(end)
     }
 
     /// `[^\r\n\p{L}\p{N}]?U*W+C?|[^\r\n\p{L}\p{N}]?U+W*C?`, with U = [`UPPER`], W = [`LOWER`] and C the contraction.
@@ -136,14 +167,21 @@ impl<'a> Scanner<'a> {
         if first.is(NEWLINE | NUMBER) {
             return None;
         }
-        let starts = [(!first.is(LETTER)).then_some(first.next), first.is(UPPER | LOWER).then_some(start)];
-        let end = starts.into_iter().flatten().find_map(|from| self.lower_word(from)).or_else(|| {
-            starts.into_iter().flatten().find_map(|from| {
-                // No W anywhere in the run, or `lower_word` had found it: W* is empty.
-                let end = self.run(from, UPPER);
-                (end > from).then_some(end)
-            })
-        })?;
+        let starts = [
+            (!first.is(LETTER)).then_some(first.next),
+            first.is(UPPER | LOWER).then_some(start),
+        ];
+        let end = starts
+            .into_iter()
+            .flatten()
+            .find_map(|from| self.lower_word(from))
+            .or_else(|| {
+                starts.into_iter().flatten().find_map(|from| {
+                    // No W anywhere in the run, or `lower_word` had found it: W* is empty.
+                    let end = self.run(from, UPPER);
+                    (end > from).then_some(end)
+                })
+            })?;
         Some(self.contraction(end))
     }
 
@@ -151,10 +189,16 @@ impl<'a> Scanner<'a> {
     fn lower_word(&mut self, from: usize) -> Option<usize> {
         let mut index = from;
         let mut last_lower = None;
-        while let Some(at) = self.at(index) {
+        loop {
+            let Some(at) = self.at(index) else {
+                self.endless = Some(Rule::Word);
+                break;
+            };
             if !at.is(UPPER) {
                 if at.is(LOWER) {
-                    return Some(self.run(at.next, LOWER));
+                    let end = self.run(at.next, LOWER);
+                    self.endless = self.is_end(end).then_some(Rule::Lower);
+                    return Some(end);
                 }
                 break;
             }
@@ -180,18 +224,26 @@ impl<'a> Scanner<'a> {
 
     /// ` ?[^\s\p{L}\p{N}]+[\r\n]*`, and for o200k also `/` among the last.
     fn symbols(&mut self, start: usize, first: At) -> Option<usize> {
-        let from = if first.character == ' ' { first.next } else { start };
+        let from = if first.character == ' ' {
+            first.next
+        } else {
+            start
+        };
         let mut end = self.run_without(from, SPACE | LETTER | NUMBER);
         if end == from {
             return None;
         }
+        let mut rule = Rule::Symbols;
         while let Some(at) = self.at(end) {
             // A slash is among the symbols, so it can only follow a newline here.
-            if !at.is(NEWLINE) && !(at.character == '/' && self.encoding == Encoding::O200kBase) {
+            let slash = at.character == '/' && self.encoding == Encoding::O200kBase;
+            if !(at.is(NEWLINE) || slash) {
                 break;
             }
+            rule = Rule::Newlines;
             end = at.next;
         }
+        self.endless = self.is_end(end).then_some(rule);
         Some(end)
     }
 
@@ -212,6 +264,7 @@ impl<'a> Scanner<'a> {
                 after_newline = Some(end);
             }
         }
+        self.endless = at_end.then_some(Rule::Space);
         if at_end && self.encoding == Encoding::Cl100kBase {
             return end;
         }
@@ -228,10 +281,15 @@ impl<'a> Iterator for Scanner<'a> {
 
     fn next(&mut self) -> Option<Piece<'a>> {
         self.looked_past_end = false;
+        self.endless = None;
         let start = self.start;
         let first = self.at(start)?;
         let end = self.piece_end(start, first);
         self.start = end;
-        Some(Piece { text: &self.text[start..end], settled: !self.looked_past_end })
+        Some(Piece {
+            text: &self.text[start..end],
+            settled: !self.looked_past_end,
+            run: self.endless,
+        })
     }
 }

@@ -1,13 +1,16 @@
 //! Counting tokens: of a whole text, up to a limit, and of a text that grows.
 
 use crate::encoding::Encoding;
+use crate::run::Run;
 use crate::split::Scanner;
 
 /// The number of tokens of `text`, special tokens taken as ordinary text (as `tiktoken`'s `encode_ordinary`).
 #[must_use]
 pub fn count(encoding: Encoding, text: &str) -> usize {
     let bpe = &encoding.tokenizer().bpe;
-    Scanner::new(encoding, text).map(|piece| bpe.count(piece.text.as_bytes())).sum()
+    Scanner::new(encoding, text)
+        .map(|piece| bpe.count(piece.text.as_bytes()))
+        .sum()
 }
 
 /// The number of tokens of `text` if it is at most `limit`, else `None`, read only as far as needed to know.
@@ -20,8 +23,14 @@ pub fn count_until(encoding: Encoding, text: &str, limit: usize) -> Option<usize
     })
 }
 
+/// Open text of this length that is one run is followed instead of scanned again.
+const RUN_BYTES_MIN: usize = 64;
+
 /// The number of tokens of a text that arrives in parts, exact after each.
-#[derive(Clone, Debug)]
+///
+/// A part costs time in proportion to its own length, whatever the length of the text: settled pieces are not kept, and
+/// a long run behind them is followed by character.
+#[derive(Clone)]
 pub struct Counter {
     encoding: Encoding,
     /// Tokens of the settled pieces, which are no longer kept.
@@ -30,13 +39,21 @@ pub struct Counter {
     open: String,
     /// Tokens of the open text, were it to end here.
     open_tokens: usize,
+    /// The open text, if it is one long run.
+    run: Option<Run>,
 }
 
 impl Counter {
     /// A counter of the empty text.
     #[must_use]
     pub fn new(encoding: Encoding) -> Self {
-        Self { encoding, settled: 0, open: String::new(), open_tokens: 0 }
+        Self {
+            encoding,
+            settled: 0,
+            open: String::new(),
+            open_tokens: 0,
+            run: None,
+        }
     }
 
     /// Appends `delta` and returns the number of tokens of the whole text so far.
@@ -45,13 +62,30 @@ impl Counter {
             return self.count();
         }
         self.open.push_str(delta);
+        let followed = self
+            .run
+            .as_mut()
+            .and_then(|run| run.push(delta).then(|| run.tokens()));
+        match followed {
+            Some(tokens) => self.open_tokens = tokens,
+            None => self.scan(),
+        }
+        self.count()
+    }
+
+    /// Cuts the open text into pieces, and lets go of those that are settled.
+    fn scan(&mut self) {
         let bpe = &self.encoding.tokenizer().bpe;
         let mut settled_bytes = 0;
+        let mut rule = None;
         let mut all_settled = true;
         self.open_tokens = 0;
         for piece in Scanner::new(self.encoding, &self.open) {
             let tokens = bpe.count(piece.text.as_bytes());
-            all_settled &= piece.settled;
+            if all_settled && !piece.settled {
+                all_settled = false;
+                rule = piece.run;
+            }
             if all_settled {
                 self.settled += tokens;
                 settled_bytes += piece.text.len();
@@ -60,7 +94,9 @@ impl Counter {
             }
         }
         self.open.drain(..settled_bytes);
-        self.count()
+        self.run = rule
+            .filter(|_| self.open.len() >= RUN_BYTES_MIN)
+            .map(|rule| Run::new(self.encoding, rule, &self.open));
     }
 
     /// The number of tokens of the whole text so far.

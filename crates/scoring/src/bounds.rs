@@ -40,14 +40,26 @@ pub fn share(field: &'static str, value: f64) -> Result<(), Invalid> {
 
 /// An amount: finite and at least 0.
 pub fn amount(field: &'static str, value: f64) -> Result<(), Invalid> {
-    ensure(value.is_finite() && value >= 0.0, field, "must be finite and at least 0")
+    ensure(
+        value.is_finite() && value >= 0.0,
+        field,
+        "must be finite and at least 0",
+    )
 }
 
 /// A reference point or a duration: finite and above 0.
 pub fn above_zero(field: &'static str, value: f64) -> Result<(), Invalid> {
-    ensure(value.is_finite() && value > 0.0, field, "must be finite and above 0")
+    ensure(
+        value.is_finite() && value > 0.0,
+        field,
+        "must be finite and above 0",
+    )
 }
 
 pub fn model(name: &str) -> Result<(), Invalid> {
-    ensure((1..=MODEL_BYTES_MAX).contains(&name.len()), "model", "must be 1 to 256 bytes long")
+    ensure(
+        (1..=MODEL_BYTES_MAX).contains(&name.len()),
+        "model",
+        "must be 1 to 256 bytes long",
+    )
 }

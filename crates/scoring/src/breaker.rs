@@ -29,7 +29,8 @@ impl Breaker {
     /// Whether a request may go there now.
     pub fn admits(&self, now_ms: i64) -> bool {
         self.open_ms == 0
-            || (now_ms >= self.open_until_ms && self.probe.is_none_or(|(_, until_ms)| now_ms >= until_ms))
+            || (now_ms >= self.open_until_ms
+                && self.probe.is_none_or(|(_, until_ms)| now_ms >= until_ms))
     }
 
     /// A request goes to `offer` there: in half-open, it is the probe.
@@ -60,13 +61,18 @@ impl Breaker {
         }
         self.heard_ms = now_ms;
         if ok {
-            *self = Self { heard_ms: now_ms, ..Self::default() };
+            *self = Self {
+                heard_ms: now_ms,
+                ..Self::default()
+            };
             return;
         }
         self.failures = self.failures.saturating_add(1);
         if open || self.failures >= settings.breaker_failures {
             self.open_ms = if open {
-                self.open_ms.saturating_mul(2).min(settings.breaker_open_ms_max)
+                self.open_ms
+                    .saturating_mul(2)
+                    .min(settings.breaker_open_ms_max)
             } else {
                 settings.breaker_open_ms
             };

@@ -18,7 +18,9 @@ mod standing;
 
 pub use bounds::{Invalid, KEYS_MAX, MODEL_BYTES_MAX};
 pub use card::{Candidate, Decision, Gates, Pick};
-pub use offer::{Key, Market, Offer, Request, Visibility};
+pub use offer::{Key, Offer, Request, Scope, Visibility};
 pub use router::Router;
-pub use score::{references_checked, score, score_columns, Columns, Inputs, Parts, References, WEIGHTS};
+pub use score::{
+    references_checked, score, score_columns, Columns, Inputs, Parts, References, WEIGHTS,
+};
 pub use settings::Settings;

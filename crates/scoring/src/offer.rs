@@ -16,11 +16,11 @@ pub enum Visibility {
 
 /// Where a request looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Market {
+pub enum Scope {
     /// The offers of the requester's own network.
     Own,
     /// The offers that other networks make to the market.
-    Other,
+    Market,
 }
 
 /// One model on one device, as its owner offers it. Facts only.
@@ -49,8 +49,16 @@ impl Offer {
     /// [`Invalid`] naming the field that breaks its rule.
     pub fn check(&self) -> Result<(), Invalid> {
         model(&self.model)?;
-        ensure(self.price_microcents >= 0, "price_microcents", "must be at least 0")?;
-        ensure(self.context_tokens >= 1, "context_tokens", "must be at least 1")
+        ensure(
+            self.price_microcents >= 0,
+            "price_microcents",
+            "must be at least 0",
+        )?;
+        ensure(
+            self.context_tokens >= 1,
+            "context_tokens",
+            "must be at least 1",
+        )
     }
 }
 
@@ -62,7 +70,7 @@ pub struct Request {
     /// The requester's network.
     pub network: Key,
     /// Where to look.
-    pub market: Market,
+    pub scope: Scope,
     /// Prompt and longest completion together.
     pub context_tokens: i64,
     /// The work charged to the provider picked, in tokens.
@@ -86,11 +94,27 @@ impl Request {
     /// [`Invalid`] naming the field that breaks its rule.
     pub fn check(&self) -> Result<(), Invalid> {
         model(&self.model)?;
-        ensure(self.context_tokens >= 0, "context_tokens", "must be at least 0")?;
+        ensure(
+            self.context_tokens >= 0,
+            "context_tokens",
+            "must be at least 0",
+        )?;
         ensure(self.work_tokens >= 0, "work_tokens", "must be at least 0")?;
-        ensure(self.price_microcents_max.is_none_or(|price| price >= 0), "price_microcents_max", "must be at least 0")?;
-        for (field, keys) in [("only", &self.only), ("ignore", &self.ignore), ("tried", &self.tried)] {
-            ensure(keys.len() <= KEYS_MAX, field, "must have at most 1024 entries")?;
+        ensure(
+            self.price_microcents_max.is_none_or(|price| price >= 0),
+            "price_microcents_max",
+            "must be at least 0",
+        )?;
+        for (field, keys) in [
+            ("only", &self.only),
+            ("ignore", &self.ignore),
+            ("tried", &self.tried),
+        ] {
+            ensure(
+                keys.len() <= KEYS_MAX,
+                field,
+                "must have at most 1024 entries",
+            )?;
         }
         Ok(())
     }

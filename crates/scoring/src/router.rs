@@ -10,7 +10,7 @@ use crate::portable::{decay, Bands};
 use crate::queue::Chance;
 use crate::score::References;
 use crate::settings::Settings;
-use crate::standing::{Holdings, Shelf, Standing};
+use crate::standing::{Bucket, Holdings, Standing};
 
 /// Picks one of many offers for a request.
 ///
@@ -23,7 +23,7 @@ pub struct Router {
     pub(crate) standings: Vec<Option<Standing>>,
     pub(crate) free: Vec<usize>,
     pub(crate) slot_of: HashMap<Key, usize>,
-    pub(crate) shelves: BTreeMap<String, Shelf>,
+    pub(crate) buckets: BTreeMap<String, Bucket>,
     pub(crate) holdings: HashMap<Key, Holdings>,
     pub(crate) market: u64,
     pub(crate) breakers: HashMap<Key, Breaker>,
@@ -44,7 +44,7 @@ impl Router {
             standings: Vec::new(),
             free: Vec::new(),
             slot_of: HashMap::new(),
-            shelves: BTreeMap::new(),
+            buckets: BTreeMap::new(),
             holdings: HashMap::new(),
             market: 0,
             breakers: HashMap::new(),
@@ -89,12 +89,18 @@ impl Router {
 
     /// Removes an offer; false if it is not here.
     pub fn remove(&mut self, key: &Key) -> bool {
-        self.slot_of.get(key).copied().and_then(|slot| self.take(slot)).is_some()
+        self.slot_of
+            .get(key)
+            .copied()
+            .and_then(|slot| self.take(slot))
+            .is_some()
     }
 
     /// Says whether the device behind an offer is there; false if the offer is not here.
     pub fn set_online(&mut self, key: &Key, online: bool) -> bool {
-        self.standing_mut(key).map(|standing| standing.online = online).is_some()
+        self.standing_mut(key)
+            .map(|standing| standing.online = online)
+            .is_some()
     }
 
     /// Sets what is expected of an offer; false if it is not here.
@@ -111,7 +117,9 @@ impl Router {
         share("quality", quality)?;
         amount("latency_ms", latency_ms)?;
         share("availability", availability)?;
-        let Some(standing) = self.standing_mut(key) else { return Ok(false) };
+        let Some(standing) = self.standing_mut(key) else {
+            return Ok(false);
+        };
         standing.quality = Some(quality);
         standing.latency_ms = Some(latency_ms);
         standing.availability = Some(availability);
@@ -126,16 +134,30 @@ impl Router {
     ///
     /// # Errors
     /// [`Invalid`] for a reference that is not above 0, or if there is no room for one more model.
-    pub fn set_references(&mut self, model: &str, price: f64, latency_ms: f64) -> Result<(), Invalid> {
+    pub fn set_references(
+        &mut self,
+        model: &str,
+        price: f64,
+        latency_ms: f64,
+    ) -> Result<(), Invalid> {
         model_checked(model)?;
         above_zero("price_reference", price)?;
         above_zero("latency_reference_ms", latency_ms)?;
-        let room = self.shelves.len() < self.settings.offers_max || self.shelves.contains_key(model);
-        ensure(room, "model", "must be a known model: the most models the router keeps are here")?;
-        let references = References { price, latency_ms, work: self.settings.references.work };
-        let shelf = self.shelves.entry(model.to_owned()).or_default();
-        shelf.references = Some(references);
-        for slot in shelf.slots.clone() {
+        let room =
+            self.buckets.len() < self.settings.offers_max || self.buckets.contains_key(model);
+        ensure(
+            room,
+            "model",
+            "must be a known model: the most models the router keeps are here",
+        )?;
+        let references = References {
+            price,
+            latency_ms,
+            work: self.settings.references.work,
+        };
+        let bucket = self.buckets.entry(model.to_owned()).or_default();
+        bucket.references = Some(references);
+        for slot in bucket.slots.clone() {
             self.rescore(slot);
         }
         Ok(())
@@ -144,7 +166,9 @@ impl Router {
     /// Begins a new epoch: work done before counts less, and breakers long silent are forgotten. A time before the
     /// present epoch changes nothing.
     pub fn tick(&mut self, now_ms: i64) {
-        let Ok(elapsed @ 1..) = u64::try_from(now_ms.saturating_sub(self.epoch_ms)) else { return };
+        let Ok(elapsed @ 1..) = u64::try_from(now_ms.saturating_sub(self.epoch_ms)) else {
+            return;
+        };
         let factor = decay(elapsed, self.settings.work_half_life_ms);
         self.epoch_ms = now_ms;
         self.breakers.retain(|_, breaker| !breaker.is_idle(now_ms));
@@ -172,7 +196,9 @@ impl Router {
             epoch_ms: self.epoch_ms,
             seed: request.seed,
         };
-        let Some(&best) = places.iter().min_by_key(|(place, _)| *place) else { return Ok(decision) };
+        let Some(&best) = places.iter().min_by_key(|(place, _)| *place) else {
+            return Ok(decision);
+        };
         let mut chance = Chance::new(request.seed);
         let explored = chance.below(1_000_000) < u64::from(self.settings.explore_ppm);
         let drawn = usize::try_from(chance.below(places.len() as u64)).unwrap_or(0);
@@ -191,7 +217,9 @@ impl Router {
 
     /// Gives a slot back; false if the offer is not here or had none taken.
     pub fn release(&mut self, key: &Key) -> bool {
-        let Some(standing) = self.standing_mut(key) else { return false };
+        let Some(standing) = self.standing_mut(key) else {
+            return false;
+        };
         if standing.in_flight == 0 {
             return false;
         }
@@ -210,7 +238,10 @@ impl Router {
         match self.breakers.get_mut(group) {
             Some(breaker) => breaker.report(ok, now_ms, &settings),
             None if !ok && room => {
-                self.breakers.entry(*group).or_default().report(ok, now_ms, &settings);
+                self.breakers
+                    .entry(*group)
+                    .or_default()
+                    .report(ok, now_ms, &settings);
             }
             None => {}
         }
@@ -219,6 +250,8 @@ impl Router {
     /// The state of a device's breaker: `closed`, `open` or `half_open`.
     #[must_use]
     pub fn breaker_state(&self, group: &Key, now_ms: i64) -> &'static str {
-        self.breakers.get(group).map_or("closed", |breaker| breaker.state(now_ms))
+        self.breakers
+            .get(group)
+            .map_or("closed", |breaker| breaker.state(now_ms))
     }
 }

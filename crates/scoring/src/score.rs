@@ -108,7 +108,11 @@ pub fn score_columns(columns: &Columns<'_>, references: &References) -> Result<V
         ("availability", columns.availability),
         ("work", columns.work),
     ] {
-        ensure(column.len() == rows, field, "must have as many entries as price")?;
+        ensure(
+            column.len() == rows,
+            field,
+            "must have as many entries as price",
+        )?;
     }
     (0..rows)
         .map(|row| {

@@ -32,7 +32,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             // 1.00 in whole currency per million tokens, a second to answer, a hundred thousand tokens of late.
-            references: References { price: 100_000_000.0, latency_ms: 1_000.0, work: 100_000.0 },
+            references: References {
+                price: 100_000_000.0,
+                latency_ms: 1_000.0,
+                work: 100_000.0,
+            },
             work_half_life_ms: 600_000,
             band_width: 0.05,
             explore_ppm: 15_000,
@@ -51,12 +55,32 @@ impl Settings {
     /// [`Invalid`] naming the first setting that breaks its rule.
     pub fn checked(self) -> Result<Self, Invalid> {
         references_checked(&self.references)?;
-        ensure(self.work_half_life_ms >= 1, "work_half_life_ms", "must be at least 1")?;
+        ensure(
+            self.work_half_life_ms >= 1,
+            "work_half_life_ms",
+            "must be at least 1",
+        )?;
         above_zero("band_width", self.band_width)?;
-        ensure((0.001..=1.0).contains(&self.band_width), "band_width", "must be from 0.001 to 1")?;
-        ensure(self.explore_ppm <= 1_000_000, "explore_ppm", "must be at most 1000000")?;
-        ensure(self.breaker_failures >= 1, "breaker_failures", "must be at least 1")?;
-        ensure(self.breaker_open_ms >= 1, "breaker_open_ms", "must be at least 1")?;
+        ensure(
+            (0.001..=1.0).contains(&self.band_width),
+            "band_width",
+            "must be from 0.001 to 1",
+        )?;
+        ensure(
+            self.explore_ppm <= 1_000_000,
+            "explore_ppm",
+            "must be at most 1000000",
+        )?;
+        ensure(
+            self.breaker_failures >= 1,
+            "breaker_failures",
+            "must be at least 1",
+        )?;
+        ensure(
+            self.breaker_open_ms >= 1,
+            "breaker_open_ms",
+            "must be at least 1",
+        )?;
         ensure(
             (self.breaker_open_ms..=86_400_000).contains(&self.breaker_open_ms_max),
             "breaker_open_ms_max",
@@ -64,7 +88,11 @@ impl Settings {
         )?;
         share("quality_prior", self.quality_prior)?;
         share("availability_prior", self.availability_prior)?;
-        ensure((1..=u32::MAX as usize).contains(&self.offers_max), "offers_max", "must be from 1 to 4294967295")?;
+        ensure(
+            (1..=u32::MAX as usize).contains(&self.offers_max),
+            "offers_max",
+            "must be from 1 to 4294967295",
+        )?;
         Ok(self)
     }
 }

@@ -1,7 +1,7 @@
 //! How each offer stands, and the steps of a pick.
 
 use crate::card::{Candidate, Decision, Gates};
-use crate::offer::{Key, Market, Offer, Request, Visibility};
+use crate::offer::{Key, Offer, Request, Scope, Visibility};
 use crate::queue::{cost, Place};
 use crate::router::Router;
 use crate::score::{Inputs, Parts, References};
@@ -28,7 +28,7 @@ pub struct Standing {
 
 /// The offers of one model.
 #[derive(Clone, Debug, Default)]
-pub struct Shelf {
+pub struct Bucket {
     /// Slots, in the order of their keys.
     pub slots: Vec<usize>,
     /// The virtual time of its queue.
@@ -44,7 +44,7 @@ pub struct Holdings {
 }
 
 impl Standing {
-    /// Offline, unrated and unused; scored when it is put on its shelf.
+    /// Offline, unrated and unused; scored when it is put on its bucket.
     pub fn new(offer: Offer) -> Self {
         Self {
             offer,
@@ -56,7 +56,13 @@ impl Standing {
             work: 0.0,
             turn: 0,
             served: 0,
-            parts: Parts { price: 0.0, quality: 0.0, latency: 0.0, availability: 0.0, fairness: 0.0 },
+            parts: Parts {
+                price: 0.0,
+                quality: 0.0,
+                latency: 0.0,
+                availability: 0.0,
+                fairness: 0.0,
+            },
             score: 0.0,
             band: 0,
         }
@@ -69,21 +75,25 @@ impl Router {
         self.standings[slot].as_mut()
     }
 
-    /// Where `key` is, or belongs, among the slots of a shelf.
-    fn place_on(&self, shelf: &Shelf, key: &Key) -> usize {
-        shelf.slots.partition_point(|&slot| self.standings[slot].as_ref().is_some_and(|other| other.offer.key < *key))
+    /// Where `key` is, or belongs, among the slots of a bucket.
+    fn place_on(&self, bucket: &Bucket, key: &Key) -> usize {
+        bucket.slots.partition_point(|&slot| {
+            self.standings[slot]
+                .as_ref()
+                .is_some_and(|other| other.offer.key < *key)
+        })
     }
 
     /// Takes an offer out of every index.
     pub(crate) fn take(&mut self, slot: usize) -> Option<Standing> {
         let offer = &self.standings[slot].as_ref()?.offer;
-        if let Some(shelf) = self.shelves.get(&offer.model) {
-            let place = self.place_on(shelf, &offer.key);
+        if let Some(bucket) = self.buckets.get(&offer.model) {
+            let place = self.place_on(bucket, &offer.key);
             let model = offer.model.clone();
-            if let Some(shelf) = self.shelves.get_mut(&model) {
-                shelf.slots.remove(place);
-                if shelf.slots.is_empty() && shelf.references.is_none() {
-                    self.shelves.remove(&model);
+            if let Some(bucket) = self.buckets.get_mut(&model) {
+                bucket.slots.remove(place);
+                if bucket.slots.is_empty() && bucket.references.is_none() {
+                    self.buckets.remove(&model);
                 }
             }
         }
@@ -118,23 +128,28 @@ impl Router {
         let turn = standing.turn;
         self.standings[slot] = Some(standing);
         self.slot_of.insert(key, slot);
-        let place = self.shelves.get(&model).map_or(0, |shelf| self.place_on(shelf, &key));
-        let shelf = self.shelves.entry(model).or_default();
-        if shelf.slots.is_empty() {
+        let place = self
+            .buckets
+            .get(&model)
+            .map_or(0, |bucket| self.place_on(bucket, &key));
+        let bucket = self.buckets.entry(model).or_default();
+        if bucket.slots.is_empty() {
             // Alone, its turn is the virtual time: who joins it later starts level with it, not with a credit.
-            shelf.turn = shelf.turn.max(turn);
+            bucket.turn = bucket.turn.max(turn);
         }
-        shelf.slots.insert(place, slot);
+        bucket.slots.insert(place, slot);
         self.rescore(slot);
     }
 
     /// Computes the score of one offer anew: something happened to it, or an epoch began.
     pub(crate) fn rescore(&mut self, slot: usize) {
-        let Some(standing) = &mut self.standings[slot] else { return };
+        let Some(standing) = &mut self.standings[slot] else {
+            return;
+        };
         let references = self
-            .shelves
+            .buckets
             .get(&standing.offer.model)
-            .and_then(|shelf| shelf.references)
+            .and_then(|bucket| bucket.references)
             .unwrap_or(self.settings.references);
         // A price loses its last bits above 2⁵³ micro-cents, where it scores 0 anyway.
         #[allow(clippy::cast_precision_loss)]
@@ -144,7 +159,9 @@ impl Router {
                 price,
                 quality: standing.quality.unwrap_or(self.settings.quality_prior),
                 latency_ms: standing.latency_ms.unwrap_or(references.latency_ms),
-                availability: standing.availability.unwrap_or(self.settings.availability_prior),
+                availability: standing
+                    .availability
+                    .unwrap_or(self.settings.availability_prior),
                 work: standing.work,
             },
             &references,
@@ -158,18 +175,20 @@ impl Router {
         let mut gates = Gates::default();
         let mut places = Vec::new();
         let mut shown = 0;
-        if let Some(shelf) = self.shelves.get(&request.model) {
-            for &slot in &shelf.slots {
-                let Some(standing) = &self.standings[slot] else { continue };
+        if let Some(bucket) = self.buckets.get(&request.model) {
+            for &slot in &bucket.slots {
+                let Some(standing) = &self.standings[slot] else {
+                    continue;
+                };
                 let own = standing.offer.owner == request.network;
                 let on_market = standing.offer.visibility == Visibility::Market;
-                match request.market {
-                    Market::Own if !own => continue,
-                    Market::Other if own => {
+                match request.scope {
+                    Scope::Own if !own => continue,
+                    Scope::Market if own => {
                         gates.owner += 1;
                         continue;
                     }
-                    Market::Other if !on_market => continue,
+                    Scope::Market if !on_market => continue,
                     _ => shown += 1,
                 }
                 if let Some(failed) = self.first_failed(standing, request, &mut gates) {
@@ -178,17 +197,21 @@ impl Router {
                 }
                 let place = Place {
                     band: standing.band,
-                    turn: standing.turn.max(shelf.turn),
+                    turn: standing.turn.max(bucket.turn),
                     served: standing.served,
                     key: standing.offer.key,
                 };
                 places.push((place, slot));
             }
         }
-        let holdings = self.holdings.get(&request.network).copied().unwrap_or_default();
-        let visible = match request.market {
-            Market::Own => holdings.all,
-            Market::Other => self.market - holdings.market,
+        let holdings = self
+            .holdings
+            .get(&request.network)
+            .copied()
+            .unwrap_or_default();
+        let visible = match request.scope {
+            Scope::Own => holdings.all,
+            Scope::Market => self.market - holdings.market,
         };
         gates.model = visible - shown;
         (gates, places)
@@ -210,11 +233,18 @@ impl Router {
             Some(&mut gates.tried)
         } else if offer.context_tokens < request.context_tokens {
             Some(&mut gates.context)
-        } else if request.price_microcents_max.is_some_and(|price| offer.price_microcents > price) {
+        } else if request
+            .price_microcents_max
+            .is_some_and(|price| offer.price_microcents > price)
+        {
             Some(&mut gates.max_price)
         } else if !standing.online {
             Some(&mut gates.online)
-        } else if self.breakers.get(&offer.group).is_some_and(|breaker| !breaker.admits(request.now_ms)) {
+        } else if self
+            .breakers
+            .get(&offer.group)
+            .is_some_and(|breaker| !breaker.admits(request.now_ms))
+        {
             Some(&mut gates.breaker)
         } else if standing.in_flight >= offer.capacity {
             Some(&mut gates.capacity)
@@ -237,7 +267,11 @@ impl Router {
     }
 
     /// The best of the places in order, and the chosen one at the end if it is not among them.
-    pub(crate) fn best_candidates(&self, places: &mut [(Place, usize)], chosen: (Place, usize)) -> Vec<Candidate> {
+    pub(crate) fn best_candidates(
+        &self,
+        places: &mut [(Place, usize)],
+        chosen: (Place, usize),
+    ) -> Vec<Candidate> {
         let listed = places.len().min(Decision::CANDIDATES_MAX);
         if listed < places.len() {
             places.select_nth_unstable(listed);
@@ -262,7 +296,11 @@ impl Router {
     }
 
     /// Gives the request to an offer: a slot taken, the work charged, its turn moved back.
-    pub(crate) fn give(&mut self, (place, slot): (Place, usize), request: &Request) -> Option<Offer> {
+    pub(crate) fn give(
+        &mut self,
+        (place, slot): (Place, usize),
+        request: &Request,
+    ) -> Option<Offer> {
         self.served += 1;
         let standing = self.standings[slot].as_mut()?;
         standing.in_flight += 1;
@@ -273,8 +311,8 @@ impl Router {
         let work = request.work_tokens as f64;
         standing.work += work;
         let offer = standing.offer.clone();
-        if let Some(shelf) = self.shelves.get_mut(&offer.model) {
-            shelf.turn = shelf.turn.max(place.turn);
+        if let Some(bucket) = self.buckets.get_mut(&offer.model) {
+            bucket.turn = bucket.turn.max(place.turn);
         }
         if let Some(breaker) = self.breakers.get_mut(&offer.group) {
             breaker.picked(offer.key, request.now_ms);

@@ -8,11 +8,12 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
 from litestar import MediaType, Request, Response, Router, get
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from yggdrasil.errors import ConfigurationError, NotFound
 from yggdrasil.kernel import Clock
@@ -30,7 +31,8 @@ _PAGE: Final = """<!doctype html>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}}
 article{{border:1px solid #8888;border-radius:.5rem;padding:1rem;margin:1rem 0}}pre{{white-space:pre-wrap}}
 small{{opacity:.7}}:root{{color-scheme:light dark}}</style>
-<h1>Mail of this development server</h1><p>The last {limit} mails, newest first. Nothing was sent to anybody.</p>
+<h1>Mail of this development server</h1>
+<p>The last {limit} mails, newest first. Nothing was sent to anybody.</p>
 {mails}</html>
 """
 
@@ -48,7 +50,9 @@ class DevMailer:
 
     def __init__(self, clock: Clock, *, development: bool, stream: TextIO | None = None) -> None:
         if not development:
-            raise ConfigurationError("the development mailer prints sign-in codes; production needs an SMTP URL")
+            raise ConfigurationError(
+                "the development mailer prints sign-in codes; production needs an SMTP URL"
+            )
         self._clock = clock
         self._stream = stream
         self._kept: deque[KeptMail] = deque(maxlen=KEPT_MAX)
@@ -91,8 +95,8 @@ def _is_loopback(host: str) -> bool:
 def _guard(request: Request[Any, Any, Any], mailer: Mailer) -> DevMailer:
     """The development mailer, for a browser on this machine; anybody else is told there is no such page.
 
-    The Host header is checked too, or a web page elsewhere could read the codes through DNS rebinding, and a forwarded
-    request comes from a proxy on this machine for somebody who is not.
+    The Host header is checked too, or a web page elsewhere could read the codes through DNS rebinding, and
+    a forwarded request comes from a proxy on this machine for somebody who is not.
     """
     client = request.client.host if request.client is not None else ""
     host = request.headers.get("host", "").lower()
@@ -103,7 +107,7 @@ def _guard(request: Request[Any, Any, Any], mailer: Mailer) -> DevMailer:
     raise NotFound
 
 
-MailerDependency = Annotated[Mailer, Dependency(skip_validation=True)]
+MailerDependency = NamedDependency[SkipValidation[Mailer]]
 
 
 @get("/", media_type=MediaType.HTML, include_in_schema=False)

@@ -1,7 +1,8 @@
 """The sandbox payment gateway: a stand-in for a payment provider, for development, demonstrations and tests.
 
-It takes no money from anybody. It remembers its charges in a table of its own, as a provider would, so that "did that
-charge happen?" has the same answer after a restart. It misbehaves when told to by the token of the method:
+It takes no money from anybody. It remembers its charges in a table of its own, as a provider would, so that
+"did that charge happen?" has the same answer after a restart. It misbehaves when told to by the token of the
+method:
 
 | token | what it does |
 |---|---|
@@ -84,7 +85,7 @@ class SandboxGateway:
     def name(self) -> str:
         return "sandbox"
 
-    async def verify(self, *, token: str, kind: str, proof: str | None) -> MethodCheck:  # noqa: ARG002  one rule for all
+    async def verify(self, *, token: str, kind: str, proof: str | None) -> MethodCheck:  # noqa: ARG002
         behaviour = _TOKENS.get(token, _REFUSED)
         if not behaviour.verifies:
             return MethodCheck("refused", "the sandbox refuses this token")
@@ -120,13 +121,13 @@ class SandboxGateway:
     async def _remember(
         self, behaviour: _Behaviour, token: str, amount_cents: int, currency: str, idempotency_key: UUID
     ) -> None:
-        """The first charge under a key is kept; the same again changes nothing; another under it is refused."""
+        """The first charge under a key is kept; the same again changes nothing; another is refused."""
         now = self._clock.now()
         async with self._database.transaction(JOB) as tx:
             await tx.execute(
                 """
-                INSERT INTO platform.sandbox_charges (idempotency_key, token, amount_cents, currency, state, gateway_ref,
-                    failure_code, visible_at, created_at)
+                INSERT INTO platform.sandbox_charges (idempotency_key, token, amount_cents, currency,
+                    state, gateway_ref, failure_code, visible_at, created_at)
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (idempotency_key) DO NOTHING
                 """,
                 idempotency_key,
@@ -140,12 +141,11 @@ class SandboxGateway:
                 now,
             )
             row = await tx.fetchrow(
-                "SELECT token, amount_cents, currency FROM platform.sandbox_charges WHERE idempotency_key = $1",
+                """
+                SELECT token, amount_cents, currency FROM platform.sandbox_charges WHERE idempotency_key = $1
+                """,
                 idempotency_key,
             )
-        if row is None or (row["token"], row["amount_cents"], row["currency"]) != (
-            token,
-            amount_cents,
-            currency,
-        ):
+        kept = None if row is None else (row["token"], row["amount_cents"], row["currency"])
+        if kept != (token, amount_cents, currency):
             raise Conflict("idempotency_key: was used for another charge")

@@ -27,8 +27,9 @@ SUBJECT_CHARS_MAX: Final = 200
 class SmtpMailer:
     """Sends through `smtp[s]://[user:password@]host[:port]`.
 
-    `smtps` is TLS from the first byte (port 465). `smtp` (port 587) uses STARTTLS and refuses to go on without it, except
-    to a server on this machine. Nothing of an address or of the server's answer reaches an exception.
+    `smtps` is TLS from the first byte (port 465). `smtp` (port 587) uses STARTTLS and refuses to go on
+    without it, except to a server on this machine. Nothing of an address or of the server's answer reaches
+    an exception.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class SmtpMailer:
         self._implicit_tls = parts.scheme == "smtps"
         self._user = None if parts.username is None else unquote(parts.username)
         self._password = None if parts.password is None else unquote(parts.password)
-        self._sender = normalise(sender, field="mail_sender")
+        self._sender = _sender(sender)
         self._clock = clock
         self._ids = ids
         self._tls = tls or ssl.create_default_context()
@@ -100,6 +101,19 @@ class SmtpMailer:
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(mail.text)
         return recipient, message
+
+
+def _sender(text: str) -> str:
+    """The normal form of the sending address; unlike a recipient it may be at `localhost`, for mail within
+    it.
+    """
+    local, _, domain = text.rpartition("@")
+    try:
+        if domain == "localhost":
+            return normalise(f"{local}@localhost.test").removesuffix(".test")
+        return normalise(text, field="mail_from")
+    except InvalidInput as error:
+        raise ConfigurationError(error.detail, field="mail_from") from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -22,7 +22,9 @@ async def live() -> dict[str, str]:
 
 
 @get("/health/ready", summary="The parts are there")
-async def ready(readiness: Annotated[Readiness, Dependency(skip_validation=True)]) -> Response[dict[str, bool]]:
+async def ready(
+    readiness: Annotated[Readiness, Dependency(skip_validation=True)],
+) -> Response[dict[str, bool]]:
     """200 if every part answers, else 503; names the parts, never their addresses."""
     try:
         parts = await readiness()

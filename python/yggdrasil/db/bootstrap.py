@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import asyncpg
 
 from yggdrasil.config import Settings
-from yggdrasil.db.address import Address, Login, connect, parse_url
-from yggdrasil.db.embedded import EmbeddedPostgres
+from yggdrasil.db.address import PORT_DEFAULT, Address, Login, connect, parse_url
+from yggdrasil.db.embedded import EmbeddedPostgres, running_socket
 from yggdrasil.db.migrate import MAIN, MAIN_ROLES, MIMIR, Plan, migrate, prepare_roles
 from yggdrasil.db.pool import RolePool
 from yggdrasil.db.transaction import Database
@@ -18,6 +20,9 @@ from yggdrasil.keys import Keys
 
 MAIN_DATABASE = "yggdrasil"
 MIMIR_DATABASE = "mimir"
+COMMAND_CONNECTIONS_MAX = 2
+CONNECTIONS_SPARE = 20
+"""For migrations, tools and PostgreSQL's own reserve, above what the pools may open."""
 
 
 @dataclass(slots=True)
@@ -47,7 +52,10 @@ async def bootstrap(settings: Settings, keys: Keys, clock: Clock, ids: IdSource)
     embedded: EmbeddedPostgres | None = None
     if settings.database_url is None or settings.mimir_database_url is None:
         embedded = EmbeddedPostgres(
-            settings.data_dir, password=keys.role_password("postgres"), pg_bin=settings.pg_bin
+            settings.data_dir,
+            password=keys.role_password("postgres"),
+            pg_bin=settings.pg_bin,
+            connections_max=(len(MAIN_ROLES) + 1) * settings.database_connections_max + CONNECTIONS_SPARE,
         )
         await embedded.start_async()
         main_address, mimir_address = embedded.address(MAIN_DATABASE), embedded.address(MIMIR_DATABASE)
@@ -72,6 +80,30 @@ async def bootstrap(settings: Settings, keys: Keys, clock: Clock, ids: IdSource)
         ),
         embedded=embedded,
     )
+
+
+@contextlib.asynccontextmanager
+async def attach(settings: Settings, keys: Keys, clock: Clock, ids: IdSource) -> AsyncIterator[Database]:
+    """The main database for a command: of the server running on this `data_dir`, of the URL, or started for it.
+
+    Nothing is migrated unless the embedded server is started here. Errors: ConfigurationError, Unavailable.
+    """
+    if settings.database_url is not None:
+        address, _ = parse_url(settings.database_url, field="database_url")
+    elif socket_dir := running_socket(settings.data_dir):
+        address = Address(host=str(socket_dir), port=PORT_DEFAULT, database=MAIN_DATABASE)
+    else:
+        databases = await bootstrap(settings, keys, clock, ids)
+        try:
+            yield databases.main
+        finally:
+            await databases.close()
+        return
+    database = open_database(address, keys, clock, ids, connections_max=COMMAND_CONNECTIONS_MAX)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 async def prepare(address: Address, admin: Login, plan: Plan, keys: Keys, clock: Clock) -> list[str]:

@@ -44,6 +44,9 @@ LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 START_ATTEMPTS_MAX: Final = 5
 CONNECTIONS_MAX: Final = 80
 
+LOCK_FILE: Final = "postgres.lock"
+SOCKET_RECORD: Final = "postgres.socket"
+
 _SPAWN: Final = Path(__file__).with_name("_spawn.py")
 
 
@@ -62,12 +65,14 @@ class EmbeddedPostgres:
         password: str,
         pg_bin: Path | None = None,
         durable: bool = True,
+        connections_max: int = CONNECTIONS_MAX,
         start_seconds_max: float = START_SECONDS_MAX,
     ) -> None:
         self.directory = directory.absolute()
         self._password = password
         self._pg_bin = pg_bin
         self._durable = durable
+        self._connections_max = connections_max
         self._start_seconds_max = start_seconds_max
         self._process: subprocess.Popen[bytes] | None = None
         self._lock_file: IO[str] | None = None
@@ -107,10 +112,7 @@ class EmbeddedPostgres:
         come up; the log's end is in the message).
         """
         with self._mutex:
-            if self._process is not None and self._process.poll() is None:
-                return
-            self._prepare()
-            self._launch()
+            self._start()
 
     async def start_async(self) -> None:
         """`start` without blocking the event loop."""
@@ -123,7 +125,19 @@ class EmbeddedPostgres:
             return False
         if self._lock_file is None:
             raise Unavailable("the embedded database is stopped")
-        await asyncio.to_thread(self.start)
+        return await asyncio.to_thread(self._restart)
+
+    def _restart(self) -> bool:
+        with self._mutex:
+            if self._lock_file is None:  # stopped while this call was on its way
+                raise Unavailable("the embedded database is stopped")
+            return self._start()
+
+    def _start(self) -> bool:
+        if self._process is not None and self._process.poll() is None:
+            return False
+        self._prepare()
+        self._launch()
         return True
 
     def stop(self) -> None:
@@ -151,7 +165,7 @@ class EmbeddedPostgres:
     def _prepare(self) -> None:
         if self._lock_file is None:
             self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-            self._lock_file = take_lock(self.directory / "postgres.lock")
+            self._lock_file = take_lock(self.directory / LOCK_FILE)
         try:
             self._run_as = choose_user()
             found = find_binaries(self._pg_bin)
@@ -171,6 +185,7 @@ class EmbeddedPostgres:
                 )
             if self._socket_dir is None:
                 self._socket_dir = self._place_socket()
+                _write_whole(self.directory / SOCKET_RECORD, f"{self._socket_dir}\n")
         except BaseException:
             if self._process is None and self._lock_file is not None:
                 self._lock_file.close()
@@ -192,9 +207,7 @@ class EmbeddedPostgres:
         else:
             key = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
             home = Path(tempfile.mkdtemp(dir=shared_root(self._run_as), prefix=f"data-{key}-"))
-            scratch = record.with_suffix(".new")
-            scratch.write_text(f"{home}\n")
-            scratch.replace(record)
+            _write_whole(record, f"{home}\n")
         if not self._run_as.is_self:
             os.chown(home, self._run_as.user_id, self._run_as.group_id)
         return home
@@ -277,7 +290,7 @@ class EmbeddedPostgres:
             "unix_socket_directories": str(self._socket_dir).replace(",", "\\,"),
             "unix_socket_permissions": "0700",
             "port": str(PORT_DEFAULT),
-            "max_connections": str(CONNECTIONS_MAX),
+            "max_connections": str(self._connections_max),
             "shared_buffers": "64MB",
             "synchronous_commit": "on" if self._durable else "off",
             "fsync": "on" if self._durable else "off",
@@ -324,3 +337,24 @@ class EmbeddedPostgres:
             )
 
         return SPAWNER.call(spawn)
+
+
+def running_socket(directory: Path) -> Path | None:
+    """The socket directory of the server another process runs on this directory, or None when nobody does."""
+    lock = directory.absolute() / LOCK_FILE
+    if not lock.exists():
+        return None
+    try:
+        take_lock(lock).close()
+    except ConfigurationError:
+        with contextlib.suppress(OSError):
+            return Path((directory.absolute() / SOCKET_RECORD).read_text().strip())
+        raise
+    return None
+
+
+def _write_whole(path: Path, content: str) -> None:
+    """All of it or nothing, also when killed in between."""
+    scratch = path.with_name(f"{path.name}.new")
+    scratch.write_text(content)
+    scratch.replace(path)

@@ -5,11 +5,11 @@ A query reaches PostgreSQL only through `tx.run(query)`, which is to say inside 
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final, NoReturn
 
 from piccolo.engine.base import Engine
 from piccolo.query.base import Query
-from piccolo.table import Table
 
 from yggdrasil.errors import ScopeError
 
@@ -66,16 +66,13 @@ def _refuse() -> NoReturn:
 ENGINE: Final = ScopedEngine()
 
 
-def bind(table: type[Table]) -> None:
-    """Tie a table to the refusing engine.
-
-    `tx.run` does it too; a table never bound finds no engine at all.
-    """
-    table._meta._db = ENGINE  # noqa: SLF001  Piccolo offers no public way that does not look for a config module
+# Piccolo's own way of naming an engine; a value from outside could name one that connects.
+os.environ["PICCOLO_CONF"] = "yggdrasil.db.piccolo_conf"
 
 
 def compile_query(query: Query[Any, Any]) -> list[tuple[str, list[Any]]]:
     """SQL with $n placeholders and its arguments, one pair for each statement of the query."""
-    bind(query.table)
+    if query.table._meta.db is not ENGINE:  # noqa: SLF001  Piccolo has no public way to ask
+        raise ScopeError(f"{query.table.__name__} is tied to an engine of its own")
     query._validate()  # type: ignore[no-untyped-call]  # noqa: SLF001  refuses `delete` and `update` without `where`
     return [querystring.compile_string(engine_type="postgres") for querystring in query.querystrings]

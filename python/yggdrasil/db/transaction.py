@@ -60,16 +60,14 @@ _open_transactions: ContextVar[tuple[Tx, ...]] = ContextVar("_open_transactions"
 class Tx:
     """A transaction under a scope. Valid until its `async with` ends, one statement at a time."""
 
-    __slots__ = ("_begin", "_connection", "_owner", "_task", "scope")
+    __slots__ = ("_connection", "_owner", "_savepoints", "_task", "scope")
 
-    def __init__(
-        self, scope: Scope | None, connection: asyncpg.Connection, owner: object, begin: str
-    ) -> None:
+    def __init__(self, scope: Scope | None, connection: asyncpg.Connection, owner: object) -> None:
         self.scope = scope
         self._connection: asyncpg.Connection | None = connection
         self._owner = owner
         self._task = asyncio.current_task()
-        self._begin = begin
+        self._savepoints = 0
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """All rows."""
@@ -126,17 +124,17 @@ class Tx:
 
 
 class Savepoint:
-    """A real SAVEPOINT."""
+    """A real SAVEPOINT; they nest."""
 
-    __slots__ = ("_inner", "_tx")
+    __slots__ = ("_name", "_tx")
 
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
-        self._inner: Any = None
+        tx._savepoints += 1
+        self._name = f"s{tx._savepoints}"
 
     async def __aenter__(self) -> Self:
-        self._inner = self._tx._live().transaction()
-        await self._tx._ask(self._inner.start)
+        await self._tx.execute(f"SAVEPOINT {self._name}")
         return self
 
     async def __aexit__(
@@ -144,7 +142,9 @@ class Savepoint:
     ) -> None:
         if self._tx._connection is None or self._tx._connection.is_closed():
             return
-        await self._tx._ask(self._inner.commit if kind is None else self._inner.rollback)
+        if kind is not None:
+            await self._tx.execute(f"ROLLBACK TO SAVEPOINT {self._name}")
+        await self._tx.execute(f"RELEASE SAVEPOINT {self._name}")
 
 
 def translate(error: BaseException, connection: asyncpg.Connection | None) -> BaseException:
@@ -185,7 +185,7 @@ class TransactionContext:
         if any(tx._owner is self._owner for tx in still_open):
             raise ScopeError("a transaction inside a transaction: pass the outer `tx` on instead")
         connection = await self._acquire_and_begin()
-        self._tx = Tx(self._scope, connection, self._owner, self._begin)
+        self._tx = Tx(self._scope, connection, self._owner)
         _open_transactions.set((*still_open, self._tx))
         return self._tx
 
@@ -229,7 +229,7 @@ class TransactionContext:
             connection = await self._pool.acquire()
             try:
                 await connection.execute(self._begin)
-            except (Exception, asyncio.CancelledError) as error:
+            except BaseException as error:
                 self._pool.release(connection, clean=False)
                 seen = translate(error, connection)
                 lost = isinstance(seen, Unavailable) and not isinstance(error, TimeoutError)

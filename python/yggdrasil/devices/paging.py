@@ -33,7 +33,7 @@ def encode_cursor(*position: str) -> str:
 
 
 def decode_cursor(cursor: str, *, parts: int) -> tuple[str, ...]:
-    """The position a cursor stands for. A cursor gives no rights: rows are gated by the caller's own scope."""
+    """The position a cursor stands for. It gives no rights: rows are gated by the caller's own scope."""
     if len(cursor) <= CURSOR_LENGTH_MAX:
         try:
             raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))

@@ -41,23 +41,23 @@ class UpdateDevice(msgspec.Struct, forbid_unknown_fields=True):
 
 @get("/")
 async def list_devices(
-    scope: ScopeDependency,
+    caller: ScopeDependency,
     devices: DevicesDependency,
     owner: FromQuery[Literal["me", "network"]] = "me",
     limit: FromQuery[int] = LIMIT_DEFAULT,
     cursor: FromQuery[str | None] = None,
 ) -> Page:
     """The caller's devices, or with `owner=network` those of every member."""
-    return await devices.page(scope, everyone=owner == "network", limit=limit, cursor=cursor)
+    return await devices.page(caller, everyone=owner == "network", limit=limit, cursor=cursor)
 
 
 @post("/")
 async def register_device(
-    data: JSONBody[RegisterDevice], scope: ScopeDependency, devices: DevicesDependency
+    data: JSONBody[RegisterDevice], caller: ScopeDependency, devices: DevicesDependency
 ) -> Device:
     """Register a device of the caller."""
     return await devices.register(
-        scope,
+        caller,
         device_id=data.device_id,
         name=data.name,
         world=data.world,
@@ -69,18 +69,18 @@ async def register_device(
 
 
 @get("/{device_id:str}")
-async def get_device(device_id: FromPath[str], scope: ScopeDependency, devices: DevicesDependency) -> Device:
+async def get_device(device_id: FromPath[str], caller: ScopeDependency, devices: DevicesDependency) -> Device:
     """One device of the network, by the id its owner assigned."""
-    return await devices.get(scope, device_id)
+    return await devices.get(caller, device_id)
 
 
 @put("/{device_id:str}")
 async def update_device(
-    device_id: FromPath[str], data: JSONBody[UpdateDevice], scope: ScopeDependency, devices: DevicesDependency
+    device_id: FromPath[str], data: JSONBody[UpdateDevice], caller: ScopeDependency, devices: DevicesDependency
 ) -> Device:
     """Change a device of one's own; owners and admins of the network may change any."""
     return await devices.update(
-        scope,
+        caller,
         device_id,
         name=data.name,
         world=data.world,
@@ -90,9 +90,9 @@ async def update_device(
 
 
 @delete("/{device_id:str}")
-async def remove_device(device_id: FromPath[str], scope: ScopeDependency, devices: DevicesDependency) -> None:
+async def remove_device(device_id: FromPath[str], caller: ScopeDependency, devices: DevicesDependency) -> None:
     """Unregister a device: its sockets close and its offers end."""
-    await devices.remove(scope, device_id)
+    await devices.remove(caller, device_id)
 
 
 router = Router(

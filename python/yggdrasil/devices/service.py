@@ -72,8 +72,8 @@ class Admitted:
 
 
 class Devices:
-    """`authenticate` checks an Authorization header; `online` asks the relay; `on_removed(network, device)` is told
-    after a device is gone, to close its socket and end its offers."""
+    """`authenticate` checks an Authorization header; `online` asks the relay; `on_removed(network, device)`
+    is told after a device is gone, to close its socket and end its offers."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Devices:
         self._seen: dict[tuple[UUID, UUID], tuple[UUID, datetime]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    # ---- what REST asks ------------------------------------------------------------------------------------------
+    # ---- what REST asks ----------------------------------------------------------------------------------
 
     async def register(
         self,
@@ -232,13 +232,17 @@ class Devices:
             raise Forbidden("This device belongs to another member; the role owner or admin is needed")
         return found
 
+    def online(self, network_id: UUID, device: UUID) -> bool:
+        """Whether a device holds a socket now."""
+        return self._online(network_id, device)
+
     def _shown(self, stored: StoredDevice) -> Device:
         return stored.shown(online=self._online(stored.network_id, stored.id))
 
-    # ---- what the socket asks ------------------------------------------------------------------------------------
+    # ---- what the socket asks ----------------------------------------------------------------------------
 
     async def member_for_hello(self, hello: SocketHello) -> Admitted:
-        """Token, device and proof, or Unauthenticated: one answer, so that nobody learns which of them was wrong."""
+        """Token, device and proof, or Unauthenticated: one answer, so that nobody learns which was wrong."""
         scope = await self._authenticate(f"Bearer {hello.token}")
         try:
             stored = await self.stored(scope, hello.device_id)
@@ -279,7 +283,7 @@ class Devices:
             for row in rows
         ]
 
-    # ---- last seen -----------------------------------------------------------------------------------------------
+    # ---- last seen ---------------------------------------------------------------------------------------
 
     def presence(self, member: SocketMember, online: bool) -> None:
         """The relay's presence callback."""
@@ -291,7 +295,7 @@ class Devices:
         self._seen[key] = (member.user_id, self._clock.now())
 
     async def flush(self, *, present: bool = False) -> int:
-        """Write what was noted; with `present`, also that those online are still seen. Returns rows written."""
+        """Write what was noted; with `present`, also that those online are seen. Returns rows written."""
         if present:
             now = self._clock.now()
             for key, user_id in self._present.items():

@@ -36,7 +36,7 @@ def _device(row: dict[str, Any]) -> StoredDevice:
 
 async def lock_network(tx: Tx, network_id: UUID) -> None:
     """Registrations of one network go one by one, so that a limit on their number holds."""
-    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('devices:' || $1::text, 0))", network_id)
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"devices:{network_id}")
 
 
 async def count(tx: Tx, network_id: UUID) -> int:
@@ -48,7 +48,8 @@ async def count(tx: Tx, network_id: UUID) -> int:
 async def insert(tx: Tx, device: StoredDevice, *, capabilities: str, hardware: str) -> None:
     await tx.execute(
         "INSERT INTO tenant.devices (network_id, id, device_id, user_id, name, world, capabilities, hardware,"
-        " device_key, registered_at) VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb, $9, $10)",
+        " device_key, registered_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb, $9, $10)",
         device.network_id,
         device.id,
         device.device_id,
@@ -99,7 +100,8 @@ async def update(
     """Change what is not None; False if the row is gone or not the caller's to change."""
     status = await tx.execute(
         "UPDATE tenant.devices SET name = coalesce($3, name), world = coalesce($4, world),"
-        " capabilities = coalesce($5::text::jsonb, capabilities), hardware = coalesce($6::text::jsonb, hardware)"
+        " capabilities = coalesce($5::text::jsonb, capabilities),"
+        " hardware = coalesce($6::text::jsonb, hardware)"
         " WHERE network_id = $1 AND id = $2",
         network_id,
         id_,
@@ -119,6 +121,7 @@ async def delete(tx: Tx, network_id: UUID, id_: UUID) -> bool:
 async def touch(tx: Tx, seen: Sequence[tuple[UUID, UUID, datetime]]) -> None:
     """Write (network, device, when) of several devices; never backwards."""
     await tx.executemany(
-        "UPDATE tenant.devices SET last_seen_at = greatest(last_seen_at, $3) WHERE network_id = $1 AND id = $2",
+        "UPDATE tenant.devices SET last_seen_at = greatest(last_seen_at, $3)"
+        " WHERE network_id = $1 AND id = $2",
         list(seen),
     )

@@ -1,8 +1,10 @@
-"""What comes back from a provider, checked, counted, and rewritten so that nothing of the provider shows. No I/O.
+"""What comes back from a provider, checked, counted, and rewritten so that nothing of the provider shows.
+No I/O.
 
-A provider's chunk is read into the few fields of the OpenAI API that a requester may see; ids, fingerprints, the
-provider's own model name and any field not listed here are left behind. What cannot be read is the provider's fault.
-"""
+A provider's chunk is read into the few fields of the OpenAI API that a requester may see; ids,
+fingerprints, the
+provider's own model name and any field not listed here are left behind. What cannot be read is the
+provider's fault."""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ DIMENSIONS_MAX: Final = 65_536
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
-class BadAnswer(Exception):
+class BadAnswerError(Exception):
     """The provider sent something that is no answer; the text goes to nobody but the provider's record."""
 
 
@@ -113,11 +115,12 @@ class ChatAnswer:
         return self.observed_tokens == 0
 
     def take(self, raw: bytes) -> bytes | None:
-        """The chunk to pass on, or None if there is nothing in it. Raises BadAnswer. Sets `cut` at the cap."""
+        """The chunk to pass on, or None if there is nothing in it. Raises BadAnswerError. Sets `cut` at the
+        cap."""
         try:
             chunk = _decode_chunk.decode(raw)
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
-            raise BadAnswer("not a chat.completion.chunk") from None
+            raise BadAnswerError("not a chat.completion.chunk") from None
         if not chunk.choices or self.finish_reason is not None:
             return None
         choice = chunk.choices[0]
@@ -126,7 +129,7 @@ class ChatAnswer:
             return None
         self._bytes += len(raw)
         if self._bytes > ANSWER_BYTES_MAX:
-            raise BadAnswer("the answer is too large")
+            raise BadAnswerError("the answer is too large")
         if text:
             tokens = self._counter.push(text)
             if tokens > self._tokens_max:
@@ -158,7 +161,12 @@ class ChatAnswer:
             "created": self._created,
             "model": self._model,
             "choices": [
-                {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason or "stop"}
+                {
+                    "index": 0,
+                    "message": message,
+                    "logprobs": None,
+                    "finish_reason": self.finish_reason or "stop",
+                }
             ],
         }
 
@@ -223,28 +231,26 @@ class EmbeddingsAnswer:
         self._vectors: list[list[float]] = []
 
     def take(self, raw: bytes) -> None:
-        """One frame of the answer. Raises BadAnswer."""
+        """One frame of the answer. Raises BadAnswerError."""
         self._bytes += len(raw)
         if self._bytes > ANSWER_BYTES_MAX:
-            raise BadAnswer("the answer is too large")
+            raise BadAnswerError("the answer is too large")
         self._parts.append(raw)
 
     def check(self) -> None:
-        """One finite vector for each input, all of one length, or BadAnswer."""
+        """One finite vector for each input, all of one length, or BadAnswerError."""
         try:
             answer = _decode_vectors.decode(b"".join(self._parts))
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
-            raise BadAnswer("not an embeddings answer") from None
+            raise BadAnswerError("not an embeddings answer") from None
         if sorted(vector.index for vector in answer.data) != list(range(self._inputs)):
-            raise BadAnswer("not one vector for each input")
+            raise BadAnswerError("not one vector for each input")
         lengths = {len(vector.embedding) for vector in answer.data}
         if len(lengths) != 1 or (self._dimensions is not None and lengths != {self._dimensions}):
-            raise BadAnswer("vectors of the wrong length")
+            raise BadAnswerError("vectors of the wrong length")
         if not all(math.isfinite(value) for vector in answer.data for value in vector.embedding):
-            raise BadAnswer("vectors must be finite")
-        self._vectors = [
-            vector.embedding for vector in sorted(answer.data, key=lambda vector: vector.index)
-        ]
+            raise BadAnswerError("vectors must be finite")
+        self._vectors = [vector.embedding for vector in sorted(answer.data, key=lambda vector: vector.index)]
         self._parts.clear()
 
     def whole(self) -> dict[str, Any]:

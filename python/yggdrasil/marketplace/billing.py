@@ -74,8 +74,8 @@ def paid_budget(
     tolerance_percent: int,
     cost_microcents_max: int | None,
 ) -> Budget | None:
-    """What to hold: the quote for prompt and longest output, bounded by the highest cost; None if that does not even pay
-    for the prompt (and, where there is output, one token of it)."""
+    """What to hold: the quote for prompt and longest output, bounded by the highest cost; None if that does
+    not even pay for the prompt (and, where there is output, one token of it)."""
     room = offer.context_tokens_max - prompt_tokens
     output = min(output_tokens, room) if output_tokens else 0
     if room < 0 or (output_tokens and output < 1):
@@ -86,9 +86,7 @@ def paid_budget(
     ).total_microcents
     if cost_microcents_max is not None:
         amount = min(amount, cost_microcents_max)
-    affordable = heidrun.tokens_affordable(
-        amount, offer.price_cents, offer.price_unit_tokens, offer.rounding
-    )
+    affordable = heidrun.tokens_affordable(amount, offer.price_cents, offer.price_unit_tokens, offer.rounding)
     tokens = min(affordable, most) if offer.price_cents else most
     completion = tokens - prompt_tokens
     if completion < (1 if output_tokens else 0):
@@ -96,11 +94,9 @@ def paid_budget(
     return Budget(amount, tokens, completion, min(output, completion))
 
 
-def bill_tokens(
-    count: Count, *, tokens_max: int, tolerance_percent: int, delivered: bool
-) -> tuple[int, int]:
-    """(prompt, completion) tokens to pay: of each what is believed, together at most what was held. An answer with
-    nothing in it costs nothing."""
+def bill_tokens(count: Count, *, tokens_max: int, tolerance_percent: int, delivered: bool) -> tuple[int, int]:
+    """(prompt, completion) tokens to pay: of each what is believed, together at most what was held. An
+    answer with nothing in it costs nothing."""
     if not delivered:
         return 0, 0
     prompt = believed(count.prompt_observed, count.prompt_claimed, tolerance_percent)

@@ -1,7 +1,7 @@
 """The bodies of the OpenAI API that this server takes: which fields pass to a provider, and what is paid for.
 
-Every field is known by name; an unknown one is refused, never dropped. What names the requester (`user`, `metadata`,
-`safety_identifier`, `prompt_cache_key`) is taken and goes no further than this server.
+Every field is known by name; an unknown one is refused, never dropped. What names the requester (`user`,
+`metadata`, `safety_identifier`, `prompt_cache_key`) is taken and goes no further than this server.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[TextPart], Meta(max_length=256)] | None = None
     name: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
-    refusal: str | None | UnsetType = UNSET
+    refusal: str | UnsetType | None = UNSET
     tool_calls: Annotated[list[dict[str, Any]], Meta(max_length=128)] | UnsetType = UNSET
     tool_call_id: Annotated[str, Meta(max_length=128)] | UnsetType = UNSET
 
@@ -88,7 +88,15 @@ class EmbeddingsBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
 
 
 _PRIVATE: Final = frozenset(
-    {"user", "metadata", "safety_identifier", "prompt_cache_key", "max_tokens", "max_completion_tokens", "model"}
+    {
+        "user",
+        "metadata",
+        "safety_identifier",
+        "prompt_cache_key",
+        "max_tokens",
+        "max_completion_tokens",
+        "model",
+    }
 )
 
 
@@ -100,7 +108,9 @@ def chat_request(body: ChatBody, wishes: Wishes, idempotency_key: str | None = N
     for message in body.messages:
         prompt.extend(_texts_of(message))
     # The schema of tools and of the answer is prompt too: the provider's template writes it out.
-    prompt.extend(msgspec.json.encode(extra).decode() for extra in (body.tools, body.response_format) if extra)
+    prompt.extend(
+        msgspec.json.encode(extra).decode() for extra in (body.tools, body.response_format) if extra
+    )
     passed = {key: value for key, value in msgspec.to_builtins(body).items() if key not in _PRIVATE}
     return ComputeRequest(
         kind="chat",
@@ -136,7 +146,7 @@ def embeddings_request(
 
 
 def _texts_of(message: Message) -> list[str]:
-    texts = [message.role]
+    texts: list[str] = [message.role]
     if isinstance(message.content, str):
         texts.append(message.content)
     elif message.content is not None:

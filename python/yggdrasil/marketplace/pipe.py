@@ -12,8 +12,8 @@ ITEMS_MAX: Final = 64
 
 
 class Pipe(Generic[T]):
-    """A queue with one writer and one reader. A full pipe makes the writer wait, and so the provider (by its credit);
-    a reader who leaves wakes the writer."""
+    """A queue with one writer and one reader. A full pipe makes the writer wait, and so the provider (by
+    its credit); a reader who leaves wakes the writer."""
 
     def __init__(self, items_max: int = ITEMS_MAX) -> None:
         self._items: deque[T] = deque()

@@ -1,9 +1,11 @@
 """What an offer is called by those who look at it. No I/O.
 
-One AES block under a key of the viewer's network, derived by HKDF-SHA256 (RFC 5869) from the pseudonym key: we can turn
-it back, two viewers cannot tell that they see the same offer, and a made-up name turns into an id that no offer has.
-ECB of a single block with a random input (122 random bits of a UUID) is a pseudorandom permutation, which is all a name needs.
-"""
+One AES block under a key of the viewer's network, derived by HKDF-SHA256 (RFC 5869) from the pseudonym key:
+we can turn
+it back, two viewers cannot tell that they see the same offer, and a made-up name turns into an id that no
+offer has.
+ECB of a single block with a random input (122 random bits of a UUID) is a pseudorandom permutation, which
+is all a name needs."""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ class Pseudonyms:
         return PREFIX + (encryptor.update(offer.bytes) + encryptor.finalize()).hex()
 
     def offer(self, viewer: UUID, name: str) -> UUID | None:
-        """The id behind a name, or None if it has not even the shape of one. The id may be of no offer at all."""
+        """The id behind a name, or None if it has not even the shape of one. The id may be of no offer at
+        all."""
         if not _PATTERN.match(name):
             return None
         decryptor = self._cipher_of(viewer).decryptor()

@@ -27,11 +27,11 @@ from yggdrasil.payments.service import Payments
 Finish = Literal["done", "ended"]
 
 
-class ProviderUnpayable(Exception):
+class ProviderUnpayableError(Exception):
     """The provider lost its verified payout method since it was listed: another one is picked."""
 
 
-class _Ended(Exception):
+class _EndedError(Exception):
     """Somebody else ended this first: roll back."""
 
 
@@ -53,8 +53,8 @@ class Records:
     async def admit(self, new: NewTransaction, attempt: NewAttempt, hold_microcents: int) -> None:
         """SQL 1: state, hold and attempt, before anything is dispatched.
 
-        Raises PaymentRequired, PaymentMethodRequired, Conflict (the idempotency key was used), ProviderUnpayable.
-        """
+        Raises PaymentRequired, PaymentMethodRequired, Conflict (the idempotency key was used),
+        ProviderUnpayableError."""
         scope = _networks(new.network_id, attempt.offer.network_id)
         try:
             async with self._database.transaction(scope) as tx:
@@ -64,9 +64,7 @@ class Records:
                     await self._check_payout(tx, attempt.offer.network_id)
                     await self._hold(tx, new, attempt, hold_microcents)
         except asyncpg.UniqueViolationError:
-            raise Conflict(
-                "idempotency_key: was used for another request", field="idempotency_key"
-            ) from None
+            raise Conflict("idempotency_key: was used for another request", field="idempotency_key") from None
 
     async def fail_over(
         self,
@@ -77,13 +75,14 @@ class Records:
         *,
         rehold_microcents: int | None,
     ) -> bool:
-        """End one attempt and begin the next. With `rehold_microcents` the old hold is given back for a larger one; else
+        """End one attempt and begin the next. With `rehold_microcents` the old hold is given back for a
+        larger one; else
         the next attempt goes on with it. False if the reconciler ended the transaction first."""
         scope = _networks(new.network_id, previous.offer.network_id, attempt.offer.network_id)
         try:
             async with self._database.transaction(scope) as tx:
                 if not await store_run.end_attempt(tx, previous.attempt_id, ending):
-                    raise _Ended
+                    raise _EndedError
                 await store_run.move_to_next(tx, new, attempt)
                 await store_run.insert_attempt(tx, new, attempt)
                 if new.scope == "market":
@@ -94,7 +93,7 @@ class Records:
                                 tx, network_id=new.network_id, hold_id=previous.hold_id, at=ending.at
                             )
                         await self._hold(tx, new, attempt, rehold_microcents)
-        except _Ended:
+        except _EndedError:
             return False
         return True
 
@@ -102,7 +101,7 @@ class Records:
         try:
             await self._payments.require_payout_method(tx, network_id)
         except PaymentMethodRequired:
-            raise ProviderUnpayable from None
+            raise ProviderUnpayableError from None
 
     async def _hold(self, tx: Tx, new: NewTransaction, attempt: NewAttempt, amount_microcents: int) -> None:
         if attempt.hold_id is None:
@@ -128,9 +127,10 @@ class Records:
     ) -> Finish:
         """SQL 2: the attempt's end, both sides' states, the money and the stored result.
 
-        If only the database is away, it is tried again, by attempt id, until the hold's deadline: an answer that was
-        delivered is paid for. "ended": the reconciler was first, and the requester pays nothing. Raises Unavailable
-        after the deadline: then the reconciler ends it.
+        If only the database is away, it is tried again, by attempt id, until the hold's deadline: an answer
+        that was
+        delivered is paid for. "ended": the reconciler was first, and the requester pays nothing. Raises
+        Unavailable after the deadline: then the reconciler ends it.
         """
         delay = self._settings.settle_backoff_seconds
         while True:
@@ -150,7 +150,8 @@ class Records:
         bill: Bill,
         result: SealedResult | None,
     ) -> Finish:
-        scope = _networks(new.network_id, attempt.offer.network_id, PLATFORM_NETWORK)
+        paid = () if attempt.hold_id is None else (PLATFORM_NETWORK,)
+        scope = _networks(new.network_id, attempt.offer.network_id, *paid)
         try:
             async with self._database.transaction(scope) as tx:
                 if not await store_run.finish(tx, attempt.attempt_id, ending, bill, result):
@@ -176,9 +177,9 @@ class Records:
                     at=ending.at,
                 )
                 if posted == "ended":
-                    raise _Ended
+                    raise _EndedError
                 return "done"
-        except _Ended:
+        except _EndedError:
             await self.end_lost(
                 attempt.attempt_id, new.network_id, attempt.offer.network_id, attempt.hold_id, "hold_ended"
             )
@@ -192,8 +193,8 @@ class Records:
         hold_id: UUID | None,
         error_code: str,
     ) -> bool:
-        """End an attempt that nobody will end: lost, its transaction FAILED, its hold given back. Idempotent; True if
-        this call did it."""
+        """End an attempt that nobody will end: lost, its transaction FAILED, its hold given back.
+        Idempotent; True if this call did it."""
         at = self._clock.now()
         async with self._database.transaction(_networks(requester_network, provider_network)) as tx:
             ending = Ending("lost", error_code, None, None, None, None, at)

@@ -1,4 +1,5 @@
-"""Pure parts of a compute request: its wishes, and the table of its transaction's states. No I/O, no clock."""
+"""Pure parts of a compute request: its wishes, and the table of its transaction's states. No I/O, no
+clock."""
 
 from __future__ import annotations
 
@@ -75,12 +76,14 @@ def wishes_from(
     ignore: list[str] | None = None,
     deadline_seconds: int | None = None,
 ) -> Wishes:
-    """Wishes out of what a caller wrote; InvalidInput names the field and its rule. `max_price_cents` is per 1,000
-    tokens; `only` and `ignore` are offers as `GET /api/v1/marketplace/providers` shows them."""
+    """Wishes out of what a caller wrote; InvalidInput names the field and its rule. `max_price_cents` is
+    per 1,000 tokens; `only` and `ignore` are offers as `GET /api/v1/marketplace/providers` shows them."""
     if scope not in ("own", "network", "market"):
         raise InvalidInput("scope: must be own, network or market", field="scope")
     if max_cost_cents is not None and max_cost_microcents is not None:
-        raise InvalidInput("max_cost_microcents: must not stand beside max_cost_cents", field="max_cost_microcents")
+        raise InvalidInput(
+            "max_cost_microcents: must not stand beside max_cost_cents", field="max_cost_microcents"
+        )
     cost = _microcents(max_cost_cents, MICROCENTS_PER_CENT, "max_cost_cents")
     if cost is None:
         cost = _microcents(max_cost_microcents, 1, "max_cost_microcents")
@@ -114,7 +117,8 @@ def _microcents(value: int | None, factor: int, name: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class ComputeRequest:
-    """One request as the service runs it. `body` is what the provider gets, less the cap on its output; `prompt` are
+    """One request as the service runs it. `body` is what the provider gets, less the cap on its output;
+    `prompt` are
     the texts whose tokens are paid for, `overhead_tokens` what the chat format adds to them."""
 
     kind: Kind

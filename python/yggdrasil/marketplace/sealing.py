@@ -26,11 +26,15 @@ class ResultSeal:
         self._key = key
         self._cipher_of = lru_cache(maxsize=1_024)(self._derive)
 
-    def seal(self, network_id: UUID, user_id: UUID, transaction_id: UUID, nonce: bytes, plain: bytes) -> bytes:
+    def seal(
+        self, network_id: UUID, user_id: UUID, transaction_id: UUID, nonce: bytes, plain: bytes
+    ) -> bytes:
         context = network_id.bytes + user_id.bytes + transaction_id.bytes
         return self._cipher_of(network_id).encrypt(nonce, plain, context)
 
-    def open(self, network_id: UUID, user_id: UUID, transaction_id: UUID, nonce: bytes, sealed: bytes) -> bytes | None:
+    def open(
+        self, network_id: UUID, user_id: UUID, transaction_id: UUID, nonce: bytes, sealed: bytes
+    ) -> bytes | None:
         """The result, or None if it was not sealed to this place or not by this key."""
         context = network_id.bytes + user_id.bytes + transaction_id.bytes
         try:
@@ -39,4 +43,6 @@ class ResultSeal:
             return None
 
     def _derive(self, network_id: UUID) -> AESGCM:
-        return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=None, info=_LABEL + network_id.bytes).derive(self._key))
+        return AESGCM(
+            HKDF(algorithm=SHA256(), length=32, salt=None, info=_LABEL + network_id.bytes).derive(self._key)
+        )

@@ -41,7 +41,8 @@ class StoredProvider:
 
 
 class TransactionView(msgspec.Struct, frozen=True):
-    """One side of a trade, as its own person sees it. Money is micro-cents; the price is cents per unit of tokens."""
+    """One side of a trade, as its own person sees it. Money is micro-cents; the price is cents per unit of
+    tokens."""
 
     transaction_id: UUID
     side: str
@@ -206,9 +207,9 @@ async def provider_of_device(tx: Tx, network_id: UUID, device: UUID) -> StoredPr
 
 async def offers_of(tx: Tx, network_id: UUID, provider_id: UUID) -> list[Offer]:
     rows = await tx.run(
-        OfferRow.select(
-            *(column for column in OfferRow.all_columns() if column._meta.name != "created_at")
-        ).where((OfferRow.network_id == network_id) & (OfferRow.provider == provider_id))
+        OfferRow.select(*OfferRow.all_columns(exclude=[OfferRow.created_at])).where(
+            (OfferRow.network_id == network_id) & (OfferRow.provider == provider_id)
+        )
     )
     return [_offer(row) for row in rows]
 
@@ -220,6 +221,23 @@ async def remember_models(tx: Tx, models: Sequence[tuple[str, Kind, int, int, da
         " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (model, kind) DO NOTHING",
         list(models),
     )
+
+
+async def models(tx: Tx) -> list[tuple[str, str, int, int]]:
+    """(model, kind, reference price, reference latency) of all; under Market."""
+    rows = await tx.fetch(
+        "SELECT model, kind, price_reference_microcents, latency_reference_ms FROM platform.models LIMIT $1",
+        OFFERS_LOADED_MAX,
+    )
+    return [tuple(row) for row in rows]
+
+
+async def device_name(tx: Tx, network_id: UUID, device: UUID) -> str | None:
+    """The id its owner gave a device."""
+    name: str | None = await tx.fetchval(
+        "SELECT device_id FROM tenant.devices WHERE network_id = $1 AND id = $2", network_id, device
+    )
+    return name
 
 
 # ---- transactions and results -----------------------------------------------------------------------------
@@ -248,7 +266,13 @@ async def transaction_by_key(tx: Tx, network_id: UUID, user_id: UUID, key: str) 
 
 
 async def transactions(
-    tx: Tx, network_id: UUID, user_id: UUID, *, side: str | None, before: tuple[datetime, UUID] | None, limit: int
+    tx: Tx,
+    network_id: UUID,
+    user_id: UUID,
+    *,
+    side: str | None,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
 ) -> list[TransactionView]:
     """Newest first."""
     rows = await tx.fetch(
@@ -266,9 +290,7 @@ async def transactions(
     return [_view(row) for row in rows]
 
 
-async def result(
-    tx: Tx, network_id: UUID, transaction_id: UUID, at: datetime
-) -> tuple[bytes, bytes] | None:
+async def result(tx: Tx, network_id: UUID, transaction_id: UUID, at: datetime) -> tuple[bytes, bytes] | None:
     """(nonce, sealed) of a result that has not expired."""
     row = await tx.fetchrow(
         "SELECT nonce, sealed FROM tenant.results WHERE network_id = $1 AND transaction_id = $2"

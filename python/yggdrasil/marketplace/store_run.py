@@ -1,6 +1,7 @@
 """The SQL of a running request, under Settle(requester[, provider, platform]): one statement for each step.
 
-Locks are taken in one order: the attempt, the transactions of both sides, then (by payments) the hold and the balances.
+Locks are taken in one order: the attempt, the transactions of both sides, then (by payments) the hold and
+the balances.
 """
 
 from __future__ import annotations
@@ -97,26 +98,32 @@ class OpenAttempt:
 
 
 _REQUESTER = """
-    INSERT INTO tenant.transactions (network_id, side, transaction_id, user_id, device, key_id, state, scope, kind,
+    INSERT INTO tenant.transactions (network_id, side, transaction_id, user_id, device, key_id, state,
+    scope, kind,
         model, price_cents, price_unit_tokens, rounding, fee_basis_points, prompt_tokens, completion_tokens,
-        total_microcents, fee_microcents, earnings_microcents, attempts, decision_card, idempotency_key, created_at)
+        total_microcents, fee_microcents, earnings_microcents, attempts, decision_card, idempotency_key,
+        created_at)
     VALUES ($1, 'requester', $2, $3, $4, $5, 'PROCESSING', $6, $7, $8, $9, $10, $11, $12, 0, 0, 0, 0, 0, 1,
         $13::text::jsonb, $14, $15)
 """
 
 _DISPATCH = """
     WITH provider AS (
-        INSERT INTO tenant.transactions (network_id, side, transaction_id, user_id, device, state, scope, kind,
-            model, price_cents, price_unit_tokens, rounding, fee_basis_points, prompt_tokens, completion_tokens,
+        INSERT INTO tenant.transactions (network_id, side, transaction_id, user_id, device, state, scope,
+        kind,
+            model, price_cents, price_unit_tokens, rounding, fee_basis_points, prompt_tokens,
+            completion_tokens,
             total_microcents, fee_microcents, earnings_microcents, attempts, created_at)
-        SELECT $6::uuid, 'provider', $7::uuid, $15::uuid, $10::uuid, 'PROCESSING', $16::text, $17::text, $18::text,
+        SELECT $6::uuid, 'provider', $7::uuid, $15::uuid, $10::uuid, 'PROCESSING', $16::text, $17::text,
+        $18::text,
             $19::bigint, $20::int, $21::text, $22::int, 0, 0, 0, 0, 0, 1, $13::timestamptz
         WHERE $7::uuid IS NOT NULL
     )
     INSERT INTO platform.attempts (attempt_id, ordinal, requester_network, requester_transaction, hold_id,
         provider_network, provider_transaction, provider, offer, device, state, node_id, boot_id, started_at,
         deadline_at)
-    VALUES ($1, $2, $3, $4, $5, $6::uuid, $7::uuid, $8, $9, $10::uuid, 'dispatched', $11, $12, $13::timestamptz, $14)
+    VALUES ($1, $2, $3, $4, $5, $6::uuid, $7::uuid, $8, $9, $10::uuid, 'dispatched', $11, $12,
+    $13::timestamptz, $14)
 """
 
 _END_ATTEMPT = """
@@ -136,7 +143,8 @@ _END_ATTEMPT = """
 
 _FINISH = """
     WITH ended AS (
-        UPDATE platform.attempts SET state = $2, error_code = $3::text, observed_tokens = $4, claimed_tokens = $5,
+        UPDATE platform.attempts SET state = $2, error_code = $3::text, observed_tokens = $4, claimed_tokens
+        = $5,
             latency_ms = $6::int, tokens_per_second = $7, ended_at = $8::timestamptz
         WHERE attempt_id = $1 AND state IN ('dispatched', 'accepted')
         RETURNING requester_network, requester_transaction, provider_network, provider_transaction
@@ -144,7 +152,8 @@ _FINISH = """
         SELECT requester_network AS network_id, 'requester' AS side, requester_transaction AS transaction_id
         FROM ended
         UNION ALL
-        SELECT provider_network, 'provider', provider_transaction FROM ended WHERE provider_transaction IS NOT NULL
+        SELECT provider_network, 'provider', provider_transaction FROM ended WHERE provider_transaction IS
+        NOT NULL
     ), moved AS (
         UPDATE tenant.transactions t SET state = $9::text, error_code = $3::text, prompt_tokens = $10,
             completion_tokens = $11, total_microcents = $12, fee_microcents = $13, earnings_microcents = $14,
@@ -154,13 +163,16 @@ _FINISH = """
             AND t.state = ANY ($15::text[])
         RETURNING t.side, t.user_id
     ), stored AS (
-        INSERT INTO tenant.results (network_id, transaction_id, user_id, nonce, sealed, created_at, expires_at)
-        SELECT e.requester_network, e.requester_transaction, m.user_id, $16::bytea, $17::bytea, $8::timestamptz,
+        INSERT INTO tenant.results (network_id, transaction_id, user_id, nonce, sealed, created_at,
+        expires_at)
+        SELECT e.requester_network, e.requester_transaction, m.user_id, $16::bytea, $17::bytea,
+        $8::timestamptz,
             $18::timestamptz
         FROM ended e, moved m
         WHERE m.side = 'requester' AND $17::bytea IS NOT NULL
     )
-    SELECT (SELECT count(*) FROM ended) AS ended, (SELECT count(*) FROM moved WHERE side = 'requester') AS moved
+    SELECT (SELECT count(*) FROM ended) AS ended, (SELECT count(*) FROM moved WHERE side = 'requester') AS
+    moved
 """
 
 
@@ -236,7 +248,8 @@ async def move_to_next(tx: Tx, new: NewTransaction, attempt: NewAttempt) -> None
 
 
 async def end_attempt(tx: Tx, attempt_id: UUID, ending: Ending) -> bool:
-    """End an attempt that another one follows; the provider's row fails with it. False if it had ended before."""
+    """End an attempt that another one follows; the provider's row fails with it. False if it had ended
+    before."""
     ended = await tx.fetchval(
         _END_ATTEMPT,
         attempt_id,
@@ -255,7 +268,8 @@ async def end_attempt(tx: Tx, attempt_id: UUID, ending: Ending) -> bool:
 async def finish(
     tx: Tx, attempt_id: UUID, ending: Ending, bill: Bill, result: SealedResult | None = None
 ) -> bool:
-    """End the last attempt and both sides of the transaction. False, and nothing changed, if it had ended before."""
+    """End the last attempt and both sides of the transaction. False, and nothing changed, if it had ended
+    before."""
     row = await tx.fetchrow(
         _FINISH,
         attempt_id,

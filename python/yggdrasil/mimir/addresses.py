@@ -1,8 +1,10 @@
-"""E-mail addresses: one strict form, so that one person is one address and no address can carry a mail header. Pure.
+"""E-mail addresses: one strict form, so that one person is one address and no address can carry a mail
+header. Pure.
 
-Rules: one `@`; a local part of 1 to 64 characters, dot-atom of RFC 5322 (no quotes, comments or spaces), ASCII; a domain of at
-least two labels, letters, digits and inner hyphens, given in ASCII or as IDNA (2008, UTS 46); at most 254 characters in
-ASCII. The normal form is lower-case ASCII. Address literals (`[192.0.2.1]`) and bare host names are refused.
+Rules: one `@`; a local part of 1 to 64 characters, dot-atom of RFC 5322 (no quotes, comments or spaces),
+ASCII; a domain of at least two labels, letters, digits and inner hyphens, given in ASCII or as IDNA (2008,
+UTS 46); at most 254 characters in ASCII. The normal form is lower-case ASCII. Address literals
+(`[192.0.2.1]`) and bare host names are refused.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ def normalise(text: str, *, field: str = "email") -> str:
     local, at, domain = text.rpartition("@")
     if not at or "@" in local:
         raise InvalidInput(f"{field} must hold exactly one @", field=field)
-    local = local.lower()
-    if len(local) > LOCAL_CHARS_MAX or not local.isascii() or _LOCAL.fullmatch(local) is None:
+    # ASCII first: lower() turns some other letters into ASCII ones (the Kelvin sign into k).
+    if len(local) > LOCAL_CHARS_MAX or not local.isascii() or _LOCAL.fullmatch(local.lower()) is None:
         raise InvalidInput(
             f"{field}: the part before the @ must be 1 to {LOCAL_CHARS_MAX} ASCII letters, digits or "
             ".!#$%&'*+/=?^_`{|}~- with dots only inside and never two in a row",
             field=field,
         )
-    address = f"{local}@{_ascii_domain(domain, field)}"
+    address = f"{local.lower()}@{_ascii_domain(domain, field)}"
     if len(address) > ADDRESS_CHARS_MAX:
         raise InvalidInput(f"{field} must be at most {ADDRESS_CHARS_MAX} characters in ASCII", field=field)
     return address
@@ -43,7 +45,8 @@ def normalise(text: str, *, field: str = "email") -> str:
 def _ascii_domain(domain: str, field: str) -> str:
     rule = f"{field}: the part after the @ must be a domain of at least two labels, ASCII or IDNA"
     try:
-        # An ASCII domain goes through IDNA only for its xn-- labels, so that valid old names with other shapes pass.
+        # An ASCII domain goes through IDNA only for its xn-- labels, so that valid old names with other
+        # shapes pass.
         if domain.isascii() and "xn--" not in domain.lower():
             ascii_domain = domain.lower()
         else:

@@ -1,11 +1,13 @@
-"""How the vault seals and finds: envelope encryption and the blind index. Pure: keys and randomness are arguments.
+"""How the vault seals and finds: envelope encryption and the blind index. Pure: keys and randomness are
+arguments.
 
-Each subject has a data key of its own, wrapped by a key-encryption key (KEK) that is never in the database. Destroying the
-wrapped data key makes every sealed field of the subject unreadable, in backups too.
+Each subject has a data key of its own, wrapped by a key-encryption key (KEK) that is never in the database.
+Destroying the wrapped data key makes every sealed field of the subject unreadable, in backups too.
 
-Sealed bytes are `0x01 ‖ key tag (8) ‖ nonce (12) ‖ AES-256-GCM ciphertext and tag`. The key tag names the KEK for a wrapped
-key, and is zero for fields, whose key version is a column. The additional data is the place the bytes belong to
-(table|column|row|version), so that a ciphertext moved to another place does not open.
+Sealed bytes are `0x01 ‖ key tag (8) ‖ nonce (12) ‖ AES-256-GCM ciphertext and tag`. The key tag names the
+KEK for a wrapped key, and is zero for fields, whose key version is a column. The additional data is the
+place the bytes belong to (table|column|row|version), so that a ciphertext moved to another place does not
+open.
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ _PREFIX_BYTES: Final = 1 + KEY_TAG_BYTES
 OVERHEAD_BYTES: Final = _PREFIX_BYTES + NONCE_BYTES + TAG_BYTES
 
 
-class SealBroken(YggdrasilError):
-    """Sealed bytes do not open: another key, another place, or altered. Our own trouble, never the caller's."""
+class BrokenSealError(YggdrasilError):
+    """Sealed bytes do not open: another key, another place, or altered. Our own trouble, never the
+    caller's.
+    """
 
 
 def place(table: str, column: str, row: object, version: int) -> bytes:
@@ -45,7 +49,9 @@ def place(table: str, column: str, row: object, version: int) -> bytes:
 
 
 def seal(key: bytes, nonce: bytes, where: bytes, plain: bytes, key_tag: bytes = _NO_KEY_TAG) -> bytes:
-    """Seal `plain` (at most 4096 bytes) for one place. `nonce` is 12 random bytes, never used twice with a key."""
+    """Seal `plain` (at most 4096 bytes) for one place. `nonce` is 12 random bytes, never used twice with a
+    key.
+    """
     if len(nonce) != NONCE_BYTES:
         raise ValueError("nonce must be 12 bytes")
     if len(plain) > PLAIN_BYTES_MAX:
@@ -55,14 +61,14 @@ def seal(key: bytes, nonce: bytes, where: bytes, plain: bytes, key_tag: bytes = 
 
 
 def open_sealed(key: bytes, where: bytes, sealed: bytes) -> bytes:
-    """The plain bytes, or SealBroken, whatever the cause."""
+    """The plain bytes, or BrokenSealError, whatever the cause."""
     if len(sealed) < OVERHEAD_BYTES or sealed[:1] != _FORMAT:
-        raise SealBroken("sealed bytes do not open")
+        raise BrokenSealError("sealed bytes do not open")
     prefix, nonce = sealed[:_PREFIX_BYTES], sealed[_PREFIX_BYTES : _PREFIX_BYTES + NONCE_BYTES]
     try:
         return AESGCM(key).decrypt(nonce, sealed[_PREFIX_BYTES + NONCE_BYTES :], prefix + where)
     except InvalidTag:
-        raise SealBroken("sealed bytes do not open") from None
+        raise BrokenSealError("sealed bytes do not open") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,7 @@ class WrappingKeys:
     def unwrap(self, where: bytes, wrapped: bytes) -> bytes:
         key = self._by_tag.get(wrapped[1:_PREFIX_BYTES])
         if key is None:
-            raise SealBroken("the key-encryption key of this subject is not among those given")
+            raise BrokenSealError("the key-encryption key of this subject is not among those given")
         return open_sealed(key.secret, where, wrapped)
 
 

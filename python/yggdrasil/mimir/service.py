@@ -15,7 +15,15 @@ from yggdrasil.kernel import Clock, IdSource
 from yggdrasil.keys import Keys
 from yggdrasil.mimir import store
 from yggdrasil.mimir.addresses import normalise
-from yggdrasil.mimir.sealing import KEY_BYTES, NONCE_BYTES, WrappingKeys, blind_index, open_sealed, place, seal
+from yggdrasil.mimir.sealing import (
+    KEY_BYTES,
+    NONCE_BYTES,
+    WrappingKeys,
+    blind_index,
+    open_sealed,
+    place,
+    seal,
+)
 
 EMAIL: Final = "email"
 DISPLAY_NAME: Final = "display_name"
@@ -44,7 +52,7 @@ class Person:
     display_name: str | None = field(repr=False)
 
 
-class _AddressTaken(Exception):
+class _AddressTakenError(Exception):
     """Another claim of the same address came first; ours is rolled back."""
 
 
@@ -54,14 +62,17 @@ class Mimir:
     def __init__(self, vault: VaultDatabase, keys: Keys, clock: Clock, ids: IdSource) -> None:
         self._vault = vault
         self._keys = WrappingKeys([key.secret for key in keys.key_encryption.keys])
-        # The first makes indexes; all are looked for, because an index cannot be made anew without its address.
+        # The first makes indexes; all are looked for, because an index cannot be made anew without its
+        # address.
         self._index_keys = [key.derive("mimir blind index") for key in keys.blind_index.keys]
         self._clock = clock
         self._ids = ids
 
     # Sign-ins not yet proven
 
-    async def remember(self, flow: UUID, address: str, display_name: str | None, expires_at: datetime) -> None:
+    async def remember(
+        self, flow: UUID, address: str, display_name: str | None, expires_at: datetime
+    ) -> None:
         """Keep the address (in its normal form) and wished name of a sign-in, sealed, until `expires_at`."""
         data_key, wrapped = self._new_key(place("flows", "wrapped_key", flow, _KEY_VERSION))
         plain = msgspec.json.encode(Note(address, display_name))
@@ -101,7 +112,7 @@ class Mimir:
                         return await self._new_subject(tx, indexes[0], note, now)
                     if await store.touch_subject(tx, subject, now) is not None:
                         return subject
-            except _AddressTaken:
+            except _AddressTakenError:
                 continue
         raise Unavailable("the vault is busy with this address; try again")
 
@@ -173,7 +184,7 @@ class Mimir:
         data_key, wrapped = self._new_key(place("subjects", "wrapped_key", subject, _KEY_VERSION))
         await store.insert_subject(tx, subject, wrapped, self._keys.key_id, now)
         if not await store.insert_address(tx, index, subject):
-            raise _AddressTaken
+            raise _AddressTakenError
         await self._put(tx, subject, data_key, EMAIL, note.address, now)
         if note.display_name is not None:
             await self._put(tx, subject, data_key, DISPLAY_NAME, note.display_name, now)

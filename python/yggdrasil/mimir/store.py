@@ -43,7 +43,8 @@ async def delete_flow(tx: Tx, flow: UUID) -> None:
 
 async def delete_expired_flows(tx: Tx, now: datetime, limit: int) -> None:
     await tx.execute(
-        "DELETE FROM vault.flows WHERE flow IN (SELECT flow FROM vault.flows WHERE expires_at <= $1 LIMIT $2)",
+        "DELETE FROM vault.flows WHERE flow IN "
+        "(SELECT flow FROM vault.flows WHERE expires_at <= $1 LIMIT $2)",
         now,
         limit,
     )
@@ -92,7 +93,8 @@ async def insert_address(tx: Tx, address_index: bytes, subject: UUID) -> bool:
 async def activate_subject(tx: Tx, subject: UUID, now: datetime) -> bool:
     """True if the subject is active now, also if it was before."""
     status = await tx.execute(
-        "UPDATE vault.subjects SET state = 'active', touched_at = $2 WHERE subject = $1 AND state <> 'erased'",
+        "UPDATE vault.subjects SET state = 'active', touched_at = $2 "
+        "WHERE subject = $1 AND state <> 'erased'",
         subject,
         now,
     )
@@ -115,7 +117,8 @@ async def upsert_field(
     tx: Tx, subject: UUID, name: str, sealed: bytes, key_version: int, now: datetime
 ) -> None:
     await tx.execute(
-        "INSERT INTO vault.fields (subject, field, sealed, key_version, updated_at) VALUES ($1, $2, $3, $4, $5) "
+        "INSERT INTO vault.fields (subject, field, sealed, key_version, updated_at) "
+        "VALUES ($1, $2, $3, $4, $5) "
         "ON CONFLICT (subject, field) DO UPDATE SET sealed = $3, key_version = $4, updated_at = $5",
         subject,
         name,
@@ -125,8 +128,12 @@ async def upsert_field(
     )
 
 
-async def erase_subject(tx: Tx, subject: UUID, now: datetime, *, pending_before: datetime | None = None) -> bool:
-    """Destroy the data key and every row of a subject; with `pending_before`, only if it never became active."""
+async def erase_subject(
+    tx: Tx, subject: UUID, now: datetime, *, pending_before: datetime | None = None
+) -> bool:
+    """Destroy the data key and every row of a subject; with `pending_before`, only if it never became
+    active.
+    """
     if pending_before is None:
         status = await tx.execute(_ERASE, subject, now)
     else:
@@ -160,5 +167,8 @@ async def select_wrapped_by_others(tx: Tx, kek_id: str, limit: int) -> list[tupl
 
 async def update_wrapped_key(tx: Tx, subject: UUID, wrapped_key: bytes, kek_id: str) -> None:
     await tx.execute(
-        "UPDATE vault.subjects SET wrapped_key = $2, kek_id = $3 WHERE subject = $1", subject, wrapped_key, kek_id
+        "UPDATE vault.subjects SET wrapped_key = $2, kek_id = $3 WHERE subject = $1",
+        subject,
+        wrapped_key,
+        kek_id,
     )

@@ -1,7 +1,8 @@
 """What may be posted, as pure arithmetic: no I/O, no clock, no randomness.
 
-Amounts are integer micro-cents (10^-6 cent) in the range of a signed 64-bit integer. A transfer is a list of legs; the
-legs of one transfer sum to zero inside every network they touch, through that network's `clearing` account.
+Amounts are integer micro-cents (10^-6 cent) in the range of a signed 64-bit integer. A transfer is a list of
+legs; the legs of one transfer sum to zero inside every network they touch, through that network's `clearing`
+account.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ TOPUP_CENTS_MAX: Final = 1_000_000
 
 
 class Account(StrEnum):
-    """The accounts of a network. `WALLET` and `EARNINGS` carry a balance row; the others are the sum of their entries."""
+    """The accounts of a network. Wallet and earnings carry a balance row; the others are sums of entries."""
 
     WALLET = "wallet"
     EARNINGS = "earnings"
@@ -84,10 +85,11 @@ def settlement_legs(
     fee_microcents: int,
     earnings_microcents: int,
 ) -> tuple[Leg, ...]:
-    """The legs of a paid request: the requester's wallet pays, the provider earns, the platform keeps its fee.
+    """The legs of a paid request: the requester's wallet pays, the provider earns, the platform keeps a fee.
 
-    Cost = fee + earnings, exactly. A fee of 0 (a request below ten micro-cents) has no leg. Raises `LedgerError` for
-    what only a bug of ours can ask for, a payment inside one network above all: one's own devices cost nothing.
+    Cost = fee + earnings, exactly. A fee of 0 (a request below ten micro-cents) has no leg. Raises
+    `LedgerError` for what only a bug of ours can ask for, a payment inside one network above all: one's own
+    devices cost nothing.
     """
     total = positive(total_microcents, "total_microcents")
     earnings = positive(earnings_microcents, "earnings_microcents")
@@ -110,7 +112,7 @@ def settlement_legs(
 
 
 def topup_legs(*, network_id: UUID, amount_microcents: int) -> tuple[Leg, ...]:
-    """The legs of money that came in through a payment provider: `gateway` is what it owes the platform, negated."""
+    """The legs of money that came in. `gateway` is what the payment provider owes the platform, negated."""
     amount = positive(amount_microcents, "amount_microcents")
     parts = [
         (network_id, Account.WALLET, amount),
@@ -133,7 +135,7 @@ def _numbered(parts: Iterable[tuple[UUID, Account, int]]) -> tuple[Leg, ...]:
 
 
 def check_balanced(legs: Iterable[Leg]) -> None:
-    """Raise `LedgerError` unless the legs could lie in the books: in range, numbered, summing to zero per network."""
+    """Raise `LedgerError` unless the legs are in range, numbered, and sum to zero in every network."""
     sums: dict[UUID, int] = defaultdict(int)
     seen: set[tuple[UUID, int]] = set()
     for leg in legs:
@@ -151,8 +153,10 @@ def check_balanced(legs: Iterable[Leg]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TrialBalance:
-    """The books in one look. Sound: `sum`, `clearing`, `mismatched_balances` and `unbalanced_transfers` are 0, and
-    `cost` = `fee` + `earnings`."""
+    """The books in one look.
+
+    Sound: sum, clearing, mismatched balances and unbalanced transfers are 0, and cost = fee + earnings.
+    """
 
     sum_microcents: int
     clearing_microcents: int

@@ -58,8 +58,8 @@ async def insert(
                     coalesce(bool_or(is_default), false) AS has_default
                 FROM tenant.payment_methods WHERE network_id = $1
             )
-            INSERT INTO tenant.payment_methods (network_id, method_id, user_id, gateway, gateway_token, kind, purpose, state,
-                tries, is_default, label, created_at, updated_at)
+            INSERT INTO tenant.payment_methods (network_id, method_id, user_id, gateway, gateway_token,
+                kind, purpose, state, tries, is_default, label, created_at, updated_at)
             SELECT $1, $2, $3, $4, $5, $6, $7, 'unverified', 0, NOT has_default, $8, $9, $9
             FROM held WHERE live < $10 AND rows < $11
             RETURNING method_id, gateway, kind, purpose, state, is_default, label, created_at
@@ -112,7 +112,7 @@ async def get(tx: Tx, *, network_id: UUID, method_id: UUID) -> Method | None:
 
 
 async def begin_try(tx: Tx, *, network_id: UUID, method_id: UUID, at: datetime) -> dict[str, Any] | None:
-    """Count one try at verification and give (gateway, gateway_token, kind); None if there is nothing to try."""
+    """Count one try at verification; (gateway, gateway_token, kind), or None if there is nothing to try."""
     row = await tx.fetchrow(
         """
         UPDATE tenant.payment_methods SET tries = tries + 1, updated_at = $3

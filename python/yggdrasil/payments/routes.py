@@ -9,15 +9,16 @@ from uuid import UUID
 
 import msgspec
 from litestar import Router, delete, get, post
-from litestar.params import Dependency, FromPath, FromQuery, JSONBody, Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter, SkipValidation
 
 from yggdrasil.errors import InvalidInput
 from yggdrasil.kernel import Network
 from yggdrasil.payments.service import Payments
 from yggdrasil.payments.views import Balance, Method, MethodKind, Purpose, TopUp
 
-Scope = Annotated[Network, Dependency(skip_validation=True)]
-Service = Annotated[Payments, Dependency(skip_validation=True)]
+Caller = NamedDependency[SkipValidation[Network]]
+Service = NamedDependency[SkipValidation[Payments]]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,10 +55,10 @@ class MethodPage(msgspec.Struct):
 
 
 @post("/methods")
-async def add_method(data: JSONBody[AddMethod], scope: Scope, payments: Service) -> Method:
+async def add_method(data: JSONBody[AddMethod], caller: Caller, payments: Service) -> Method:
     """Add a payment method; it must be verified before it is of use."""
     return await payments.add_method(
-        scope,
+        caller,
         kind=data.kind,
         purpose=data.purpose,
         gateway_token=data.gateway_token,
@@ -68,14 +69,14 @@ async def add_method(data: JSONBody[AddMethod], scope: Scope, payments: Service)
 
 @get("/methods")
 async def list_methods(
-    scope: Scope,
+    caller: Caller,
     payments: Service,
-    limit: Annotated[int, Parameter(ge=1, le=100)] = 20,
+    limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
     cursor: FromQuery[str | None] = None,
 ) -> MethodPage:
     """The network's payment methods, the oldest first."""
     after = None if cursor is None else decode_cursor(cursor)
-    found = await payments.list_methods(scope, after=after, limit=limit + 1)
+    found = await payments.list_methods(caller, after=after, limit=limit + 1)
     items = list(found[:limit])
     more = len(found) > limit
     return MethodPage(items, encode_cursor(items[-1].created_at, items[-1].method_id) if more else None)
@@ -83,30 +84,30 @@ async def list_methods(
 
 @post("/methods/{method_id:uuid}/verify", status_code=200)
 async def verify_method(
-    method_id: FromPath[UUID], data: JSONBody[VerifyMethod], scope: Scope, payments: Service
+    method_id: FromPath[UUID], data: JSONBody[VerifyMethod], caller: Caller, payments: Service
 ) -> Method:
     """Have the payment provider check a method."""
-    return await payments.verify_method(scope, method_id, proof=data.proof)
+    return await payments.verify_method(caller, method_id, proof=data.proof)
 
 
 @delete("/methods/{method_id:uuid}")
-async def remove_method(method_id: FromPath[UUID], scope: Scope, payments: Service) -> None:
+async def remove_method(method_id: FromPath[UUID], caller: Caller, payments: Service) -> None:
     """Remove a payment method."""
-    await payments.remove_method(scope, method_id)
+    await payments.remove_method(caller, method_id)
 
 
 @post("/process", status_code=200)
-async def process(data: JSONBody[Process], scope: Scope, payments: Service) -> TopUp:
+async def process(data: JSONBody[Process], caller: Caller, payments: Service) -> TopUp:
     """Top the wallet up. Ask again with the same body to see how it ended."""
     return await payments.top_up(
-        scope, method_id=data.method_id, amount_cents=data.amount_cents, idempotency_key=data.idempotency_key
+        caller, method_id=data.method_id, amount_cents=data.amount_cents, idempotency_key=data.idempotency_key
     )
 
 
 @get("/balance")
-async def balance(scope: Scope, payments: Service) -> Balance:
+async def balance(caller: Caller, payments: Service) -> Balance:
     """What the network has, in micro-cents."""
-    return await payments.balance(scope)
+    return await payments.balance(caller)
 
 
 def encode_cursor(at: datetime, method_id: UUID) -> str:

@@ -1,4 +1,4 @@
-"""The use cases of money: admission (hold), settlement, the audit of the books, payment methods, top-ups, balances."""
+"""The use cases of money: admission, settlement, the audit of the books, methods, top-ups, balances."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Owner(Protocol):
 
 
 class Payments:
-    """Money of all networks. What takes a `tx` runs in the caller's transaction; what takes a `scope` opens its own."""
+    """Money. What takes a `tx` runs in the caller's transaction; what takes a `scope` opens its own."""
 
     def __init__(
         self, database: Database, gateway: PaymentGateway, clock: Clock, ids: IdSource, node: Owner
@@ -84,7 +84,7 @@ class Payments:
         amount_microcents: int,
         deadline_at: datetime,
     ) -> None:
-        """The one admission to spending: reserve `amount_microcents` of the wallet until it is settled or given back.
+        """The one admission to spending: reserve an amount of the wallet until it is settled or given back.
 
         Errors: PaymentMethodRequired, PaymentRequired (not that much is free), InvalidInput (amount below 1),
         Conflict (the hold id was used). After an error, leave the transaction. Settle scope.
@@ -119,11 +119,12 @@ class Payments:
         earnings_microcents: int,
         at: datetime,
     ) -> Settled:
-        """Post a hold: the requester pays the total, the provider earns, the platform keeps the fee, the rest is freed.
+        """Post a hold: the requester pays, the provider earns, the platform keeps its fee, the rest is freed.
 
-        "posted"; "already" if this transfer was posted before; "ended" if the hold was voided or expired, and then nothing
-        is posted. LedgerError, and nothing posted, for what only a bug can ask: no such hold, more than was held, a sum
-        that does not add up, a payment within one network. Settle scope of both networks and the platform.
+        "posted"; "already" if this transfer was posted before; "ended" if the hold was voided or expired, and
+        then nothing is posted. LedgerError, and nothing posted, for what only a bug can ask: no such hold,
+        more than was held, a sum that does not add up, a payment within one network. Settle scope of both
+        networks and the platform.
         """
         _check_scope(tx, requester_network, provider_network, PLATFORM_NETWORK)
         legs = ledger.settlement_legs(
@@ -146,15 +147,26 @@ class Payments:
         )
         if posted:
             return "posted"
-        state = await store.settlement_state(
-            tx, network_id=requester_network, hold_id=hold_id, transfer_id=transfer_id
-        )
-        return _not_posted(state, total_microcents)
+        found = await store.hold_state(tx, network_id=requester_network, hold_id=hold_id)
+        if found is None:
+            raise LedgerError("hold_id: there is no such hold")
+        if found.state == "pending":
+            raise LedgerError(
+                f"total_microcents: {total_microcents} is over the {found.amount_microcents} held"
+            )
+        if found.state != "posted":
+            return "ended"
+        if found.transfer_id != transfer_id:
+            raise LedgerError("hold_id: was settled by another transfer")
+        networks = (requester_network, provider_network, PLATFORM_NETWORK)
+        if await store.legs_of(tx, transfer_id=transfer_id, networks=networks) != set(legs):
+            raise LedgerError("transfer_id: was used for another settlement")
+        return "already"
 
     async def void(
         self, tx: Tx, *, network_id: UUID, hold_id: UUID, at: datetime, state: HoldEnd = "voided"
     ) -> bool:
-        """Give a hold back to the wallet. True if this call ended it; False if it had ended or never was. Settle scope."""
+        """Give a hold back to the wallet; Settle scope. False if it had ended before or never was."""
         _check_scope(tx, network_id)
         return await store.end_hold(tx, network_id=network_id, hold_id=hold_id, state=state, at=at)
 
@@ -184,7 +196,7 @@ class Payments:
         label: str = "",
         is_default: bool = False,
     ) -> Method:
-        """Keep a payment method, unverified. `gateway_token` is the provider's name for it, never a card number."""
+        """Keep a payment method, unverified. `gateway_token` is the provider's token, never a card number."""
         _check_manager(scope)
         if _TOKEN.fullmatch(gateway_token) is None:
             raise InvalidInput(
@@ -234,8 +246,8 @@ class Payments:
     async def verify_method(self, scope: Network, method_id: UUID, *, proof: str | None = None) -> Method:
         """Have the gateway check a method. Verified already: the same answer. At most 5 tries.
 
-        Answers the method as `verified`, or as `pending` with a hint. Errors: PaymentMethodRequired (refused),
-        LimitReached (tries used up), NotFound.
+        Answers the method as `verified`, or as `pending` with a hint. Errors: PaymentMethodRequired
+        (refused), LimitReached (tries used up), NotFound.
         """
         _check_manager(scope)
         async with self._database.transaction(scope) as tx:
@@ -257,7 +269,7 @@ class Payments:
                 tx,
                 network_id=scope.network_id,
                 method_id=method_id,
-                # A wrong proof leaves the way open for the right one; a method refused outright is unverified.
+                # A wrong proof leaves the way open for the right one.
                 state="pending"
                 if check.state == "refused" and proof is not None
                 else _STATE_AFTER[check.state],
@@ -329,24 +341,8 @@ _STATE_AFTER: Final[dict[str, Literal["unverified", "pending", "verified"]]] = {
 }
 
 
-def _not_posted(state: tuple[str, int, int | None] | None, total_microcents: int) -> Settled:
-    """Why a settlement found nothing to post."""
-    if state is None:
-        raise LedgerError("hold_id: there is no such hold")
-    hold_state, held_microcents, paid_microcents = state
-    if paid_microcents is not None:
-        if hold_state == "posted" and paid_microcents == total_microcents:
-            return "already"
-        raise LedgerError("transfer_id: was used for another settlement")
-    if hold_state == "pending":
-        raise LedgerError(f"total_microcents: {total_microcents} is over the {held_microcents} held")
-    if hold_state == "posted":
-        raise LedgerError("hold_id: was settled by another transfer")
-    return "ended"
-
-
 def _check_scope(tx: Tx, *networks: UUID) -> None:
-    """The ledger poster's scope must name every network it is about to touch: RLS would answer with silence."""
+    """The scope must name every network about to be touched: RLS would answer the rest with silence."""
     if not isinstance(tx.scope, Settle) or not set(networks) <= set(tx.scope.networks):
         raise ScopeError("this needs the Settle scope of every network it touches")
 

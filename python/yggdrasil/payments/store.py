@@ -1,7 +1,7 @@
 """All SQL of the ledger: balances, holds and entries. Each use case is one statement, so a round trip.
 
-Locks are taken in one order: the hold (or top-up) row, then balances by (network_id, account). Correctness rests on
-these locks and on constraints, never on the isolation level.
+Locks are taken in one order: the hold (or top-up) row, then balances by (network_id, account). Correctness
+rests on these locks and on constraints, never on the isolation level.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from asyncpg.exceptions import NumericValueOutOfRangeError, UniqueViolationError
 from yggdrasil.db import Tx
 from yggdrasil.errors import Conflict, LedgerError, MoneyOverflow
 from yggdrasil.kernel import CURRENCY
-from yggdrasil.payments.ledger import Leg, TrialBalance
+from yggdrasil.payments.ledger import Account, Leg, TrialBalance
 
 HOLDS_LISTED_MAX: Final = 1000
 
@@ -55,7 +55,7 @@ async def insert_hold(
     deadline_at: datetime,
     at: datetime,
 ) -> HoldOutcome:
-    """Reserve `amount_microcents` of the wallet if a verified method for spending exists and that much is free."""
+    """Reserve an amount of the wallet if a verified method for spending exists and that much is free."""
     try:
         row = await tx.fetchrow(
             """
@@ -71,8 +71,8 @@ async def insert_hold(
                   AND (SELECT found FROM payer)
                 RETURNING 1
             ), made AS (
-                INSERT INTO tenant.holds (network_id, hold_id, transaction_id, amount_microcents, currency, state,
-                    owner_node, owner_boot, deadline_at, created_at)
+                INSERT INTO tenant.holds (network_id, hold_id, transaction_id, amount_microcents, currency,
+                    state, owner_node, owner_boot, deadline_at, created_at)
                 SELECT $1, $2, $3, $4, $5, 'pending', $6, $7, $8, $9 FROM covered
                 RETURNING 1
             )
@@ -133,22 +133,23 @@ async def post_settlement(
     legs: Sequence[Leg],
     at: datetime,
 ) -> bool:
-    """Turn a pending hold that covers the total into a posted settlement. False, and nothing changed, if there is none.
+    """Turn a pending hold that covers the total into a posted settlement. False: no such hold, no change.
 
-    Both balance rows are locked in order before either is changed, so that two networks paying each other at the same
-    moment cannot wait for one another.
+    Both balance rows are locked in order before either is changed, so that two networks paying each other at
+    the same moment cannot wait for one another.
     """
     try:
         row = await tx.fetchrow(
             """
             WITH ended AS (
-                UPDATE tenant.holds SET state = 'posted', ended_at = $3
+                UPDATE tenant.holds SET state = 'posted', ended_at = $3, transfer_id = $4
                 WHERE network_id = $1 AND hold_id = $2 AND state = 'pending' AND amount_microcents >= $5
                 RETURNING amount_microcents
             ), locked AS MATERIALIZED (
                 SELECT b.network_id FROM tenant.balances b
                 WHERE EXISTS (SELECT FROM ended)
-                  AND ((b.network_id = $1 AND b.account = 'wallet') OR (b.network_id = $6 AND b.account = 'earnings'))
+                  AND ((b.network_id = $1 AND b.account = 'wallet')
+                    OR (b.network_id = $6 AND b.account = 'earnings'))
                 ORDER BY b.network_id, b.account
                 FOR UPDATE
             ), paid AS (
@@ -159,15 +160,18 @@ async def post_settlement(
                 WHERE b.network_id = $1 AND b.account = 'wallet'
                 RETURNING 1
             ), earned AS (
-                INSERT INTO tenant.balances AS b (network_id, account, posted_microcents, held_microcents, currency)
+                INSERT INTO tenant.balances AS b (network_id, account, posted_microcents, held_microcents,
+                    currency)
                 SELECT $6, 'earnings', $7, 0, $8 FROM paid
                 ON CONFLICT (network_id, account)
                     DO UPDATE SET posted_microcents = b.posted_microcents + excluded.posted_microcents
                 RETURNING 1
             ), written AS (
-                INSERT INTO tenant.entries (network_id, transfer_id, leg, account, amount_microcents, currency, kind, at)
+                INSERT INTO tenant.entries (network_id, transfer_id, leg, account, amount_microcents,
+                    currency, kind, at)
                 SELECT l.network_id, $4, l.leg, l.account, l.amount, $8, 'settlement', $3
-                FROM unnest($9::uuid[], $10::smallint[], $11::text[], $12::bigint[]) AS l (network_id, leg, account, amount),
+                FROM unnest($9::uuid[], $10::smallint[], $11::text[], $12::bigint[]) AS l (network_id,
+                    leg, account, amount),
                     paid
                 RETURNING 1
             )
@@ -193,28 +197,47 @@ async def post_settlement(
     return bool(row["ended"])
 
 
-async def settlement_state(
-    tx: Tx, *, network_id: UUID, hold_id: UUID, transfer_id: UUID
-) -> tuple[str, int, int | None] | None:
-    """(state of the hold, its amount, what this transfer took from the wallet or None); None if there is no such hold."""
+@dataclass(frozen=True, slots=True)
+class HoldState:
+    """How a hold stands: pending, posted by a transfer, voided or expired."""
+
+    state: str
+    amount_microcents: int
+    transfer_id: UUID | None
+
+
+async def hold_state(tx: Tx, *, network_id: UUID, hold_id: UUID) -> HoldState | None:
+    """None if the network has no such hold."""
     row = await tx.fetchrow(
         """
-        SELECT h.state, h.amount_microcents,
-            (SELECT -e.amount_microcents FROM tenant.entries e
-             WHERE e.network_id = $1 AND e.transfer_id = $3 AND e.leg = 0 AND e.account = 'wallet') AS paid
-        FROM tenant.holds h WHERE h.network_id = $1 AND h.hold_id = $2
+        SELECT state, amount_microcents, transfer_id FROM tenant.holds
+        WHERE network_id = $1 AND hold_id = $2
         """,
         network_id,
         hold_id,
+    )
+    return None if row is None else HoldState(**row)
+
+
+async def legs_of(tx: Tx, *, transfer_id: UUID, networks: Sequence[UUID]) -> set[Leg]:
+    """The entries a transfer left in these networks."""
+    rows = await tx.fetch(
+        """
+        SELECT network_id, leg, account, amount_microcents FROM tenant.entries
+        WHERE network_id = ANY ($1::uuid[]) AND transfer_id = $2
+        """,
+        list(networks),
         transfer_id,
     )
-    return None if row is None else (row["state"], row["amount_microcents"], row["paid"])
+    return {
+        Leg(row["network_id"], row["leg"], Account(row["account"]), row["amount_microcents"]) for row in rows
+    }
 
 
 async def post_topup(
     tx: Tx, *, network_id: UUID, payment_id: UUID, gateway_ref: str, legs: Sequence[Leg], at: datetime
 ) -> bool:
-    """Move an open top-up to `succeeded` and its amount into the wallet, in one statement; False if it had ended.
+    """Move an open top-up to `succeeded` and its amount into the wallet; False if it had ended.
 
     A top-up given up as `not_charged` is still open to the gateway's later word that it was.
     """
@@ -225,18 +248,22 @@ async def post_topup(
                 UPDATE tenant.payments
                 SET state = 'succeeded', gateway_ref = $3, failure_code = NULL, updated_at = $4
                 WHERE network_id = $1 AND payment_id = $2 AND amount_microcents = $10
-                  AND (state IN ('charging', 'unknown') OR (state = 'failed' AND failure_code = 'not_charged'))
+                  AND (state IN ('charging', 'unknown')
+                    OR (state = 'failed' AND failure_code = 'not_charged'))
                 RETURNING amount_microcents
             ), wallet AS (
-                INSERT INTO tenant.balances AS b (network_id, account, posted_microcents, held_microcents, currency)
+                INSERT INTO tenant.balances AS b (network_id, account, posted_microcents, held_microcents,
+                    currency)
                 SELECT $1, 'wallet', amount_microcents, 0, $5 FROM done
                 ON CONFLICT (network_id, account)
                     DO UPDATE SET posted_microcents = b.posted_microcents + excluded.posted_microcents
                 RETURNING 1
             ), written AS (
-                INSERT INTO tenant.entries (network_id, transfer_id, leg, account, amount_microcents, currency, kind, at)
+                INSERT INTO tenant.entries (network_id, transfer_id, leg, account, amount_microcents,
+                    currency, kind, at)
                 SELECT l.network_id, $2, l.leg, l.account, l.amount, $5, 'topup', $4
-                FROM unnest($6::uuid[], $7::smallint[], $8::text[], $9::bigint[]) AS l (network_id, leg, account, amount),
+                FROM unnest($6::uuid[], $7::smallint[], $8::text[], $9::bigint[]) AS l (network_id,
+                    leg, account, amount),
                     done
                 RETURNING 1
             )
@@ -283,7 +310,7 @@ async def has_method(tx: Tx, network_id: UUID, purpose: Literal["spend", "payout
 
 
 async def open_holds_of_dead_boots(tx: Tx, *, heartbeat_after: datetime) -> list[OpenHold]:
-    """Pending holds whose server process has no lease renewed after `heartbeat_after`; at most 1000, System scope."""
+    """Pending holds of processes without a lease renewed after then; at most 1000, System scope."""
     rows = await tx.fetch(
         """
         SELECT h.network_id, h.hold_id, h.transaction_id, h.owner_boot, h.deadline_at FROM tenant.holds h
@@ -330,7 +357,8 @@ async def trial_balance(tx: Tx) -> TrialBalance:
                 SELECT network_id, 'wallet', 0, amount_microcents FROM tenant.holds WHERE state = 'pending'
             ) parts GROUP BY network_id, account
         ), compared AS (
-            SELECT count(*) AS mismatched FROM tenant.balances b FULL JOIN derived d USING (network_id, account)
+            SELECT count(*) AS mismatched
+            FROM tenant.balances b FULL JOIN derived d USING (network_id, account)
             WHERE coalesce(b.posted_microcents, 0) <> coalesce(d.posted, 0)
                OR coalesce(b.held_microcents, 0) <> coalesce(d.held, 0)
         ), pending AS (
@@ -342,9 +370,11 @@ async def trial_balance(tx: Tx) -> TrialBalance:
             (SELECT holds FROM pending) AS open_holds,
             (SELECT held FROM pending) AS held_microcents,
             (SELECT mismatched FROM compared) AS mismatched_balances,
-            coalesce(-sum(amount) FILTER (WHERE account = 'wallet' AND kind = 'settlement'), 0) AS cost_microcents,
+            coalesce(-sum(amount) FILTER (WHERE account = 'wallet' AND kind = 'settlement'), 0)
+                AS cost_microcents,
             coalesce(sum(amount) FILTER (WHERE account = 'fee'), 0) AS fee_microcents,
-            coalesce(sum(amount) FILTER (WHERE account = 'earnings' AND kind = 'settlement'), 0) AS earnings_microcents,
+            coalesce(sum(amount) FILTER (WHERE account = 'earnings' AND kind = 'settlement'), 0)
+                AS earnings_microcents,
             (SELECT broken FROM local) AS unbalanced_transfers,
             coalesce(sum(amount) FILTER (WHERE account = 'wallet'), 0) AS wallets_microcents,
             coalesce(sum(amount) FILTER (WHERE account = 'gateway'), 0) AS gateway_microcents

@@ -40,6 +40,7 @@ class Holds(Table, tablename="holds", schema="tenant"):
     deadline_at = Timestamptz()
     created_at = Timestamptz()
     ended_at = Timestamptz(null=True)
+    transfer_id = UUID(null=True)
 
 
 class PaymentMethods(Table, tablename="payment_methods", schema="tenant"):

@@ -69,8 +69,8 @@ async def insert(
     """`created`; False if the key was taken meanwhile."""
     tag = await tx.execute(
         """
-        INSERT INTO tenant.payments (network_id, payment_id, method_id, user_id, amount_microcents, currency, state, gateway,
-            idempotency_key, asked_count, ask_at, created_at, updated_at)
+        INSERT INTO tenant.payments (network_id, payment_id, method_id, user_id, amount_microcents,
+            currency, state, gateway, idempotency_key, asked_count, ask_at, created_at, updated_at)
         VALUES ($1, $2, $3, $4, $5, $6, 'created', $7, $8, 0, $9, $10, $10)
         ON CONFLICT (network_id, idempotency_key) DO NOTHING
         """,
@@ -91,7 +91,7 @@ async def insert(
 async def begin_charge(
     tx: Tx, *, network_id: UUID, payment_id: UUID, created_after: datetime, ask_at: datetime, at: datetime
 ) -> str | None:
-    """`created` to `charging`: the method's token, or None if another call was first, the method is gone or it is late."""
+    """`created` to `charging`: the method's token. None: another call was first, it is late or gone."""
     token: str | None = await tx.fetchval(
         """
         UPDATE tenant.payments p SET state = 'charging', ask_at = $4, updated_at = $5
@@ -112,7 +112,7 @@ async def begin_charge(
 async def fail(
     tx: Tx, *, network_id: UUID, payment_id: UUID, from_created: bool, failure_code: str, at: datetime
 ) -> bool:
-    """To `failed`: from `created` alone, or from the states in which the gateway was asked. False if it had ended."""
+    """To `failed`, from `created` alone or from where the gateway was asked; False if it had ended."""
     tag = await tx.execute(
         """
         UPDATE tenant.payments SET state = 'failed', failure_code = $4, updated_at = $5
@@ -132,7 +132,8 @@ async def defer(tx: Tx, *, network_id: UUID, payment_id: UUID, ask_at: datetime,
     """To `unknown`, to be asked about again at `ask_at`. False if it had ended."""
     tag = await tx.execute(
         """
-        UPDATE tenant.payments SET state = 'unknown', asked_count = asked_count + 1, ask_at = $3, updated_at = $4
+        UPDATE tenant.payments
+        SET state = 'unknown', asked_count = asked_count + 1, ask_at = $3, updated_at = $4
         WHERE network_id = $1 AND payment_id = $2 AND state IN ('charging', 'unknown')
         """,
         network_id,
@@ -147,7 +148,8 @@ async def due(tx: Tx, *, at: datetime) -> list[DueTopUp]:
     """Open top-ups to ask about at `at`, at most 100, the longest overdue first; System scope."""
     rows = await tx.fetch(
         """
-        SELECT network_id, payment_id, amount_microcents, state, gateway, asked_count, created_at FROM tenant.payments
+        SELECT network_id, payment_id, amount_microcents, state, gateway, asked_count, created_at
+        FROM tenant.payments
         WHERE state IN ('created', 'charging', 'unknown') AND ask_at <= $1
         ORDER BY ask_at, network_id, payment_id LIMIT $2
         """,

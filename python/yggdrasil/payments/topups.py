@@ -1,8 +1,9 @@
 """Top-ups: money from a payment provider into the wallet, without ever losing or doubling it.
 
-Every step is committed before the next begins: `created`, `charging`, then the charge itself under the payment's id as
-idempotency key, then entries and `succeeded` in one transaction. Whatever step a crash, a timeout or a cancelled request
-falls on, the row says what may have happened, and the reconciler asks the provider what did.
+Every step is committed before the next begins: `created`, `charging`, then the charge itself under the
+payment's id as idempotency key, then entries and `succeeded` in one transaction. Whatever step a crash, a
+timeout or a cancelled request falls on, the row says what may have happened, and the reconciler asks the
+provider what did.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ IDEMPOTENCY_KEY_MAX: Final = 255
 START_WITHIN: Final = timedelta(seconds=60)
 ASK_FIRST_AFTER: Final = timedelta(seconds=60)
 ASK_AGAIN_AFTER_MAX: Final = timedelta(hours=1)
-# A charge request that is still on its way after this long is not coming. Providers keep keys for a day at least.
+# A charge request still on its way after this long is not coming. Providers keep keys for a day at least.
 NOT_CHARGED_AFTER: Final = timedelta(hours=1)
 
 _log = structlog.get_logger("yggdrasil.payments")
@@ -75,8 +76,8 @@ class TopUps:
     ) -> TopUp:
         """Charge `amount_cents` (50 to 1,000,000) to a verified method and add it to the wallet.
 
-        The same key with the same body answers for the first call, whatever state that is in; with another body it is a
-        Conflict. A provider that does not answer leaves `unknown`, which the reconciler ends.
+        The same key with the same body answers for the first call, whatever state that is in; with another
+        body it is a Conflict. A provider that does not answer leaves `unknown`, which the reconciler ends.
         """
         amount_microcents = ledger.topup_microcents(amount_cents)
         if not 1 <= len(idempotency_key) <= IDEMPOTENCY_KEY_MAX or not idempotency_key.isprintable():
@@ -268,10 +269,10 @@ async def conclude(
     *,
     asked_count: int,
 ) -> str:
-    """Write the gateway's word: `succeeded` with its entries, `failed`, or else `unknown` until it is asked again.
+    """Write the gateway's word: `succeeded` with its entries, `failed`, or else `unknown`.
 
-    Answers what was done: succeeded, failed, deferred, mismatched (the gateway charged something else: nothing is posted
-    and a person must look), or ended (somebody else had concluded it).
+    Answers what was done: succeeded, failed, deferred, mismatched (the gateway charged something else:
+    nothing is posted and a person must look), or ended (somebody else had concluded it).
     """
     outcome = "deferred"
     async with database.transaction(Settle(_networks(network_id))) as tx:

@@ -29,7 +29,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopUp(msgspec.Struct, frozen=True, kw_only=True):
-    """Money on its way into the wallet. `unknown`: the provider did not answer; it is asked again until it does."""
+    """Money on its way into the wallet. `unknown`: the provider did not answer and is asked again."""
 
     payment_id: UUID
     method_id: UUID

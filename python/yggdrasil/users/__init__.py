@@ -1,1 +1,3 @@
-"""Users: sign-in by an e-mailed code and a device key, tokens, sessions, API keys. Personal data stays in Mimir."""
+"""Users: sign-in by an e-mailed code and a device key, tokens, sessions, API keys. Personal data stays in
+Mimir.
+"""

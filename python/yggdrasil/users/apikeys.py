@@ -1,7 +1,7 @@
 """The text of an API key: `ygg_` + base64url(network id 16 ‖ key id 16 ‖ secret 32). Pure.
 
-The network is read from the key before anything is looked up, so the database is asked under that network's scope only;
-the hash of the secret is checked under it. 256 random bits need no slow hash.
+The network is read from the key before anything is looked up, so the database is asked under that network's
+scope only; the hash of the secret is checked under it. 256 random bits need no slow hash.
 """
 
 from __future__ import annotations

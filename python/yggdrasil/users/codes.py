@@ -1,7 +1,8 @@
 """E-mailed codes and the signatures around them. Pure: randomness, keys and `now` are arguments.
 
-A code is 8 digits. It is stored as an HMAC over the flow and the device key it was asked with, so it is worth nothing in
-another flow, on another device, or to a reader of the table without the key. With 5 tries a guess succeeds with 5·10⁻⁸.
+A code is 8 digits. It is stored as an HMAC over the flow and the device key it was asked with, so it is
+worth nothing in another flow, on another device, or to a reader of the table without the key. With 5 tries
+a guess succeeds with 5·10⁻⁸.
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ ENDED_SECONDS: Final = LIFETIME_SECONDS_MAX + 60
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """What ended: a session, a device's tokens, an API key, or, with the user alone, everything of the user."""
+    """What ended: a session, a device's tokens, an API key, or, with the user alone, everything of the
+    user.
+    """
 
     user_id: UUID
     session_id: UUID | None = None
@@ -72,7 +74,9 @@ class Gate:
         return scope
 
     def pass_key(self, text: str) -> Network | None:
-        """The scope of an API key looked up a moment ago, None to look it up. Unauthenticated if it has ended."""
+        """The scope of an API key looked up a moment ago, None to look it up. Unauthenticated if it has
+        ended.
+        """
         found = self._api_keys.get(hashlib.sha256(text.encode()).digest())
         if found is None or self._clock.monotonic() >= found[1]:
             return None

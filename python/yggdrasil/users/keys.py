@@ -25,11 +25,13 @@ class TokenSecret:
 
 
 class UsersKeys:
-    """Token secrets, the first of which is current while all are accepted; the code peppers; the key of the counters.
+    """Token secrets, the first of which is current while all are accepted; the code peppers; the key of the
+    counters.
 
-    Rotation: put a new token key first; drop the old one when no refresh token of its time is wanted any more (its
-    holders sign in again). The counters' key comes from the blind index's ring with another label, so that the digests in
-    the two databases cannot be matched; a new one forgets the counters and the known devices, nothing else.
+    Rotation: put a new token key first; drop the old one when no refresh token of its time is wanted any
+    more (its holders sign in again). The counters' key comes from the blind index's ring with another
+    label, so that the digests in the two databases cannot be matched; a new one forgets the counters and
+    the known devices, nothing else.
     """
 
     def __init__(self, keys: Keys) -> None:

@@ -44,7 +44,9 @@ class Postman:
             raise LimitReached("too many mails are waiting; try again", retry_after_seconds=10)
 
     def post(self, mail: Mail) -> None:
-        """Send soon. Nothing is raised to the caller: a mail that cannot be sent is logged, without its address."""
+        """Send soon. Nothing is raised to the caller: a mail that cannot be sent is logged, without its
+        address.
+        """
         task = asyncio.create_task(self._send(mail))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -68,7 +70,7 @@ class Postman:
             try:
                 async with self._slots:
                     await self._mailer.send(mail)
-            except Exception as error:  # noqa: BLE001  whatever an adapter raises must not pass silently
+            except Exception as error:
                 # The class only: a message of a mail library quotes the recipient.
                 _log.warning("mail_not_sent", error=type(error).__name__, retry_seconds=wait)
                 if wait is None:

@@ -1,7 +1,8 @@
 """Signing in: ask for a code, prove it. The answer never depends on whether the address has an account.
 
-`start` does not even look: it counts, remembers and mails, and the one text fits everybody. `verify` counts a try in the
-database before it compares, so that no burst of guesses is evaluated more often than the limit says.
+`start` does not even look: it counts, remembers and mails, and the one text fits everybody. `verify` counts
+a try in the database before it compares, so that no burst of guesses is evaluated more often than the limit
+says.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from yggdrasil.users.settings import DAY_SECONDS, UsersSettings
 
 NAME_CHARS_MAX: Final = 80
 _FOUND_TRIES_MAX: Final = 3
+_JOINERS: Final = "\u200c\u200d"  # several scripts need them inside words
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Proven:
 def check_name(text: str, *, field: str) -> str:
     """A name for people to read: 1 to 80 characters, none of them invisible. InvalidInput names the rule."""
     name = unicodedata.normalize("NFC", text).strip()
-    hidden = any(unicodedata.category(character)[0] == "C" for character in name)
+    hidden = any(unicodedata.category(mark)[0] == "C" and mark not in _JOINERS for mark in name)
     if not 1 <= len(name) <= NAME_CHARS_MAX or hidden:
         raise InvalidInput(
             f"{field} must be 1 to {NAME_CHARS_MAX} characters without control characters", field=field
@@ -111,7 +113,7 @@ class SignIn:
         if count > settings.sends_max:
             wait = opened + timedelta(seconds=settings.window_seconds) - now
             raise LimitReached(
-                f"at most {settings.sends_max} codes are sent to an address in {settings.window_seconds} seconds",
+                f"email: at most {settings.sends_max} codes in {settings.window_seconds} seconds",
                 retry_after_seconds=max(1, int(wait.total_seconds())),
             )
         await self._mimir.remember(flow, address, name, expires_at)
@@ -121,13 +123,14 @@ class SignIn:
     async def verify(self, *, flow: UUID, code: str, device_key: bytes, proof: bytes) -> Proven:
         """Spend the code; the account of the address, founded now if there was none.
 
-        Errors: InvalidInput for a malformed code or a proof that does not verify (no try is spent); CodeRejected for all else.
+        Errors: InvalidInput for a malformed code or a proof that does not verify (no try is spent);
+        CodeRejected for all else.
         """
         if not codes.is_code(code):
             raise InvalidInput(f"code must be {codes.CODE_DIGITS} digits", field="code")
         if not codes.proof_holds(device_key, proof, codes.verify_message(flow, code)):
             raise InvalidInput(
-                "proof must be the Ed25519 signature of 'yggdrasil.v1 verify\\0', flow and code by device_key",
+                "proof must sign 'yggdrasil.v1 verify\\0', flow and code with device_key (Ed25519)",
                 field="proof",
             )
         async with self._database.transaction(Identity()) as tx:
@@ -142,7 +145,9 @@ class SignIn:
         return Proven(account, address_key, device_key)
 
     async def _evaluate(self, tx: Tx, flow: UUID, code: str, device_key: bytes) -> bytes | None:
-        """Count, then compare; the address key if the code is right and now spent. The counts are kept either way."""
+        """Count, then compare; the address key if the code is right and now spent. The counts are kept
+        either way.
+        """
         now, settings = self._clock.now(), self._settings
         taken = await store.take_try(tx, flow, device_key, settings.tries_max, now)
         if taken is None:
@@ -171,7 +176,8 @@ class SignIn:
     async def _counted_key(self, tx: Tx, address_key: bytes, device_key: bytes, *, own: bool) -> bytes:
         """Under which key to count: strangers share the address' counter, a known device has one of its own.
 
-        `own`: the caller has proven that it holds the device key; without that, nobody may touch the device's counter.
+        `own`: the caller has proven that it holds the device key; without that, nobody may touch the
+        device's counter.
         """
         known = await store.is_known_device(tx, address_key, device_key)
         if not (known and own):
@@ -179,7 +185,9 @@ class SignIn:
         return blind_index(address_key, "known device", device_key.hex())
 
     async def _account_of(self, note: Note) -> store.Account:
-        """The active account of a proven address. Each step may be repeated after a crash of the one before."""
+        """The active account of a proven address. Each step may be repeated after a crash of the one
+        before.
+        """
         for _ in range(_FOUND_TRIES_MAX):
             subject = await self._mimir.claim(note)
             account = await self._found(subject)
@@ -213,8 +221,8 @@ class SignIn:
         check_recent(at_seconds, self._clock, self._settings.proof_skew_seconds)
         if not codes.proof_holds(device_key, proof, codes.start_message(device_key, at_seconds, email)):
             raise InvalidInput(
-                "proof must be the Ed25519 signature of 'yggdrasil.v1 start\\0', device_key, at_seconds and the "
-                "SHA-256 of email by device_key",
+                "proof must sign 'yggdrasil.v1 start\\0', device_key, at_seconds and SHA-256(email) with "
+                "device_key (Ed25519)",
                 field="proof",
             )
         return True
@@ -233,6 +241,6 @@ def check_recent(at_seconds: int, clock: Clock, skew_seconds_max: int) -> None:
     """InvalidInput unless a signed time is near the server's."""
     if not codes.is_recent(at_seconds, clock.now(), skew_seconds_max):
         raise InvalidInput(
-            f"at_seconds must be within {skew_seconds_max} seconds of the server's time (see the Date header)",
+            f"at_seconds must be within {skew_seconds_max} seconds of the server's time (the Date header)",
             field="at_seconds",
         )

@@ -1,26 +1,24 @@
-"""All SQL of sign-in, sessions and API keys. `tx` first; its scope says what can be seen."""
+"""All SQL of sign-in and sessions. `tx` first; its scope says what can be seen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
-
-from piccolo.columns.combination import And
 
 from yggdrasil.db import Tx
 from yggdrasil.kernel import CURRENCY, Role
-from yggdrasil.users.tables import ApiKeyRow, SessionRow
+from yggdrasil.users.tables import SessionRow
 
 # Raw SQL where a statement must count and answer at once, or locks; Piccolo for the rest.
 
 _COUNT: Final = """
-INSERT INTO identity.login_limits AS l (kind, counted_key, window_start, count) VALUES ($1, $2, $3, 1)
+INSERT INTO identity.login_limits AS l (kind, counted_key, window_start, hits) VALUES ($1, $2, $3, 1)
 ON CONFLICT (kind, counted_key) DO UPDATE SET
-    count = CASE WHEN l.window_start <= $4 THEN 1 ELSE least(l.count + 1, 1000000) END,
+    hits = CASE WHEN l.window_start <= $4 THEN 1 ELSE least(l.hits + 1, 1000000) END,
     window_start = CASE WHEN l.window_start <= $4 THEN $3 ELSE l.window_start END
-RETURNING count, window_start
+RETURNING hits, window_start
 """
 _TAKE_TRY: Final = """
 UPDATE identity.login_flows SET tries = tries + 1
@@ -87,18 +85,20 @@ class Ended:
 async def count_one(
     tx: Tx, kind: str, key: bytes, now: datetime, window_opened_after: datetime
 ) -> tuple[int, datetime]:
-    """Count one more; the new count and the start of its window. Atomic: two callers never see the same count."""
+    """Count one more; the new count and the start of its window. Atomic: two callers never see the same
+    count.
+    """
     row = await tx.fetchrow(_COUNT, kind, key, now, window_opened_after)
     if row is None:
         raise AssertionError("an upsert returns its row")
-    return row["count"], row["window_start"]
+    return row["hits"], row["window_start"]
 
 
 async def uncount_one(tx: Tx, kind: str, key: bytes, window_start: datetime) -> None:
     """Give a count back, if its window still runs."""
     await tx.execute(
-        "UPDATE identity.login_limits SET count = count - 1 "
-        "WHERE kind = $1 AND counted_key = $2 AND window_start = $3 AND count > 0",
+        "UPDATE identity.login_limits SET hits = hits - 1 "
+        "WHERE kind = $1 AND counted_key = $2 AND window_start = $3 AND hits > 0",
         kind,
         key,
         window_start,
@@ -130,7 +130,9 @@ async def insert_flow(
 async def take_try(
     tx: Tx, flow: UUID, device_key: bytes, tries_max: int, now: datetime
 ) -> tuple[bytes, bytes] | None:
-    """Spend one try of an open flow and lock it; its address key and code digest. None: no try was left or open."""
+    """Spend one try of an open flow and lock it; its address key and code digest. None: no try was left or
+    open.
+    """
     row = await tx.fetchrow(_TAKE_TRY, flow, device_key, tries_max, now)
     return None if row is None else (row["address_key"], row["code_digest"])
 
@@ -156,11 +158,14 @@ async def know_device(
     await tx.execute(_FORGET_OLD_DEVICES, user_id, keep)
 
 
-async def delete_stale(tx: Tx, now: datetime, limits_before: datetime, devices_before: datetime) -> None:
-    """Drop expired flows, counters whose longest window is over, devices long unseen."""
+async def delete_stale(tx: Tx, now: datetime, limits_before: datetime) -> None:
+    """Drop expired flows, and counters whose longest window is over."""
     await tx.execute("DELETE FROM identity.login_flows WHERE expires_at <= $1", now)
     await tx.execute("DELETE FROM identity.login_limits WHERE window_start <= $1", limits_before)
-    await tx.execute("DELETE FROM identity.known_devices WHERE seen_at <= $1", devices_before)
+
+
+async def delete_unseen_devices(tx: Tx, before: datetime) -> None:
+    await tx.execute("DELETE FROM identity.known_devices WHERE seen_at <= $1", before)
 
 
 # Accounts: Identity(user), and Identity(network, user) to found
@@ -168,7 +173,8 @@ async def delete_stale(tx: Tx, now: datetime, limits_before: datetime, devices_b
 
 async def select_account(tx: Tx, user_id: UUID) -> Account | None:
     row = await tx.fetchrow(
-        "SELECT user_id, home_network_id, status, epoch, created_at FROM identity.accounts WHERE user_id = $1",
+        "SELECT user_id, home_network_id, status, epoch, created_at FROM identity.accounts "
+        "WHERE user_id = $1",
         user_id,
     )
     return None if row is None else Account(**dict(row))
@@ -203,7 +209,8 @@ async def found_account(tx: Tx, user_id: UUID, network_id: UUID, now: datetime) 
         CURRENCY,
     )
     await tx.execute(
-        "INSERT INTO identity.memberships (network_id, user_id, role, created_at) VALUES ($1, $2, 'owner', $3)",
+        "INSERT INTO identity.memberships (network_id, user_id, role, created_at) "
+        "VALUES ($1, $2, 'owner', $3)",
         network_id,
         user_id,
         now,
@@ -211,7 +218,9 @@ async def found_account(tx: Tx, user_id: UUID, network_id: UUID, now: datetime) 
 
 
 async def close_account(tx: Tx, user_id: UUID, now: datetime) -> int | None:
-    """Mark deleted, end every session, ask for the erasure; the new epoch, or None if it was deleted before."""
+    """Mark deleted, end every session, ask for the erasure; the new epoch, or None if it was deleted
+    before.
+    """
     epoch: int | None = await tx.fetchval(
         "UPDATE identity.accounts SET status = 'deleted', epoch = epoch + 1 "
         "WHERE user_id = $1 AND status = 'active' RETURNING epoch",
@@ -227,7 +236,8 @@ async def close_account(tx: Tx, user_id: UUID, now: datetime) -> int | None:
     )
     await tx.execute("DELETE FROM identity.known_devices WHERE user_id = $1", user_id)
     await tx.execute(
-        "INSERT INTO identity.erasures (user_id, requested_at) VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING",
+        "INSERT INTO identity.erasures (user_id, requested_at) VALUES ($1, $2) "
+        "ON CONFLICT (user_id) DO NOTHING",
         user_id,
         now,
     )
@@ -309,9 +319,7 @@ async def set_session_device(tx: Tx, session_id: UUID, device_id: UUID) -> None:
 
 async def delete_old_sessions(tx: Tx, ended_before: datetime) -> None:
     """System("session-retention")."""
-    await tx.execute(
-        "DELETE FROM identity.sessions WHERE expires_at < $1 OR revoked_at < $1", ended_before
-    )
+    await tx.execute("DELETE FROM identity.sessions WHERE expires_at < $1 OR revoked_at < $1", ended_before)
 
 
 # Revocations: Identity(), and Network for its own keys
@@ -344,70 +352,3 @@ async def select_revocations(tx: Tx, since: datetime) -> list[tuple[UUID, Ended]
 
 async def delete_revocations(tx: Tx, before: datetime) -> None:
     await tx.execute("DELETE FROM identity.revocations WHERE at < $1", before)
-
-
-# API keys: Network; the lookup Identity(network)
-
-
-async def count_keys(tx: Tx, network_id: UUID, user_id: UUID) -> int:
-    count: int = await tx.fetchval(
-        "SELECT count(*) FROM tenant.api_keys WHERE network_id = $1 AND user_id = $2 AND revoked_at IS NULL",
-        network_id,
-        user_id,
-    )
-    return count
-
-
-async def insert_key(
-    tx: Tx, network_id: UUID, key_id: UUID, user_id: UUID, name: str, digest: bytes, now: datetime
-) -> None:
-    await tx.run(
-        ApiKeyRow.insert(
-            ApiKeyRow(
-                network_id=network_id,
-                key_id=key_id,
-                user_id=user_id,
-                name=name,
-                secret_digest=digest,
-                created_at=now,
-            )
-        )
-    )
-
-
-async def select_keys(
-    tx: Tx, network_id: UUID, user_id: UUID, after: UUID | None, limit: int
-) -> list[dict[str, Any]]:
-    """Working keys, oldest first, from the one after `after` on."""
-    rows = await tx.fetch(
-        "SELECT key_id, name, created_at FROM tenant.api_keys k "
-        "WHERE network_id = $1 AND user_id = $2 AND revoked_at IS NULL AND ($3::uuid IS NULL OR "
-        "(created_at, key_id) > (SELECT p.created_at, p.key_id FROM tenant.api_keys p "
-        "WHERE p.network_id = $1 AND p.key_id = $3)) ORDER BY created_at, key_id LIMIT $4",
-        network_id,
-        user_id,
-        after,
-        limit,
-    )
-    return [dict(row) for row in rows]
-
-
-async def revoke_key(tx: Tx, network_id: UUID, key_id: UUID, now: datetime) -> bool:
-    """False for a key that is absent, foreign or revoked before."""
-    status = await tx.execute(
-        "UPDATE tenant.api_keys SET revoked_at = $3 "
-        "WHERE network_id = $1 AND key_id = $2 AND revoked_at IS NULL",
-        network_id,
-        key_id,
-        now,
-    )
-    return status.endswith(" 1")
-
-
-async def select_key(tx: Tx, network_id: UUID, key_id: UUID) -> tuple[UUID, bytes] | None:
-    """User and digest of a working key, under the network the key's text claims."""
-    query = ApiKeyRow.select(ApiKeyRow.user_id, ApiKeyRow.secret_digest).where(
-        And(And(ApiKeyRow.network_id == network_id, ApiKeyRow.key_id == key_id), ApiKeyRow.revoked_at.is_null())
-    )
-    rows = await tx.run(query)
-    return (rows[0]["user_id"], bytes(rows[0]["secret_digest"])) if rows else None

@@ -23,7 +23,7 @@ class LoginLimitRow(Table, tablename="login_limits", schema="identity"):
     kind = Text(default=None)
     counted_key = Bytea(primary_key=True, default=None)
     window_start = Timestamptz(default=None)
-    count = Integer(default=None)
+    hits = Integer(default=None)
 
 
 class KnownDeviceRow(Table, tablename="known_devices", schema="identity"):
@@ -60,7 +60,7 @@ class ErasureRow(Table, tablename="erasures", schema="identity"):
 
 
 class RevocationRow(Table, tablename="revocations", schema="identity"):
-    """Something that ended in the last minutes: a session, a key, or all of a user's tokens below an epoch."""
+    """What ended in the last minutes: a session, a key, or a user's tokens below an epoch."""
 
     revocation_id = UUID(primary_key=True, default=None)
     user_id = UUID(default=None)

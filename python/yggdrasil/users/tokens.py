@@ -1,10 +1,11 @@
 """Access tokens (EdDSA JWT) and refresh tokens. Pure: keys and `now` are arguments.
 
-An access token lives at most 10 minutes and speaks for one network. Its header must be exactly `alg`, `typ` and `kid` with the
-values we write, so that no other algorithm, embedded key or extension is ever looked at.
+An access token lives at most 10 minutes and speaks for one network. Its header must be exactly `alg`, `typ`
+and `kid` with the values we write, so that no other algorithm, embedded key or extension is ever looked at.
 
-A refresh token is `ygr_` + base64url(user 16 ‖ session 16 ‖ counter 4 ‖ HMAC 32): the successor is a function of session and counter,
-so a device whose answer was lost gets the same bytes again, and nothing that signs anybody in is stored.
+A refresh token is `ygr_` + base64url(user 16 ‖ session 16 ‖ counter 4 ‖ HMAC 32): the successor is a
+function of session and counter, so a device whose answer was lost gets the same bytes again, and nothing
+that signs anybody in is stored.
 """
 
 from __future__ import annotations
@@ -102,7 +103,11 @@ def read_access(keys: UsersKeys, token: str, now: datetime) -> Access | None:
             issuer=ISSUER,
             audience=AUDIENCE,
             # The times are checked below, by our clock.
-            options={"require": ["iss", "aud", "iat", "exp", "sub"], "verify_exp": False, "verify_iat": False},
+            options={
+                "require": ["iss", "aud", "iat", "exp", "sub"],
+                "verify_exp": False,
+                "verify_iat": False,
+            },
         )
         claims = msgspec.convert(decoded, _Claims)
     except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError):
@@ -174,7 +179,8 @@ class Use(Enum):
 def judge(presented: int, current: int) -> Use:
     """The newest token moves on; the one before it is an honest retry; an older one is in the wrong hands.
 
-    A counter above the current one is a token of ours that the database forgot (it was restored from a backup): it moves on.
+    A counter above the current one is a token of ours that the database forgot (it was restored from a
+    backup): it moves on.
     """
     if presented >= current:
         return Use.ADVANCE

@@ -1,288 +1,187 @@
-"""The REST side of a device: sign in by e-mailed code, keep the session fresh, call the API.
-
-Bytes that are signed are those of `docs/protocol/sign-in.md`.
-"""
+"""What an account can ask of the server: devices, keys, money, offers."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import re
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Final, Self
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 from uuid import UUID
 
-import httpx
-import msgspec
+from yggdrasil.errors import Conflict, NotFound
+from yggdrasil.vedrfolnir.login import Login
 
-from yggdrasil import errors
-from yggdrasil.errors import InvalidInput, Timeout, Unauthenticated, Unavailable, YggdrasilError
-from yggdrasil.kernel import Clock, IdSource, SystemClock, SystemIds
-from yggdrasil.vedrfolnir.backoff import delay_seconds
-from yggdrasil.vedrfolnir.identity import Identity, IdentityFile, Session
+REGISTRATION_LABEL: Final = b"yggdrasil.v1 device\0"
+PROVIDERS: Final = "/api/v1/marketplace/providers"
 
-VERIFY_LABEL: Final = b"yggdrasil.v1 verify\0"
-REFRESH_LABEL: Final = b"yggdrasil.v1 refresh\0"
-FRESH_SECONDS_MIN: Final = 30
-"""A token with less than this left is renewed before it is used."""
-
-TRIES_MAX: Final = 4
-RETRY_AFTER_SECONDS_MAX: Final = 30
-TIMEOUT: Final = httpx.Timeout(30, connect=5)
+Audience = Literal["own", "network", "market"]
+Purpose = Literal["spend", "payout", "both"]
 
 
-def _by_code(kind: type[YggdrasilError]) -> dict[str, type[YggdrasilError]]:
-    found = {kind.code: kind}
-    for child in kind.__subclasses__():
-        found |= {code: made for code, made in _by_code(child).items() if code not in found}
-    return found
-
-
-# A broken protocol is no answer of the REST door, and its exception is made differently.
-_ERRORS: Final = {
-    code: kind for code, kind in _by_code(YggdrasilError).items() if kind is not errors.ProtocolViolation
-}
-
-
-class _Tokens(msgspec.Struct):
-    access_token: str
-    expires_in_seconds: float
-    refresh_token: str
-    user_id: UUID
-    network_id: UUID
-    session_id: UUID
-    role: str
-
-
-class Flow(msgspec.Struct, frozen=True):
-    """A started sign-in, waiting for its code."""
-
-    flow: UUID
-    expires_in_seconds: int
-
-
-def problem(response: httpx.Response) -> YggdrasilError:
-    """The answer's problem document as the exception of its code; without one, as the status says."""
-    try:
-        body: Any = msgspec.json.decode(response.content)
-    except msgspec.DecodeError:
-        body = None
-    if not isinstance(body, dict):
-        body = {}
-    code, detail, field = (body.get(name) for name in ("code", "detail", "field"))
-    wait = response.headers.get("retry-after", "")
-    kind = _ERRORS.get(code) if isinstance(code, str) else None
-    if kind is None:
-        kind = Unavailable if response.status_code >= 500 else YggdrasilError
-    return kind(
-        detail if isinstance(detail, str) else f"the server answered {response.status_code}",
-        field=field if isinstance(field, str) else None,
-        retry_after_seconds=int(wait) if re.fullmatch("[0-9]{1,6}", wait) else None,
-    )
-
-
-class Account:
-    """One device's session at one server. Use as an async context manager.
-
-    Tokens are renewed by themselves. Calls that may be repeated (GET, PUT, DELETE, `idempotent=True`)
-    are, over lost connections and passing refusals: four tries in all. Others are sent once: the first
-    may have counted.
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model for sale: whole cents per `price_unit_tokens` (1,000 or 1,000,000), prompt and
+    completion alike.
     """
 
-    def __init__(
-        self,
-        file: IdentityFile,
-        *,
-        clock: Clock | None = None,
-        ids: IdSource | None = None,
-        http: httpx.AsyncClient | None = None,
-    ) -> None:
-        self._file = file
-        self._clock = clock or SystemClock()
-        self._ids = ids or SystemIds()
-        identity = file.load()
-        if identity is None:
-            raise Unauthenticated(f"{file.path}: this device is not paired; run: yggdrasil pair")
-        self._identity = identity
-        self._http = http or httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False)
-        self._renewing = asyncio.Lock()
+    model: str
+    kind: Literal["chat", "embeddings"]
+    price_cents: int
+    price_unit_tokens: int
+    context_tokens_max: int
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+def hardware() -> dict[str, Any]:
+    """What this machine says of itself; nothing that names its owner."""
+    facts: dict[str, Any] = {
+        "cores": os.cpu_count() or 1,
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        facts["memory_gib"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**30
+    return facts
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
 
-    @property
-    def identity(self) -> Identity:
-        """The device's state as last read or written."""
-        return self._identity
+class Account(Login):
+    """One device's account at one server. Use as an async context manager; see `Login` for its tokens."""
 
-    # ---- sign-in -------------------------------------------------------------------------------------
+    async def register_device(self, *, name: str, world: str) -> dict[str, Any]:
+        """Make this device known to its network under its id and key; says so again if it is already.
 
-    async def begin(self, email: str, display_name: str | None = None) -> Flow:
-        """Have a code sent to `email`; the same for new and known addresses."""
-        body = {"email": email, "device_key": self._identity.public_key()}
-        if display_name is not None:
-            body["display_name"] = display_name
-        path = "/api/v1/users/register" if display_name is not None else "/api/v1/users/login"
-        answer = await self._send("POST", path, json=body)
-        flow = msgspec.json.decode(answer.content, type=Flow)
-        await self._change(email=email)
-        return flow
-
-    async def verify(self, flow: Flow, code: str) -> Session:
-        """Exchange the e-mailed code for a session, which is kept in the file. CodeRejected if it is not
-        valid.
+        Conflict if another device has the id.
         """
-        code = code.strip()
-        if len(code) != 8 or not (code.isascii() and code.isdigit()):
-            raise InvalidInput("code: eight digits", field="code")
+        identity = self.identity
+        session = await self.session()
+        message = REGISTRATION_LABEL + session.network_id.bytes + identity.device_id.encode()
         body = {
-            "flow": str(flow.flow),
-            "code": code,
-            "device_key": self._identity.public_key(),
-            "proof": self._identity.sign(VERIFY_LABEL + flow.flow.bytes + code.encode()),
+            "device_id": identity.device_id,
+            "name": name,
+            "world": world,
+            "device_key": identity.public_key(),
+            "proof": identity.sign(message),
+            "hardware": hardware(),
         }
-        answer = await self._send("POST", "/api/v1/users/verify", json=body)
-        session = self._session(answer)
-        await self._change(session=session)
-        return session
-
-    async def token(self, *, renew: bool = False) -> str:
-        """An access token good for 30 seconds or more; `renew` asks for another one than now held.
-
-        Unauthenticated if the session ended.
-        """
-        before = self._identity.session
-        async with self._renewing:
-            session = self._identity.session
-            if session is not None and self._fresh(session) and not (renew and session is before):
-                return session.access_token
-            loop = asyncio.get_running_loop()
-            return (await asyncio.to_thread(self._renew_locked, loop, before, renew)).access_token
-
-    def _renew_locked(self, loop: asyncio.AbstractEventLoop, before: Session | None, renew: bool) -> Session:
-        """In a thread, for the file's lock blocks. Another process may have renewed: its token is newer."""
-        with self._file.locked():
-            self._identity = self._file.load() or self._identity
-            session = self._identity.session
-            if session is None:
-                raise Unauthenticated("not signed in; run: yggdrasil pair")
-            known = before is not None and session.access_token == before.access_token
-            if not self._fresh(session) or (renew and known):
-                session = asyncio.run_coroutine_threadsafe(self._refresh(session), loop).result()
-                self._identity = msgspec.structs.replace(self._identity, session=session)
-                self._file.save(self._identity)
-            return session
-
-    async def _refresh(self, session: Session) -> Session:
-        """Repeating is safe: the successor of a refresh token is always the same."""
-        for attempt in range(TRIES_MAX):
-            at = int(self._clock.now().timestamp())
-            digest = hashlib.sha256(session.refresh_token.encode()).digest()
-            body = {
-                "refresh_token": session.refresh_token,
-                "at_seconds": at,
-                "proof": self._identity.sign(REFRESH_LABEL + digest + at.to_bytes(8, "big")),
-            }
-            try:
-                return self._session(await self._send("POST", "/api/v1/users/refresh", json=body))
-            except (Unavailable, Timeout) as error:
-                if attempt + 1 == TRIES_MAX:
-                    raise
-                await self._wait(attempt, error)
-        raise AssertionError("unreachable")
-
-    def _fresh(self, session: Session) -> bool:
-        return session.access_expires_at_seconds - self._clock.now().timestamp() > FRESH_SECONDS_MIN
-
-    def _session(self, answer: httpx.Response) -> Session:
-        made = msgspec.json.decode(answer.content, type=_Tokens)
-        return Session(
-            user_id=made.user_id,
-            network_id=made.network_id,
-            session_id=made.session_id,
-            role=made.role,
-            refresh_token=made.refresh_token,
-            access_token=made.access_token,
-            access_expires_at_seconds=self._clock.now().timestamp() + made.expires_in_seconds,
-        )
-
-    async def _change(self, **fields: Any) -> None:
-        def change() -> None:
-            with self._file.locked():
-                self._identity = msgspec.structs.replace(self._file.load() or self._identity, **fields)
-                self._file.save(self._identity)
-
-        await asyncio.to_thread(change)
-
-    # ---- calls ---------------------------------------------------------------------------------------
-
-    async def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        json: Any = None,
-        params: Mapping[str, str | int] | None = None,
-        idempotent: bool | None = None,
-    ) -> Any:
-        """One authenticated call; the decoded answer, or the exception of its error code."""
-        repeat = method in ("GET", "PUT", "DELETE") if idempotent is None else idempotent
-        renew = False
-        for attempt in range(TRIES_MAX):
-            token = await self.token(renew=renew)
-            try:
-                answer = await self._send(method, path, json=json, params=params, token=token)
-            except Unauthenticated:
-                # Once: a token revoked or expired on the way; a second refusal is an answer.
-                if renew:
-                    raise
-                renew = True
-            except (Unavailable, Timeout, errors.LimitReached, errors.NoProvider) as error:
-                if not repeat or attempt + 1 == TRIES_MAX:
-                    raise
-                await self._wait(attempt, error)
-            else:
-                return msgspec.json.decode(answer.content) if answer.content else None
-        raise AssertionError("unreachable")
-
-    async def _wait(self, attempt: int, error: YggdrasilError) -> None:
-        least = min(error.retry_after_seconds or 0, RETRY_AFTER_SECONDS_MAX)
-        chance = int.from_bytes(self._ids.secret(6), "big") / 2**48
-        await asyncio.sleep(delay_seconds(attempt, chance, least_seconds=least))
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        json: Any = None,
-        params: Mapping[str, str | int] | None = None,
-        token: str | None = None,
-    ) -> httpx.Response:
-        headers = {"accept": "application/json"}
-        content: bytes | None = None
-        if json is not None:
-            headers["content-type"] = "application/json"
-            content = msgspec.json.encode(json)
-        if token is not None:
-            headers["authorization"] = f"Bearer {token}"
-        url = self._identity.server_url.rstrip("/") + path
         try:
-            answer = await self._http.request(method, url, content=content, headers=headers, params=params)
-        except httpx.TimeoutException as error:
-            raise Timeout(f"{self._identity.server_url}: no answer in time") from error
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise Unavailable(f"{self._identity.server_url}: {error}") from error
-        if answer.is_success:
-            return answer
-        raise problem(answer)
+            device: dict[str, Any] = await self.call("POST", "/api/v1/devices", json=body)
+        except Conflict:
+            device = await self.call("GET", f"/api/v1/devices/{identity.device_id}")
+            if device["device_key"] != identity.public_key():
+                raise Conflict(
+                    f"device_id: {identity.device_id!r} is another device of this network; choose another id",
+                    field="device_id",
+                ) from None
+        await self.change(device=UUID(device["id"]))
+        return device
+
+    async def devices(self) -> list[dict[str, Any]]:
+        """Every device of the network that this account may see."""
+        return await self.listed("/api/v1/devices", {"owner": "network"})
+
+    async def create_key(self, name: str) -> dict[str, Any]:
+        """A new API key: `key` is its text, shown this once."""
+        made: dict[str, Any] = await self.call("POST", "/api/v1/keys", json={"name": name})
+        return made
+
+    async def keys(self) -> list[dict[str, Any]]:
+        """The working keys of the caller, without their texts."""
+        return await self.listed("/api/v1/keys", {})
+
+    async def revoke_key(self, key_id: UUID) -> None:
+        """From now on the key is refused."""
+        await self.call("DELETE", f"/api/v1/keys/{key_id}")
+
+    async def add_payment_method(
+        self, *, kind: str, gateway_token: str, purpose: Purpose, label: str = ""
+    ) -> dict[str, Any]:
+        """Add a method; it is of use once it is verified."""
+        body = {
+            "kind": kind,
+            "gateway_token": gateway_token,
+            "purpose": purpose,
+            "label": label,
+            "is_default": True,
+        }
+        method: dict[str, Any] = await self.call("POST", "/api/v1/payments/methods", json=body)
+        return method
+
+    async def verify_payment_method(self, method_id: UUID, proof: str | None = None) -> dict[str, Any]:
+        """Have the payment provider check it; `hint` of the answer says what else it wants."""
+        path = f"/api/v1/payments/methods/{method_id}/verify"
+        method: dict[str, Any] = await self.call("POST", path, json={"proof": proof}, idempotent=True)
+        return method
+
+    async def payment_methods(self) -> list[dict[str, Any]]:
+        """The network's methods."""
+        return await self.listed("/api/v1/payments/methods", {})
+
+    async def top_up(self, method_id: UUID, amount_cents: int, idempotency_key: str) -> dict[str, Any]:
+        """Put money into the wallet. The same key never charges twice: a lost answer is asked for again."""
+        body = {"method_id": str(method_id), "amount_cents": amount_cents, "idempotency_key": idempotency_key}
+        payment: dict[str, Any] = await self.call(
+            "POST", "/api/v1/payments/process", json=body, idempotent=True
+        )
+        return payment
+
+    async def balance(self) -> dict[str, Any]:
+        """What the network has, in micro-cents."""
+        found: dict[str, Any] = await self.call("GET", "/api/v1/payments/balance")
+        return found
+
+    async def transactions(self) -> list[dict[str, Any]]:
+        """The caller's trades, both sides."""
+        return await self.listed("/api/v1/marketplace/transactions", {})
+
+    async def register_provider(
+        self, models: Sequence[Model], *, audience: Audience, capacity_jobs: int
+    ) -> dict[str, Any]:
+        """Offer models of this device, which must be connected: the server tries each new one first.
+
+        What the device offered before is replaced.
+        """
+        body: dict[str, Any] = {
+            "audience": audience,
+            "capacity_jobs": capacity_jobs,
+            "models": [
+                {
+                    "model": model.model,
+                    "kind": model.kind,
+                    "price_cents": model.price_cents,
+                    "price_unit_tokens": model.price_unit_tokens,
+                    "context_tokens_max": model.context_tokens_max,
+                }
+                for model in models
+            ],
+        }
+        known = self.identity.provider
+        if known is None:
+            try:
+                made: dict[str, Any] = await self.call(
+                    "POST", f"{PROVIDERS}/register", json={"device_id": self.identity.device_id, **body}
+                )
+            except Conflict as conflict:
+                known = await self._provider_of_this_device()
+                if known is None:
+                    raise conflict from None
+            else:
+                await self.change(provider=UUID(made["provider_id"]))
+                return made
+        try:
+            changed: dict[str, Any] = await self.call(
+                "PUT", f"{PROVIDERS}/{known}", json={**body, "status": "active"}
+            )
+        except NotFound:  # unregistered meanwhile
+            await self.change(provider=None)
+            return await self.register_provider(models, audience=audience, capacity_jobs=capacity_jobs)
+        await self.change(provider=known)
+        return changed
+
+    async def _provider_of_this_device(self) -> UUID | None:
+        """Found again when the state file was lost: among the caller's own offers."""
+        offers = await self.listed(PROVIDERS, {})
+        for provider in {offer["provider_id"] for offer in offers if offer.get("provider_id")}:
+            found = await self.call("GET", f"{PROVIDERS}/{provider}")
+            if found["device_id"] == self.identity.device_id:
+                return UUID(provider)
+        return None

@@ -17,7 +17,7 @@ import httpx
 import msgspec
 
 from yggdrasil.errors import InvalidInput
-from yggdrasil.vedrfolnir.connection import is_loopback
+from yggdrasil.vedrfolnir.address import is_loopback
 from yggdrasil.wire.limits import PAYLOAD_BYTES_MAX
 
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024

@@ -11,12 +11,10 @@ Which losses are worth another dial is the rule of close codes: 4000-4499 and a 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
-from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidURI
@@ -33,6 +31,7 @@ from yggdrasil.errors import (
     YggdrasilError,
 )
 from yggdrasil.kernel import Clock, IdSource, SystemClock, SystemIds
+from yggdrasil.vedrfolnir.address import is_loopback, socket_url
 from yggdrasil.vedrfolnir.backoff import STABLE_SECONDS, delay_seconds, drain_delay_seconds
 from yggdrasil.vedrfolnir.identity import Identity
 from yggdrasil.vedrfolnir.links import DeviceLink, Job
@@ -53,40 +52,6 @@ class TokenSource(Protocol):
     """`Account.token`: a good access token; `renew` asks for another one than the last."""
 
     def __call__(self, *, renew: bool = False) -> Awaitable[str]: ...
-
-
-def is_loopback(url: str) -> bool:
-    """Whether a URL names this machine."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def server_url(text: str, *, plaintext: bool = False) -> str:
-    """`https://host[:port]` without a path; http is for this machine alone, or as asked for."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        raise InvalidInput("server: not a URL", field="server") from None
-    extras = parts.username or parts.query or parts.fragment
-    if parts.scheme not in ("http", "https") or not parts.hostname or extras:
-        raise InvalidInput("server: must look like https://host or https://host:port", field="server")
-    if parts.path not in ("", "/"):
-        raise InvalidInput("server: must be without a path", field="server")
-    if parts.scheme == "http" and not plaintext and not is_loopback(text):
-        raise InvalidInput("server: must be https beyond this machine (tokens travel on it)", field="server")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
-
-
-def socket_url(url: str) -> str:
-    """The address of the door for a server's base URL."""
-    return "ws" + url.removeprefix("http").rstrip("/") + "/bifrost"
 
 
 class Connection:
@@ -218,6 +183,8 @@ class Connection:
             closed, session = await self._dial(renew=renewed)
             if self._stopping.is_set():
                 return
+            if session is not None and session.live_at is not None:
+                renewed = False
             if not closed.reconnect:
                 # The token alone may be why: one dial with another one is not "the same dial".
                 if closed.code != CloseCode.UNAUTHENTICATED or renewed:

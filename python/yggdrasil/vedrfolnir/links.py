@@ -22,6 +22,9 @@ class Driver(Protocol):
     async def written(self, link: int) -> None:
         """Wait until everything queued on a link is handed to the socket, or the session is over."""
 
+    def forget(self, link: int) -> None:
+        """A link ended here."""
+
 
 class Channel:
     """The sending half that links and jobs share."""
@@ -105,6 +108,7 @@ class DeviceLink(Channel):
         self._inbox.put_nowait(None)
         self._driver.wake()
         await self._driver.written(self.number)
+        self._driver.forget(self.number)
 
     def arrived(self, payload: bytes) -> None:
         """From the session."""

@@ -47,6 +47,7 @@ class Provider:
         *,
         capacity_jobs: int = 1,
         clock: Clock | None = None,
+        on_accepted: Callable[[str, str], None] | None = None,
         on_served: Callable[[Served], None] | None = None,
     ) -> None:
         if not models:
@@ -57,6 +58,7 @@ class Provider:
         self._models = dict(models)
         self._capacity_jobs = capacity_jobs
         self._clock = clock or SystemClock()
+        self._on_accepted = on_accepted or (lambda _kind, _model: None)
         self._on_served = on_served or (lambda _served: None)
         self.active_jobs = 0
 
@@ -71,6 +73,7 @@ class Provider:
         outcome, usage = "cancelled", Usage(0, 0)
         try:
             job.accept()
+            self._on_accepted(job.kind, job.model)
             outcome, usage = await self._work(job)
         finally:
             self.active_jobs -= 1

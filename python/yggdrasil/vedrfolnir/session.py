@@ -128,6 +128,11 @@ class Session:
         """Whether no link and no job is open."""
         return not self._links and not self._jobs
 
+    def forget(self, link: int) -> None:
+        """A link ended here."""
+        self._links.pop(link, None)
+        self.wake()
+
     async def _read(self) -> None:
         try:
             while True:
@@ -217,7 +222,9 @@ class Session:
     def _take(self, event: events.ClientEvent) -> None:
         match event:
             case events.Data():
-                self._links[event.link].arrived(event.payload)
+                link = self._links.get(event.link)
+                if link is not None:
+                    link.arrived(event.payload)
             case events.Writable():
                 channel = self._links.get(event.link) or self._jobs.get(event.link)
                 if channel is not None:
@@ -249,7 +256,9 @@ class Session:
             case messages.JobOffer():
                 self._offered(event)
             case events.JobReady():
-                self._jobs[event.link].ready(event.body)
+                job = self._jobs.get(event.link)
+                if job is not None:  # else refused before its body came
+                    job.ready(event.body)
             case events.JobCancelled():
                 job = self._jobs.pop(event.link, None)
                 if job is not None:
@@ -331,10 +340,12 @@ class Session:
                 if job.open:
                     raise
             finally:
-                self._jobs.pop(offer.link, None)
                 if job.open and not self._over:
                     with suppress(Conflict):
                         job.fault("internal", "the device's handler failed")
+                # Counts as open until its last word is out: a drain waits for it.
+                await self.written(offer.link)
+                self._jobs.pop(offer.link, None)
                 self.wake()
 
         job.task = self._spawn(run())

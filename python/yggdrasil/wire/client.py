@@ -1,69 +1,44 @@
-"""The device's side of Bifrost v1 as a machine: frames and `now` in, events and frames out. No socket, no clock.
+"""The device's side of Bifrost v1 as a machine: frames and `now` in, events and frames out.
 
     client = Client(device_id="pc", token=token, sign=key.sign, now=clock.monotonic())
-    for each frame of the socket:  for event in client.receive(frame, now): …
-    after any call:                while (frame := client.poll_transmit()) is not None: await socket.send(frame)
-    at client.next_timeout():      for event in client.on_timeout(now): …
-    when the socket is gone:       for event in client.closed(code, reason): …
+    for each frame of the socket    for event in client.receive(frame, now): …
+    after any call                  while (frame := client.poll_transmit()) is not None: write it
+    at client.next_timeout()        for event in client.on_timeout(now): …
+    when the socket is gone         for event in client.closed(code, reason): …
 
-`now` is in seconds, monotonic. `receive` raises `ProtocolViolation` when the server broke the protocol: close the socket
-with its `close_code`. Every other error is the caller's own (`Conflict`, `InvalidInput`, `LimitReached`) and changes nothing.
-Control overtakes data, except that what ends a link follows the data sent on it.
+`now` is in seconds, monotonic. `receive` raises `ProtocolViolation` when the server broke the protocol: close
+the socket with its `close_code`. Every other error is the caller's own (`Conflict`, `InvalidInput`,
+`LimitReached`) and changes nothing. Control overtakes data, except that what ends a link follows the data
+sent on it.
 
-A job: `JobOffer` → (`JobReady` with the body) → `accept(link)` | `busy(link, why)` → `send(link, document)`… → `done(link, …)`
-| `fault(link, …)`; `JobCancelled` may come at any moment. `accept` may be called before the body is complete, and should be
-called at once: the server waits for it only a few seconds.
+A job: `JobOffer` → (`JobReady` with the body) → `accept(link)` | `busy(link, why)` → `send(link, document)`…
+→ `done(link, …)` | `fault(link, …)`; `JobCancelled` may come at any moment. `accept` may be called before the
+body is complete, and should be called at once: the server waits for it only a few seconds.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from enum import StrEnum
-from typing import Any, Final, Literal, TypeVar
-
-import msgspec
+from typing import Any, Final, Literal
 
 from yggdrasil.errors import Conflict, InvalidInput, ProtocolViolation
 from yggdrasil.wire import limits, messages, proof
+from yggdrasil.wire.check import checked, opaque
 from yggdrasil.wire.events import ClientEvent, Closed, Data, JobCancelled, JobReady, Writable
 from yggdrasil.wire.limits import CloseCode
-from yggdrasil.wire.link import Link, LinkInput, LinkState
+from yggdrasil.wire.link import Link
+from yggdrasil.wire.transitions import TRANSITIONS, LinkInput, LinkState, State
 
 QUEUE_BYTES_MAX: Final = 1024 * 1024
 DEVICES_MAX: Final = 10_000
-_Message = TypeVar("_Message", bound=messages.Message)
-
-
-class State(StrEnum):
-    """Where the session stands."""
-
-    DIALLED = "dialled"  # waits for `challenge`
-    GREETED = "greeted"  # `hello` sent, waits for `welcome`
-    LIVE = "live"
-    CLOSED = "closed"
-
-
-_LIVE_ONLY: Final = (
-    messages.Devices, messages.ConnectRequest, messages.Connected, messages.Credit, messages.ActionAsked,
-    messages.ActionAnswered, messages.Disconnect, messages.Ping, messages.Pong, messages.Event, messages.Error,
-    messages.Drain, messages.JobOffer,
-)  # fmt: skip
-
-TRANSITIONS: Final[dict[tuple[State, type[messages.Message]], State]] = {
-    (State.DIALLED, messages.Challenge): State.GREETED,
-    (State.DIALLED, messages.Drain): State.DIALLED,
-    (State.GREETED, messages.Welcome): State.LIVE,
-    (State.GREETED, messages.Drain): State.GREETED,
-    **{(State.LIVE, kind): State.LIVE for kind in _LIVE_ONLY},
-}
-"""All moves the server can make; any other message in a state is its fault."""
 
 
 class Client:
     """One session of one device. See the module's text for how to drive it.
 
-    `sign`: bytes -> Ed25519 signature (64 bytes) by the device key. `queue_bytes_max`: of unsent data, per link.
+    `sign`: bytes -> Ed25519 signature (64 bytes) by the device key. `queue_bytes_max`: of unsent data, per
+    link.
     """
 
     def __init__(
@@ -91,7 +66,7 @@ class Client:
         self._ping_id = 0
         self._events: list[ClientEvent] = []
 
-    # ---- the wire ---------------------------------------------------------------------------------------------
+    # ---- the wire --------
 
     def receive(self, frame: str | bytes, now: float) -> list[ClientEvent]:
         """Take one message of the socket (`str` for text, `bytes` for binary)."""
@@ -161,7 +136,7 @@ class Client:
             self._ping = None
         return []
 
-    # ---- requests ---------------------------------------------------------------------------------------------
+    # ---- requests --------
 
     def discover(self) -> int:
         """Ask for the devices of the own network; the event `Devices` has this number."""
@@ -183,7 +158,7 @@ class Client:
         self, to: str, name: str, arguments: dict[str, Any], *, deadline_ms: int, idempotency_id: str
     ) -> int:
         """Ask a device to do something; `ActionAnswered` or `Error` has this number."""
-        _opaque("arguments", arguments)
+        opaque("arguments", arguments)
         return self._ask(
             messages.Action(
                 request=self._next(),
@@ -197,7 +172,7 @@ class Client:
 
     def action_result(self, ask: int, ok: bool, result: dict[str, Any]) -> None:
         """Answer an `ActionAsked`."""
-        _opaque("result", result)
+        opaque("result", result)
         self._post(messages.ActionResult(ask=ask, ok=ok, result=result))
 
     def ping(self, now: float) -> None:
@@ -206,13 +181,13 @@ class Client:
         self._post(messages.Ping(id=self._ping_id))
         self._ping = (self._ping_id, now)
 
-    # ---- links ------------------------------------------------------------------------------------------------
+    # ---- links --------
 
     def send(self, link: int, payload: bytes) -> None:
         """Queue a payload of 1 to `PAYLOAD_BYTES_MAX` bytes on a link (a job: one JSON document each).
 
-        `LimitReached` when the link's queue is full: wait for `Writable`. `NotFound`-like states are `Conflict`: the link
-        ended meanwhile, nothing is sent.
+        `LimitReached` when the link's queue is full: wait for `Writable`. `Conflict` when the link ended
+        meanwhile or the job is not accepted yet. Nothing is sent then.
         """
         if not 1 <= len(payload) <= limits.PAYLOAD_BYTES_MAX:
             raise InvalidInput(f"payload: 1 to {limits.PAYLOAD_BYTES_MAX} bytes", field="payload")
@@ -256,7 +231,7 @@ class Client:
         """The job failed; follows its data."""
         self._finish(link, LinkInput.FAULT, messages.Fault(link=link, code=code, message=message))
 
-    # ---- inside -----------------------------------------------------------------------------------------------
+    # ---- inside --------
 
     def _control_in(self, message: messages.ToDevice, now: float) -> None:
         state = TRANSITIONS.get((self.state, type(message)))
@@ -356,7 +331,7 @@ class Client:
 
     def _finish(self, number: int, move: LinkInput, final: messages.Message) -> None:
         link = self._link(number)
-        _checked(final)
+        checked(final)
         link.move(move)
         link.final = final
 
@@ -385,7 +360,7 @@ class Client:
             raise Conflict("the session is closed")
         if self.state is not State.LIVE and not isinstance(message, messages.Hello):
             raise Conflict("the session is not live yet: wait for Welcome")
-        self._control.append(_checked(message))
+        self._control.append(checked(message))
 
     def _heartbeat_seconds(self) -> float:
         assert self.welcome is not None  # noqa: S101  # LIVE means welcomed
@@ -402,22 +377,3 @@ class Client:
         self._turn.clear()
         self._devices.clear()
         self._events.clear()
-
-
-def _checked(message: messages.Message) -> str:
-    """The frame of our own message, if it keeps the protocol's rules; `InvalidInput` names the first field that does not."""
-    frame = messages.encode(message)
-    if len(frame.encode()) > limits.MESSAGE_BYTES_MAX:
-        raise InvalidInput(f"message: at most {limits.MESSAGE_BYTES_MAX} bytes", field="message")
-    try:
-        messages.decode_to_server(frame)
-    except ProtocolViolation as error:
-        text = str(error).removeprefix("message: ")
-        field = text.rpartition("`$.")[2].rstrip("`") if "`$." in text else "message"
-        raise InvalidInput(f"{field}: {text}", field=field) from None
-    return frame
-
-
-def _opaque(field: str, value: dict[str, Any]) -> None:
-    if len(msgspec.json.encode(value)) > limits.OPAQUE_BYTES_MAX:
-        raise InvalidInput(f"{field}: at most {limits.OPAQUE_BYTES_MAX} bytes of JSON", field=field)

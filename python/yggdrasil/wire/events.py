@@ -1,4 +1,4 @@
-"""What the client machine reports. Most events are the server's messages as they came; these few are its own."""
+"""What the client machine reports: mostly the server's messages as they came, and a few of its own."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ class JobCancelled:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The session is over and every link, job and request of it with it. `reconnect`: the rule of close codes."""
+    """The session is over and every link, job and request of it with it. `reconnect`: the rule of close
+    codes.
+    """
 
     code: int
     reason: str

@@ -41,7 +41,9 @@ def frame_cost(payload_bytes: int) -> int:
 
 
 class CloseCode(IntEnum):
-    """Why a session ended. 4000-4499: dial again, with back-off. 4500-4999: final, the same dial would fail again."""
+    """Why a session ended. 4000-4499: dial again, with back-off. 4500-4999: final, the same dial would fail
+    again.
+    """
 
     GOING_AWAY = 4000
     HEARTBEAT = 4001

@@ -3,44 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from enum import StrEnum
-from typing import Final
 
 from yggdrasil.errors import Conflict, LimitReached, ProtocolViolation
 from yggdrasil.wire import messages
 from yggdrasil.wire.limits import WINDOW_BYTES, CloseCode, frame_cost
-
-
-class LinkState(StrEnum):
-    """Where a link stands on the device."""
-
-    OPEN = "open"  # between two devices
-    OFFERED = "offered"  # a job, not answered yet
-    RUNNING = "running"  # a job, accepted
-    ENDING = "ending"  # ended here; what is queued still goes out
-
-
-class LinkInput(StrEnum):
-    """What the device itself may do to a link."""
-
-    SEND = "send"
-    DISCONNECT = "disconnect"
-    ACCEPT = "accept"
-    BUSY = "busy"
-    DONE = "done"
-    FAULT = "fault"
-
-
-LINK_TRANSITIONS: Final[dict[tuple[LinkState, LinkInput], LinkState]] = {
-    (LinkState.OPEN, LinkInput.SEND): LinkState.OPEN,
-    (LinkState.OPEN, LinkInput.DISCONNECT): LinkState.ENDING,
-    (LinkState.OFFERED, LinkInput.ACCEPT): LinkState.RUNNING,
-    (LinkState.OFFERED, LinkInput.BUSY): LinkState.ENDING,
-    (LinkState.OFFERED, LinkInput.FAULT): LinkState.ENDING,
-    (LinkState.RUNNING, LinkInput.SEND): LinkState.RUNNING,
-    (LinkState.RUNNING, LinkInput.DONE): LinkState.ENDING,
-    (LinkState.RUNNING, LinkInput.FAULT): LinkState.ENDING,
-}
+from yggdrasil.wire.transitions import LINK_TRANSITIONS, LinkInput, LinkState
 
 
 class Link:

@@ -1,11 +1,11 @@
 """Every control message of Bifrost v1: a text frame holding one JSON object, told apart by `type`.
 
-Two numbers name things that are waiting. `request` is chosen by the device, unique among its own open requests; `ask` is
-chosen by the server when it asks the device something. `link` names an open link of this session; the server chooses
-it, counting up from 1. Unknown fields are ignored, so that v1 can grow.
+Two numbers name things that are waiting. `request` is chosen by the device, unique among its own open
+requests; `ask` is chosen by the server when it asks the device something. `link` names an open link of this
+session; the server chooses it, counting up from 1. Unknown fields are ignored, so that v1 can grow.
 
-`ToServer` and `ToDevice` are the two directions. A data frame is binary: the link as 4 bytes, big-endian, then 1 to
-`PAYLOAD_BYTES_MAX` bytes of payload.
+`ToServer` and `ToDevice` are the two directions. A data frame is binary: the link as 4 bytes, big-endian,
+then 1 to `PAYLOAD_BYTES_MAX` bytes of payload.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Message(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults
     """Base of all control messages."""
 
 
-# ---- device -> server -------------------------------------------------------------------------------------------
+# ---- device -> server --------
 
 
 class Hello(Message, tag="hello", frozen=True, kw_only=True):
@@ -79,7 +79,9 @@ class Credit(Message, tag="credit", frozen=True, kw_only=True):
 
 
 class Action(Message, tag="action", frozen=True, kw_only=True):
-    """Ask a device of one's own network to do something. The doer drops repeats by (`from`, `idempotency_id`)."""
+    """Ask a device of one's own network to do something. The doer drops repeats by (`from`,
+    `idempotency_id`).
+    """
 
     request: Number
     to: DeviceName
@@ -98,7 +100,9 @@ class ActionResult(Message, tag="action_result", frozen=True, kw_only=True):
 
 
 class Disconnect(Message, tag="disconnect", frozen=True, kw_only=True):
-    """The link ends. From the device it follows the data it sent; from the server to a job it cancels at once."""
+    """The link ends. From the device it follows the data it sent; from the server to a job it cancels at
+    once.
+    """
 
     link: Number
 
@@ -151,7 +155,7 @@ class Fault(Message, tag="fault", frozen=True, kw_only=True):
     message: Text = ""
 
 
-# ---- server -> device -------------------------------------------------------------------------------------------
+# ---- server -> device --------
 
 
 class Challenge(Message, tag="challenge", frozen=True, kw_only=True):
@@ -252,7 +256,7 @@ class Error(Message, tag="error", frozen=True, kw_only=True):
 
 
 class Drain(Message, tag="drain", frozen=True, kw_only=True):
-    """The server is about to stop: finish what runs, then dial anew at a random moment within the time given."""
+    """The server is about to stop: finish what runs, dial anew at a random moment within this time."""
 
     reconnect_after_ms: Size
 
@@ -300,7 +304,9 @@ def decode_to_device(frame: str) -> ToDevice:
 
 
 def decode_to_server(frame: str) -> ToServer:
-    """Read a text frame from a device; `ProtocolViolation` if it is none. For tests and tools: the relay has its own."""
+    """Read a text frame from a device; `ProtocolViolation` if it is none. For tests and tools: the relay has
+    its own.
+    """
     try:
         return _to_server.decode(frame)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:

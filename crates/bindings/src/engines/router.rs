@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyString};
-use scoring::{Columns, Inputs, Key, Market, Offer, References, Request, Settings, Visibility};
+use scoring::{Columns, Inputs, Key, Offer, References, Request, Scope, Settings, Visibility};
 
 use crate::errors::{caught, integer, invalid, key, number, scoring as scoring_error, text};
 
@@ -26,8 +26,18 @@ fn score(
     latency_reference_ms: f64,
     work_reference: f64,
 ) -> PyResult<f64> {
-    let inputs = Inputs { price, quality, latency_ms, availability, work };
-    let references = References { price: price_reference, latency_ms: latency_reference_ms, work: work_reference };
+    let inputs = Inputs {
+        price,
+        quality,
+        latency_ms,
+        availability,
+        work,
+    };
+    let references = References {
+        price: price_reference,
+        latency_ms: latency_reference_ms,
+        work: work_reference,
+    };
     scoring::score(&inputs, &references).map_err(|error| scoring_error(py, error))
 }
 
@@ -55,7 +65,11 @@ fn score_columns(
         availability: &availability,
         work: &work,
     };
-    let references = References { price: price_reference, latency_ms: latency_reference_ms, work: work_reference };
+    let references = References {
+        price: price_reference,
+        latency_ms: latency_reference_ms,
+        work: work_reference,
+    };
     scoring::score_columns(&columns, &references).map_err(|error| scoring_error(py, error))
 }
 
@@ -207,7 +221,11 @@ impl Router {
                 _ => return Err(invalid(py, "visibility", "must be own or market")),
             },
         };
-        caught(|| self.lock().upsert(offer).map_err(|error| scoring_error(py, error)))
+        caught(|| {
+            self.lock()
+                .upsert(offer)
+                .map_err(|error| scoring_error(py, error))
+        })
     }
 
     fn remove(&self, py: Python<'_>, key: &[u8]) -> PyResult<bool> {
@@ -251,7 +269,11 @@ impl Router {
         let model = text("model", model)?;
         let price = number("price_reference", price_reference)?;
         let latency_ms = number("latency_reference_ms", latency_reference_ms)?;
-        caught(|| self.lock().set_references(model, price, latency_ms).map_err(|error| scoring_error(py, error)))
+        caught(|| {
+            self.lock()
+                .set_references(model, price, latency_ms)
+                .map_err(|error| scoring_error(py, error))
+        })
     }
 
     fn tick(&self, now_ms: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -263,7 +285,7 @@ impl Router {
     }
 
     #[pyo3(signature = (
-        *, model, network, market, context_tokens, now_ms, seed, work_tokens = None, price_microcents_max = None,
+        *, model, network, scope, context_tokens, now_ms, seed, work_tokens = None, price_microcents_max = None,
         only = Vec::new(), ignore = Vec::new(), tried = Vec::new()
     ))]
     // The wishes of a request, each named in Python; lists arrive as owned vectors.
@@ -273,7 +295,7 @@ impl Router {
         py: Python<'_>,
         model: &Bound<'_, PyString>,
         network: &[u8],
-        market: &str,
+        scope: &str,
         context_tokens: &Bound<'_, PyAny>,
         now_ms: &Bound<'_, PyAny>,
         seed: &Bound<'_, PyAny>,
@@ -287,10 +309,10 @@ impl Router {
         let request = Request {
             model: text("model", model)?.to_owned(),
             network: key(py, "network", network)?,
-            market: match market {
-                "own" => Market::Own,
-                "other" => Market::Other,
-                _ => return Err(invalid(py, "market", "must be own or other")),
+            scope: match scope {
+                "own" => Scope::Own,
+                "market" => Scope::Market,
+                _ => return Err(invalid(py, "scope", "must be own or market")),
             },
             context_tokens,
             work_tokens: match work_tokens {
@@ -306,7 +328,12 @@ impl Router {
             now_ms: integer("now_ms", now_ms)?,
             seed: integer("seed", seed)?,
         };
-        caught(|| self.lock().pick(&request).map(Decision).map_err(|error| scoring_error(py, error)))
+        caught(|| {
+            self.lock()
+                .pick(&request)
+                .map(Decision)
+                .map_err(|error| scoring_error(py, error))
+        })
     }
 
     fn release(&self, py: Python<'_>, key: &[u8]) -> PyResult<bool> {
@@ -314,7 +341,13 @@ impl Router {
         caught(|| Ok(self.lock().release(&key)))
     }
 
-    fn report(&self, py: Python<'_>, group: &[u8], ok: bool, now_ms: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn report(
+        &self,
+        py: Python<'_>,
+        group: &[u8],
+        ok: bool,
+        now_ms: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let group = key(py, "group", group)?;
         let now_ms = integer("now_ms", now_ms)?;
         caught(|| {
@@ -323,7 +356,12 @@ impl Router {
         })
     }
 
-    fn breaker_state(&self, py: Python<'_>, group: &[u8], now_ms: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+    fn breaker_state(
+        &self,
+        py: Python<'_>,
+        group: &[u8],
+        now_ms: &Bound<'_, PyAny>,
+    ) -> PyResult<&'static str> {
         let group = key(py, "group", group)?;
         let now_ms = integer("now_ms", now_ms)?;
         caught(|| Ok(self.lock().breaker_state(&group, now_ms)))

@@ -12,7 +12,7 @@ use crate::errors::{caught, integer, money, text};
 const DETACH_BYTES_MIN: usize = 2_048;
 
 /// The parts of one payment; `total_microcents == fee_microcents + earnings_microcents`.
-#[pyclass(frozen, get_all, eq, hash, skip_from_py_object, module = "yggdrasil._core")]
+#[pyclass(frozen, get_all, eq, hash, module = "yggdrasil._core")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Settlement {
     tokens: i64,
@@ -58,7 +58,15 @@ fn quote(
     let fee_basis_points = integer("fee_basis_points", fee_basis_points)?;
     caught(|| {
         Rounding::from_name(rounding)
-            .and_then(|rounding| heidrun::quote(tokens_max, price_cents, unit_tokens, fee_basis_points, rounding))
+            .and_then(|rounding| {
+                heidrun::quote(
+                    tokens_max,
+                    price_cents,
+                    unit_tokens,
+                    fee_basis_points,
+                    rounding,
+                )
+            })
             .map(Settlement::from)
             .map_err(|error| money(py, error))
     })
@@ -80,7 +88,9 @@ fn settle(
     let fee_basis_points = integer("fee_basis_points", fee_basis_points)?;
     caught(|| {
         Rounding::from_name(rounding)
-            .and_then(|rounding| heidrun::settle(tokens, price_cents, unit_tokens, fee_basis_points, rounding))
+            .and_then(|rounding| {
+                heidrun::settle(tokens, price_cents, unit_tokens, fee_basis_points, rounding)
+            })
             .map(Settlement::from)
             .map_err(|error| money(py, error))
     })
@@ -100,7 +110,9 @@ fn tokens_affordable(
     let unit_tokens = integer("unit_tokens", unit_tokens)?;
     caught(|| {
         Rounding::from_name(rounding)
-            .and_then(|rounding| heidrun::tokens_affordable(budget_microcents, price_cents, unit_tokens, rounding))
+            .and_then(|rounding| {
+                heidrun::tokens_affordable(budget_microcents, price_cents, unit_tokens, rounding)
+            })
             .map_err(|error| money(py, error))
     })
 }
@@ -113,7 +125,11 @@ fn encoding_for(model: &Bound<'_, PyString>) -> PyResult<(&'static str, bool)> {
 
 #[pyfunction]
 #[pyo3(name = "count")]
-fn count_tokens(py: Python<'_>, model: &Bound<'_, PyString>, text: &Bound<'_, PyString>) -> PyResult<usize> {
+fn count_tokens(
+    py: Python<'_>,
+    model: &Bound<'_, PyString>,
+    text: &Bound<'_, PyString>,
+) -> PyResult<usize> {
     let encoding = heidrun::encoding_for(crate::errors::text("model", model)?).encoding;
     let text = crate::errors::text("text", text)?;
     caught(|| Ok(spaciously(py, text, |text| heidrun::count(encoding, text))))
@@ -129,7 +145,11 @@ fn count_until(
     let encoding = heidrun::encoding_for(crate::errors::text("model", model)?).encoding;
     let text = crate::errors::text("text", text)?;
     let limit = integer("limit", limit)?;
-    caught(|| Ok(spaciously(py, text, |text| heidrun::count_until(encoding, text, limit))))
+    caught(|| {
+        Ok(spaciously(py, text, |text| {
+            heidrun::count_until(encoding, text, limit)
+        }))
+    })
 }
 
 /// Calls `work` without the interpreter if the text is long.
@@ -157,7 +177,10 @@ impl Counter {
         let delta = text("delta", delta)?;
         caught(|| {
             Ok(spaciously(py, delta, |delta| {
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).push(delta)
+                self.0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(delta)
             }))
         })
     }
@@ -165,13 +188,20 @@ impl Counter {
     /// Tokens of the whole text so far.
     #[getter]
     fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).count()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count()
     }
 
     /// The name of the vocabulary.
     #[getter]
     fn encoding(&self) -> &'static str {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).encoding().name()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .encoding()
+            .name()
     }
 }
 

@@ -19,7 +19,7 @@ CREATE TABLE identity.login_limits (
     kind text NOT NULL CHECK (kind IN ('send', 'try', 'try_day')),
     counted_key bytea NOT NULL CHECK (length(counted_key) = 32),
     window_start timestamptz NOT NULL,
-    count integer NOT NULL CHECK (count >= 0),
+    hits integer NOT NULL CHECK (hits >= 0),
     PRIMARY KEY (kind, counted_key)
 );
 CREATE INDEX login_limits_age ON identity.login_limits (window_start);

@@ -41,8 +41,10 @@ CREATE TABLE tenant.holds (
     deadline_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL,
     ended_at timestamptz,
+    transfer_id uuid,
     PRIMARY KEY (network_id, hold_id),
-    CHECK ((state = 'pending') = (ended_at IS NULL))
+    CHECK ((state = 'pending') = (ended_at IS NULL)),
+    CHECK ((state = 'posted') = (transfer_id IS NOT NULL))
 ) WITH (fillfactor = 70);
 CREATE INDEX holds_pending ON tenant.holds (deadline_at) WHERE state = 'pending';
 
@@ -146,7 +148,7 @@ CREATE POLICY system_select ON tenant.entries FOR SELECT TO ygg_system USING (tr
 
 -- Holds: the update policy is the law that a hold ends once.
 GRANT SELECT, INSERT ON tenant.holds TO ygg_settle;
-GRANT UPDATE (state, ended_at) ON tenant.holds TO ygg_settle;
+GRANT UPDATE (state, ended_at, transfer_id) ON tenant.holds TO ygg_settle;
 GRANT SELECT ON tenant.holds TO ygg_network, ygg_system;
 CREATE POLICY settle_select ON tenant.holds FOR SELECT TO ygg_settle
     USING (network_id = ANY ((SELECT platform.current_networks())::uuid[]));

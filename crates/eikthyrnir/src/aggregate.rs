@@ -1,0 +1,149 @@
+//! Weighted moments under forward decay.
+//!
+//! Forward decay (Cormode, Shkapenyuk, Srivastava and Xu, "Forward Decay: A Practical Time Decay Model for Streaming
+//! Systems", ICDE 2009): an observation at time `t` is stored with the weight `w × 2^((t − L) / h)` for a landmark `L`,
+//! once; at a time `T`, everything stored is divided by the same `2^((T − L) / h)`. Adding is then all an update does,
+//! and neither order nor place matters. The mean needs no division by it at all.
+//!
+//! The landmark is always a whole number of half-lives and moves up with the newest observation, so that the stored
+//! weights never grow beyond twice the number of observations; moving it multiplies by a power of two, which is exact.
+
+use crate::bounds::{ensure, Invalid};
+
+/// How long until an observation counts half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HalfLife(i64);
+
+impl HalfLife {
+    /// # Errors
+    /// [`Invalid`] unless it is from 1 ms to 10 years.
+    pub fn from_ms(half_life_ms: i64) -> Result<Self, Invalid> {
+        ensure(
+            (1..=315_360_000_000).contains(&half_life_ms),
+            "half_life_ms",
+            "must be from 1 to 315360000000",
+        )?;
+        Ok(Self(half_life_ms))
+    }
+
+    /// `at_ms` in half-lives: the whole ones, and the rest from 0 to 1. Exact but for the last division.
+    fn split(self, at_ms: i64) -> (i64, f64) {
+        // Below 3.2e11, so both casts are exact.
+        #[allow(clippy::cast_precision_loss)]
+        let rest = at_ms.rem_euclid(self.0) as f64 / self.0 as f64;
+        (at_ms.div_euclid(self.0), rest)
+    }
+}
+
+/// Weight, mean and spread of the observations of one thing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Aggregate {
+    /// In half-lives. Meaningless while the weight is 0.
+    landmark: i64,
+    /// Σ wᵢ·2^((tᵢ − L) / h)
+    weight: f64,
+    mean: f64,
+    /// Σ of the same weights times the squared distance from the mean: never a difference of large numbers.
+    spread: f64,
+}
+
+impl Aggregate {
+    /// Adds an observation of `value` with `weight`, made at `at_ms`.
+    ///
+    /// # Errors
+    /// [`Invalid`] for a value that is not finite or over 10¹², or a weight outside (0, 1].
+    pub fn observe(
+        &mut self,
+        value: f64,
+        weight: f64,
+        at_ms: i64,
+        half_life: HalfLife,
+    ) -> Result<(), Invalid> {
+        ensure(
+            value.abs() <= 1e12,
+            "value",
+            "must be finite and at most 1e12 either way",
+        )?;
+        ensure(
+            weight > 0.0 && weight <= 1.0,
+            "weight",
+            "must be above 0 and at most 1",
+        )?;
+        let (whole, rest) = half_life.split(at_ms);
+        *self = self.merged(&Self {
+            landmark: whole,
+            weight: weight * rest.exp2(),
+            mean: value,
+            spread: 0.0,
+        });
+        Ok(())
+    }
+
+    /// What both have seen (Chan, Golub and `LeVeque` 1983, for weights). `a.merged(b)` equals `b.merged(a)` to the bit.
+    #[must_use]
+    pub fn merged(&self, other: &Self) -> Self {
+        if self.weight <= 0.0 {
+            return *other;
+        }
+        if other.weight <= 0.0 {
+            return *self;
+        }
+        let landmark = self.landmark.max(other.landmark);
+        let (one, two) = (self.moved(landmark), other.moved(landmark));
+        let weight = one.weight + two.weight;
+        let apart = one.mean - two.mean;
+        Self {
+            landmark,
+            weight,
+            // Written so that exchanging the two exchanges only terms and factors: floating point commutes to the bit.
+            mean: one.mean * (one.weight / weight) + two.mean * (two.weight / weight),
+            spread: one.spread + two.spread + apart * apart * (one.weight * two.weight / weight),
+        }
+    }
+
+    /// The weight left at `at_ms`: an observation of weight `w` made `h` before counts `w / 2`. A time before
+    /// the half-life in which the newest observation lies is taken as the start of that.
+    #[must_use]
+    pub fn weight_at(&self, at_ms: i64, half_life: HalfLife) -> f64 {
+        let (whole, rest) = half_life.split(at_ms);
+        if whole < self.landmark {
+            return self.weight;
+        }
+        self.weight * power_of_two(self.landmark.saturating_sub(whole)) / rest.exp2()
+    }
+
+    /// The weighted mean; 0 before any observation. Time does not change it.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.mean
+    }
+
+    /// The weighted variance around the mean; 0 before any observation. Time does not change it.
+    #[must_use]
+    pub fn variance(&self) -> f64 {
+        if self.weight > 0.0 {
+            self.spread / self.weight
+        } else {
+            0.0
+        }
+    }
+
+    /// The same, seen from a later landmark.
+    fn moved(&self, landmark: i64) -> Self {
+        let factor = power_of_two(self.landmark.saturating_sub(landmark));
+        Self {
+            landmark,
+            weight: self.weight * factor,
+            mean: self.mean,
+            spread: self.spread * factor,
+        }
+    }
+}
+
+/// `2^exponent` for an exponent of at most 0; below the normal range of `f64` it is 0, less than any weight can tell.
+fn power_of_two(exponent: i64) -> f64 {
+    match u64::try_from(exponent + 1_023) {
+        Ok(biased @ 1..=1_023) => f64::from_bits(biased << 52),
+        _ => 0.0,
+    }
+}

@@ -1,0 +1,136 @@
+//! A long run at the end of a growing text, counted character by character.
+//!
+//! Most pieces are a few bytes long, and the open text behind the last settled one is scanned anew with each part. A run
+//! of thousands of letters, spaces or symbols would make that quadratic, and a provider could send one on purpose. While
+//! a run goes on, nothing before its end can change but where its last piece is cut, so it is followed instead.
+
+use bpe_openai::appendable_encoder::AppendableEncoder;
+
+use crate::class::{CLASSES_OF, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
+use crate::encoding::Encoding;
+
+/// What the scanner was reading when the text ended, if that may go on for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// `\p{L}+` of cl100k.
+    Letters,
+    /// `U*` of o200k, with no lower-case letter yet: if the text ends here, the word ends at the last character that may
+    /// be a lower-case letter, and a second word begins.
+    Word,
+    /// `W+` of o200k.
+    Lower,
+    /// `[^\s\p{L}\p{N}]+`
+    Symbols,
+    /// What may follow symbols: newlines, and for o200k slashes.
+    Newlines,
+    /// `\s+`; of o200k, if the text ends here, a piece ends at the last newline.
+    Space,
+}
+
+/// What a character does to a run.
+enum Step {
+    /// It belongs to it.
+    Goes(Rule),
+    /// It belongs to it, and if the text ends here, a piece may end behind it.
+    Marks(Rule),
+    /// It does not.
+    Ends,
+}
+
+/// The run and its tokens.
+#[derive(Clone)]
+pub struct Run {
+    encoding: Encoding,
+    rule: Rule,
+    whole: AppendableEncoder<'static>,
+    /// Tokens up to the last mark, and the encoder of what follows it.
+    marked: Option<(usize, AppendableEncoder<'static>)>,
+}
+
+impl Run {
+    /// The run that is all of `open`, which the scanner was reading by `rule` when the text ended.
+    pub fn new(encoding: Encoding, rule: Rule, open: &str) -> Self {
+        let whole = AppendableEncoder::new(&encoding.tokenizer().bpe);
+        let mut run = Self {
+            encoding,
+            rule,
+            whole,
+            marked: None,
+        };
+        for character in open.chars() {
+            // What stands before a word or symbols is part of the piece, though not of the run.
+            let step = run.step(character);
+            run.take(
+                character,
+                if matches!(step, Step::Ends) {
+                    Step::Goes(rule)
+                } else {
+                    step
+                },
+            );
+        }
+        run
+    }
+
+    /// Takes all of `delta`, or returns false when it leaves the run; the run is then of no further use.
+    pub fn push(&mut self, delta: &str) -> bool {
+        for character in delta.chars() {
+            let step = self.step(character);
+            if matches!(step, Step::Ends) {
+                return false;
+            }
+            self.take(character, step);
+        }
+        true
+    }
+
+    /// Tokens of the run, were the text to end here.
+    pub fn tokens(&self) -> usize {
+        match &self.marked {
+            Some((head, rest)) => head + rest.token_count(),
+            None => self.whole.token_count(),
+        }
+    }
+
+    fn step(&self, character: char) -> Step {
+        let flags = CLASSES_OF.of(character);
+        let is = |wanted: u8| flags & wanted != 0;
+        let o200k = self.encoding == Encoding::O200kBase;
+        match self.rule {
+            Rule::Letters if is(LETTER) => Step::Goes(Rule::Letters),
+            Rule::Word if is(UPPER) && is(LOWER) => Step::Marks(Rule::Word),
+            Rule::Word if is(UPPER) => Step::Goes(Rule::Word),
+            Rule::Word | Rule::Lower if is(LOWER) => Step::Goes(Rule::Lower),
+            Rule::Symbols if !is(SPACE | LETTER | NUMBER) => Step::Goes(Rule::Symbols),
+            Rule::Symbols | Rule::Newlines if is(NEWLINE) => Step::Goes(Rule::Newlines),
+            Rule::Newlines if o200k && character == '/' => Step::Goes(Rule::Newlines),
+            Rule::Space if o200k && is(NEWLINE) => Step::Marks(Rule::Space),
+            Rule::Space if is(SPACE) => Step::Goes(Rule::Space),
+            _ => Step::Ends,
+        }
+    }
+
+    fn take(&mut self, character: char, step: Step) {
+        let mut buffer = [0; 4];
+        let bytes = character.encode_utf8(&mut buffer).bytes();
+        self.whole.extend(bytes.clone());
+        match step {
+            Step::Marks(rule) => {
+                self.rule = rule;
+                let empty = AppendableEncoder::new(&self.encoding.tokenizer().bpe);
+                self.marked = Some((self.whole.token_count(), empty));
+            }
+            Step::Goes(rule) => {
+                if rule != self.rule {
+                    // A lower-case letter behind `U*`: the word is whole again.
+                    self.rule = rule;
+                    self.marked = None;
+                }
+                if let Some((_, rest)) = &mut self.marked {
+                    rest.extend(bytes);
+                }
+            }
+            Step::Ends => {}
+        }
+    }
+}

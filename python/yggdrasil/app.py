@@ -1,0 +1,257 @@
+"""The composition root: what exists in a server, made in order and handed on. No rules live here."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from litestar import Litestar, Request
+from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from yggdrasil import __version__, problems
+from yggdrasil.adapters import devmail
+from yggdrasil.adapters.devmail import DevMailer
+from yggdrasil.adapters.sandbox import SandboxGateway
+from yggdrasil.adapters.smtp import SmtpMailer
+from yggdrasil.admin import routes as admin_routes
+from yggdrasil.bifrost import endpoint as bifrost_endpoint
+from yggdrasil.bifrost.hub import Hello, Hub, Member
+from yggdrasil.config import Settings, load_keys
+from yggdrasil.db.bootstrap import Databases, bootstrap
+from yggdrasil.devices import routes as device_routes
+from yggdrasil.devices.service import Devices
+from yggdrasil.errors import Conflict, ConfigurationError
+from yggdrasil.kernel import Clock, IdSource, Network, System, SystemClock, SystemIds
+from yggdrasil.keys import Keys
+from yggdrasil.marketplace import routes as marketplace_routes
+from yggdrasil.marketplace.reconciler import Reconciler
+from yggdrasil.marketplace.service import Marketplace
+from yggdrasil.mimir.service import Mimir
+from yggdrasil.observe import SOCKETS, Observe
+from yggdrasil.openai import routes as openai_routes
+from yggdrasil.payments import routes as payment_routes
+from yggdrasil.payments.service import Payments
+from yggdrasil.payments.topups import TopupReconciler
+from yggdrasil.ports import Mailer, PaymentGateway
+from yggdrasil.users import routes as user_routes
+from yggdrasil.users.gate import Revocation
+from yggdrasil.users.service import Users
+
+BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """This server: the node keeps its id over restarts; a boot is one run of it."""
+
+    node_id: UUID
+    boot_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a running server is made of."""
+
+    settings: Settings
+    ids: IdSource
+    databases: Databases
+    mailer: Mailer
+    users: Users
+    devices: Devices
+    payments: Payments
+    topup_reconciler: TopupReconciler
+    marketplace: Marketplace
+    reconciler: Reconciler
+    hub: Hub
+
+    async def readiness(self) -> dict[str, bool]:
+        """Which parts answer; raises what the database raises."""
+        async with self.databases.main.transaction(System("readiness")) as tx:
+            database = await tx.fetchval("SELECT 1") == 1
+        return {"database": database}
+
+
+@contextlib.asynccontextmanager
+async def build(
+    settings: Settings, *, clock: Clock | None = None, ids: IdSource | None = None
+) -> AsyncIterator[Services]:
+    """Start what a server needs, in order; stop it in reverse. Errors: ConfigurationError, Unavailable."""
+    clock = clock or SystemClock()
+    ids = ids or SystemIds()
+    keys = load_keys(settings)
+    databases = await bootstrap(settings, keys, clock, ids)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(databases.close)
+        node = Node(stack.enter_context(_node_id(settings.data_dir, ids)), ids.uuid())
+        services = _assemble(settings, keys, databases, node, clock, ids)
+        stack.push_async_callback(services.users.close)
+        await services.users.start()
+        await services.devices.start()
+        stack.push_async_callback(services.devices.stop)
+        # Before the first request: what an earlier boot left open is ended, and this one is known to live.
+        await services.reconciler.start()
+        stack.push_async_callback(services.reconciler.stop)
+        await services.marketplace.start()
+        stack.push_async_callback(services.marketplace.stop)
+        yield services
+
+
+def _assemble(
+    settings: Settings, keys: Keys, databases: Databases, node: Node, clock: Clock, ids: IdSource
+) -> Services:
+    database = databases.main
+    mailer = _mailer(settings, clock, ids)
+    gateway = _gateway(settings, databases, clock)
+    users = Users(database, Mimir(databases.mimir, keys, clock, ids), mailer, clock, ids, keys)
+    payments = Payments(database, gateway, clock, ids, node)
+
+    async def member(hello: Hello) -> Member:
+        admitted = await devices.member_for_hello(hello)
+        return Member(
+            network_id=admitted.network_id,
+            user_id=admitted.user_id,
+            device=admitted.device,
+            device_id=admitted.device_id,
+            session_id=admitted.session_id,
+            key_id=admitted.key_id,
+        )
+
+    # Devices and the relay know each other: the relay lets a device in, the device asks the relay whether it is there.
+    devices = Devices(
+        database,
+        clock,
+        ids,
+        authenticate=users.authenticate,
+        online=lambda network_id, device: hub.online(network_id, device),
+        on_removed=lambda network_id, device: removed(network_id, device),
+    )
+    hub = Hub(authenticate=member, directory=devices.directory, clock=clock, ids=ids)
+    marketplace = Marketplace(
+        database, hub=hub, payments=payments, devices=devices, clock=clock, ids=ids, keys=keys, node=node
+    )
+    reconciler = Reconciler(
+        database, payments=payments, clock=clock, node=node, settings=marketplace.settings
+    )
+
+    def removed(network_id: UUID, device: UUID) -> None:
+        hub.revoke(network_id=network_id, device=device)
+        marketplace.device_removed(network_id, device)
+
+    def revoked(revocation: Revocation) -> None:
+        hub.revoke(user_id=revocation.user_id, session_id=revocation.session_id, key_id=revocation.key_id)
+
+    def present(member: Member, online: bool) -> None:
+        devices.presence(member, online)
+        SOCKETS.inc(1 if online else -1)
+
+    async def wallet_is_empty(scope: Network) -> None:
+        balance = await payments.balance(scope)
+        if balance.wallet_posted_microcents or balance.earnings_microcents:
+            raise Conflict(
+                "the wallet is not empty: spend it or ask for its return before the account is deleted"
+            )
+
+    users.on_revoked.append(revoked)
+    users.can_delete = wallet_is_empty
+    hub.on_presence.append(present)
+    return Services(
+        settings=settings,
+        ids=ids,
+        databases=databases,
+        mailer=mailer,
+        users=users,
+        devices=devices,
+        payments=payments,
+        topup_reconciler=TopupReconciler(database, gateway, clock),
+        marketplace=marketplace,
+        reconciler=reconciler,
+        hub=hub,
+    )
+
+
+def _mailer(settings: Settings, clock: Clock, ids: IdSource) -> Mailer:
+    if settings.smtp_url is not None:
+        return SmtpMailer(settings.smtp_url, settings.mail_from, clock, ids)
+    return DevMailer(clock, development=not settings.production)
+
+
+def _gateway(settings: Settings, databases: Databases, clock: Clock) -> PaymentGateway:
+    if settings.gateway != "sandbox":
+        raise ConfigurationError("gateway: only the sandbox gateway exists in this version", field="gateway")
+    return SandboxGateway(databases.main, clock, environment=settings.environment)
+
+
+@contextlib.contextmanager
+def _node_id(data_dir: Path, ids: IdSource) -> Iterator[UUID]:
+    """The node's id, made once and held by one process: the reconciler takes an older boot of it for dead."""
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+    with (data_dir / "node_id").open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigurationError(
+                f"data_dir: another server runs in {data_dir}: stop it, or choose another", field="data_dir"
+            ) from None
+        file.seek(0)
+        written = file.read().strip()
+        node_id = UUID(written) if written else ids.uuid()
+        if not written:
+            file.write(f"{node_id}\n")
+            file.flush()
+        yield node_id
+
+
+def create_app(services: Services) -> Litestar:
+    """The HTTP and socket surface over `services`."""
+
+    async def caller(request: Request[Any, Any, Any]) -> Network:
+        return await services.users.authenticate(request.headers.get("authorization"))
+
+    def give(value: object) -> Provide:
+        return Provide(lambda: value, sync_to_thread=False)
+
+    handlers: list[Any] = [
+        user_routes.router,
+        device_routes.router,
+        payment_routes.router,
+        marketplace_routes.router,
+        openai_routes.router,
+        admin_routes.router,
+        bifrost_endpoint.bifrost,
+    ]
+    if isinstance(services.mailer, DevMailer):
+        handlers.append(devmail.router)
+    app = Litestar(
+        route_handlers=handlers,
+        dependencies={
+            "caller": Provide(caller),
+            "users": give(services.users),
+            "devices": give(services.devices),
+            "payments": give(services.payments),
+            "marketplace": give(services.marketplace),
+            "hub": give(services.hub),
+            "mailer": give(services.mailer),
+            "readiness": give(services.readiness),
+        },
+        exception_handlers={Exception: problems.handle},
+        middleware=[DefineMiddleware(Observe, ids=services.ids)],
+        request_max_body_size=BODY_BYTES_MAX,
+        openapi_config=OpenAPIConfig(
+            title="Yggdrasil",
+            version=__version__,
+            path="/schema",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            use_handler_docstrings=True,
+        ),
+        logging_config=None,
+    )
+    problems.document(app)
+    return app

@@ -1,0 +1,58 @@
+"""A mail server on loopback that keeps the sign-in codes it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import defaultdict
+from email import message_from_bytes, policy
+from typing import Any, Final
+
+from aiosmtpd.smtp import SMTP, Envelope
+
+CODE_SECONDS_MAX: Final = 30
+MESSAGE_BYTES_MAX: Final = 256 * 1024
+_CODE: Final = re.compile(r"(?<![0-9])[0-9]{8}(?![0-9])")
+
+
+class CodeMail:
+    """Takes mail over real SMTP; `await code(address)` is the next code sent there. An async context
+    manager.
+    """
+
+    def __init__(self) -> None:
+        self._codes: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
+        self._server: asyncio.Server | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> CodeMail:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: SMTP(self, loop=loop, data_size_limit=MESSAGE_BYTES_MAX, hostname="localhost"),
+            "127.0.0.1",
+            0,
+        )
+        self.url = f"smtp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def handle_DATA(self, server: SMTP, session: Any, envelope: Envelope) -> str:  # noqa: ARG002, N802
+        """What aiosmtpd calls for each message."""
+        content = envelope.content
+        message = message_from_bytes(content if isinstance(content, bytes) else b"", policy=policy.default)
+        part = message.get_body(("plain",))
+        found = _CODE.search(part.get_content()) if part is not None else None
+        if found is None:
+            return "550 no code in this message"
+        for address in envelope.rcpt_tos:
+            self._codes[address].put_nowait(found.group())
+        return "250 kept"
+
+    async def code(self, address: str) -> str:
+        """The next code for an address."""
+        async with asyncio.timeout(CODE_SECONDS_MAX):
+            return await self._codes[address].get()

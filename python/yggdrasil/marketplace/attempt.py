@@ -1,0 +1,269 @@
+"""One attempt: a job on a provider's device, its answer checked and passed on as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from yggdrasil import heidrun
+from yggdrasil.bifrost.hub import Hub
+from yggdrasil.bifrost.jobs import JobLink
+from yggdrasil.bifrost.protocol import Accepted, Busy, Chunks, Done, Fault, Job
+from yggdrasil.errors import NotFound, ProviderFailed, Timeout, YggdrasilError
+from yggdrasil.kernel import Clock
+from yggdrasil.marketplace.answers import BadAnswerError, ChatAnswer, EmbeddingsAnswer
+from yggdrasil.marketplace.billing import Budget, Count
+from yggdrasil.marketplace.run import Chunk, Run
+from yggdrasil.marketplace.settings import MarketSettings
+from yggdrasil.marketplace.store_run import NewAttempt
+
+AttemptEnd = Literal["completed", "busy", "failed", "cancelled"]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an attempt ended. `began`: the requester has seen something of it, so no other provider can take
+    over."""
+
+    end: AttemptEnd
+    began: bool
+    delivered: bool
+    count: Count
+    answer: dict[str, Any]
+    error_code: str | None = None
+    error: YggdrasilError | None = None
+    first_chunk_ms: int | None = None
+    tokens_per_second: int | None = None
+
+    @property
+    def retry(self) -> bool:
+        """Another provider may take over, unseen."""
+        return self.end in ("busy", "failed") and not self.began
+
+
+class Watch:
+    """Stops a job whose provider is silent for too long. Time spent waiting for the reader does not count."""
+
+    def __init__(self, link: JobLink, first_seconds: float, stall_seconds: float) -> None:
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+        self._first = first_seconds
+        self._stall = stall_seconds
+        self._last = self._loop.time()
+        self._began = False
+        self._paused = False
+        self.stalled = False
+        self._timer = self._loop.call_later(first_seconds, self._look)
+
+    def heard(self) -> None:
+        self._began = True
+        self._last = self._loop.time()
+
+    def pause(self, paused: bool) -> None:
+        self._paused = paused
+        self._last = self._loop.time()
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        limit = self._stall if self._began else self._first
+        left = limit if self._paused else limit - (self._loop.time() - self._last)
+        if left <= 0:
+            self.stalled = True
+            self._link.cancel()
+        else:
+            self._timer = self._loop.call_later(left, self._look)
+
+
+class Attempt:
+    """Runs one job. `run()` never raises for what a provider does: that is an Outcome."""
+
+    def __init__(
+        self, hub: Hub, clock: Clock, settings: MarketSettings, run: Run, new: NewAttempt, budget: Budget
+    ) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._settings = settings
+        self._run = run
+        self._new = new
+        self._budget = budget
+        self._started = clock.monotonic()
+        self._first_chunk_at: float | None = None
+        self._began = False
+        request = run.request
+        self._chat: ChatAnswer | None = None
+        self._vectors: EmbeddingsAnswer | None = None
+        if request.kind == "chat":
+            self._chat = ChatAnswer(
+                run.transaction_id,
+                request.model,
+                int(run.created_at.timestamp()),
+                heidrun.Counter(request.model),
+                budget.completion_tokens_max,
+            )
+        else:
+            self._vectors = EmbeddingsAnswer(request.model, request.inputs, request.body.get("dimensions"))
+
+    async def run(self) -> Outcome:
+        left_ms = int((self._run.deadline_monotonic - self._clock.monotonic()) * 1000)
+        if left_ms <= 0:
+            return self._failed("timeout", Timeout("The deadline passed before a provider answered"))
+        job = Job(
+            job_id=self._new.attempt_id,
+            kind=self._run.request.kind,
+            model=self._run.request.model,
+            body=self._body(),
+            deadline_ms=left_ms,
+        )
+        try:
+            link = self._hub.open_job(self._new.offer.network_id, self._new.offer.device, job)
+        except NotFound:
+            return self._failed("offline", ProviderFailed())
+        self._run.stop_job = link.cancel
+        if self._run.cancelled:
+            link.cancel()
+        watch = Watch(link, self._settings.first_chunk_seconds, self._settings.stall_seconds)
+        try:
+            return await self._follow(link, watch)
+        finally:
+            watch.end()
+            self._run.stop_job = None
+            link.cancel()
+
+    async def _follow(self, link: JobLink, watch: Watch) -> Outcome:
+        async with aclosing(aiter(link)) as events:
+            async for event in events:
+                if self._run.cancelled or watch.stalled:
+                    break
+                match event:
+                    case Accepted():
+                        pass
+                    case Busy():
+                        busy = ProviderFailed("Every provider is busy", retry_after_seconds=1)
+                        return self._outcome("busy", error_code="busy", error=busy)
+                    case Chunks(parts=parts):
+                        watch.heard()
+                        try:
+                            await self._take(parts, watch)
+                        except BadAnswerError as error:
+                            return self._failed(
+                                "bad_answer", ProviderFailed(f"The provider's answer: {error}")
+                            )
+                        if self._chat is not None and self._chat.cut:
+                            return self._outcome("completed")
+                    case Done(usage=usage):
+                        return await self._done(usage, watch)
+                    case Fault(code=code):
+                        return await self._fault(code, watch)
+        if self._run.cancelled:
+            return self._outcome("cancelled", error_code="cancelled")
+        return self._failed("stalled", ProviderFailed("The provider fell silent"))
+
+    async def _take(self, parts: list[bytes], watch: Watch) -> None:
+        if self._first_chunk_at is None:
+            self._first_chunk_at = self._clock.monotonic()
+        for raw in parts:
+            if self._vectors is not None:
+                self._vectors.take(raw)
+            elif self._chat is not None:
+                passed = self._chat.take(raw)
+                if passed is not None:
+                    await self._pass(passed, watch)
+                if self._chat.cut or self._run.cancelled:
+                    return
+
+    async def _pass(self, chunk: bytes, watch: Watch) -> None:
+        """To the reader; a reader who is gone, or takes nothing until the deadline, has cancelled."""
+        self._began = True
+        watch.pause(True)
+        try:
+            left = max(self._run.deadline_monotonic - self._clock.monotonic(), 0.001)
+            async with asyncio.timeout(left):
+                taken = await self._run.pipe.put(Chunk(chunk))
+        except TimeoutError:
+            taken = False
+        finally:
+            watch.pause(False)
+        if not taken:
+            self._run.cancel()
+
+    async def _done(self, usage: dict[str, Any], watch: Watch) -> Outcome:
+        try:
+            if self._vectors is not None:
+                self._vectors.check()
+        except BadAnswerError as error:
+            return self._failed("bad_answer", ProviderFailed(f"The provider's answer: {error}"))
+        if self._chat is not None and self._chat.finish_reason is None:
+            await self._pass(self._chat.end("stop"), watch)
+        prompt, completion = _claim(usage, "prompt_tokens"), _claim(usage, "completion_tokens")
+        if self._vectors is not None:
+            completion = 0
+        return self._outcome("completed", prompt_claimed=prompt, completion_claimed=completion)
+
+    async def _fault(self, code: str, watch: Watch) -> Outcome:
+        if self._run.cancelled:
+            return self._outcome("cancelled", error_code="cancelled")
+        if watch.stalled:
+            return self._failed("stalled", ProviderFailed("The provider fell silent"))
+        if code == "timeout":
+            if self._chat is not None and self._began and not self._chat.empty:
+                # The requester's own deadline cut a stream that was alive: what was delivered is paid for.
+                await self._pass(self._chat.end("length"), watch)
+                return self._outcome("completed", error_code="deadline")
+            return self._failed("timeout", Timeout("The deadline passed before the provider was done"))
+        return self._failed(code if code in ("lost", "protocol", "overloaded") else "fault", ProviderFailed())
+
+    def _failed(self, code: str, error: YggdrasilError) -> Outcome:
+        return self._outcome("failed", error_code=code, error=error)
+
+    def _outcome(
+        self,
+        end: AttemptEnd,
+        *,
+        error_code: str | None = None,
+        error: YggdrasilError | None = None,
+        prompt_claimed: int | None = None,
+        completion_claimed: int | None = None,
+    ) -> Outcome:
+        observed = self._chat.observed_tokens if self._chat is not None else 0
+        if self._chat is not None:
+            delivered = not self._chat.empty
+            answer = self._chat.whole()
+        else:
+            delivered = end == "completed"
+            answer = self._vectors.whole() if self._vectors is not None else {}
+        first_ms = rate = None
+        if self._first_chunk_at is not None:
+            first_ms = round((self._first_chunk_at - self._started) * 1000)
+            seconds = self._clock.monotonic() - self._first_chunk_at
+            if observed > 1 and seconds > 0.05:
+                rate = round(observed / seconds)
+        return Outcome(
+            end=end,
+            began=self._began,
+            delivered=delivered,
+            count=Count(self._run.prompt_tokens, observed, prompt_claimed, completion_claimed),
+            answer=answer,
+            error_code=error_code,
+            error=error,
+            first_chunk_ms=first_ms,
+            tokens_per_second=rate,
+        )
+
+    def _body(self) -> bytes:
+        request = self._run.request
+        body: dict[str, Any] = {"model": request.model, **request.body}
+        if request.kind == "chat":
+            body["stream"] = True
+            body["max_tokens"] = self._budget.output_tokens_max
+        return msgspec.json.encode(body)
+
+
+def _claim(usage: dict[str, Any], name: str) -> int | None:
+    value = usage.get(name)
+    return value if isinstance(value, int) and value >= 0 else None

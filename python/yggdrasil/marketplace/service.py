@@ -1,0 +1,318 @@
+"""The marketplace as its edges use it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, Literal
+from uuid import UUID
+
+import msgspec
+
+from yggdrasil.bifrost.hub import Hub
+from yggdrasil.db import Database
+from yggdrasil.devices.paging import Page, decode_cursor, encode_cursor, limit_from
+from yggdrasil.devices.service import Devices, SocketMember
+from yggdrasil.errors import Conflict, InvalidInput, NotFound
+from yggdrasil.kernel import Clock, IdSource, Market, Network, System
+from yggdrasil.keys import Keys
+from yggdrasil.marketplace import store, store_nodes
+from yggdrasil.marketplace.probe import Probe
+from yggdrasil.marketplace.providers import Providers, Terms
+from yggdrasil.marketplace.pseudonym import PREFIX, Pseudonyms
+from yggdrasil.marketplace.records import Records
+from yggdrasil.marketplace.requests import ComputeRequest, MarketScope, Offer
+from yggdrasil.marketplace.routing import Routing
+from yggdrasil.marketplace.run import Run
+from yggdrasil.marketplace.sealing import ResultSeal
+from yggdrasil.marketplace.serving import Serving
+from yggdrasil.marketplace.settings import MarketSettings, Node
+from yggdrasil.marketplace.shown import OfferView, ProviderView, offer_view
+from yggdrasil.marketplace.store import StoredProvider, TransactionView
+from yggdrasil.payments.service import Payments
+
+EPOCH_SECONDS: Final = 10.0
+RECALL_DAYS: Final = 7
+RECALL_ATTEMPTS_MAX: Final = 20_000
+
+
+class ModelView(msgspec.Struct, frozen=True):
+    """A model that somebody online offers to the caller."""
+
+    model: str
+    kind: str
+    scopes: list[str]
+
+
+class Marketplace:
+    """Offers, requests, transactions. `start()` before use; `stop()` ends what runs, settled."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        hub: Hub,
+        payments: Payments,
+        devices: Devices,
+        clock: Clock,
+        ids: IdSource,
+        keys: Keys,
+        node: Node,
+        settings: MarketSettings | None = None,
+    ) -> None:
+        self.settings = settings or MarketSettings()
+        self._database = database
+        self._hub = hub
+        self._devices = devices
+        self._clock = clock
+        self._pseudonyms = Pseudonyms(keys.pseudonym.current.derive("marketplace.offers"))
+        self._seal = ResultSeal(keys.key_encryption.current.derive("marketplace.results"))
+        self.routing = Routing(clock, ids, self._pseudonyms)
+        self._serving = Serving(
+            hub=hub,
+            records=Records(database, payments, clock, self.settings),
+            routing=self.routing,
+            clock=clock,
+            ids=ids,
+            node=node,
+            seal=self._seal,
+            settings=self.settings,
+        )
+        probe = Probe(hub, clock, ids, self.settings.test_seconds)
+        self._providers = Providers(database, devices, payments, self.routing, probe, clock, ids)
+        self._ticking: asyncio.Task[None] | None = None
+        hub.on_presence.append(self._presence)
+
+    async def start(self) -> None:
+        """Read all offers, and what earlier boots have learnt of them."""
+        async with self._database.transaction(Market()) as tx:
+            offers = await store.all_offers(tx)
+            models = await store.models(tx)
+        for model, kind, price_microcents, latency_ms in models:
+            self.routing.set_references(model, kind, price_microcents, latency_ms)
+        for offer in offers:
+            self.routing.put(offer, online=self._hub.online(offer.network_id, offer.device))
+        since = self._clock.now() - timedelta(days=RECALL_DAYS)
+        async with self._database.transaction(System("router-recall")) as tx:
+            past = await store_nodes.past_attempts(
+                tx, since, RECALL_ATTEMPTS_MAX, self.settings.tolerance_percent
+            )
+        self.routing.recall(past)
+        self._ticking = asyncio.create_task(self._tick(), name="marketplace: epochs")
+
+    async def stop(self, grace_seconds: float = 5.0) -> None:
+        """Idempotent."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticking
+            self._ticking = None
+        await self._serving.stop(grace_seconds)
+
+    def device_removed(self, network_id: UUID, device: UUID) -> None:
+        """A device is gone: its offers end."""
+        self.routing.remove_device(network_id, device)
+
+    # ---- requests
+    # -------------------------------------------------------------------------------------------
+
+    async def run(self, scope: Network, request: ComputeRequest) -> Run:
+        """Admit a request and send it on its way. Read the run's `parts()`, or await its `outcome()`.
+
+        Raises NoProvider (names the unmet wish), PaymentMethodRequired, PaymentRequired, Conflict (the
+        idempotency key
+        was used), LimitReached, InvalidInput, Unavailable. What goes wrong later is raised by the run.
+        """
+        return await self._serving.start(scope, request)
+
+    async def earlier(self, scope: Network, idempotency_key: str) -> TransactionView | None:
+        """The caller's transaction under that key."""
+        async with self._database.transaction(scope) as tx:
+            return await store.transaction_by_key(tx, scope.network_id, scope.user_id, idempotency_key)
+
+    async def cancel(self, scope: Network, transaction_id: UUID) -> None:
+        """Stop a request of the caller. Conflict if it has ended; NotFound if it is none of his."""
+        try:
+            self._serving.find(scope, transaction_id).cancel()
+        except NotFound:
+            found = await self.transaction(scope, transaction_id)
+            if found.side != "requester":
+                raise
+            raise Conflict(f"The request is {found.state} and does not run here any more") from None
+
+    async def result(self, scope: Network, transaction_id: UUID) -> bytes:
+        """The stored result (JSON) of a paid request of the caller, for 15 minutes; NotFound otherwise."""
+        async with self._database.transaction(scope) as tx:
+            sealed = await store.result(tx, scope.network_id, transaction_id, self._clock.now())
+        if sealed is None:
+            raise NotFound
+        plain = self._seal.open(scope.network_id, scope.user_id, transaction_id, *sealed)
+        if plain is None:
+            raise NotFound
+        return plain
+
+    async def transaction(self, scope: Network, transaction_id: UUID) -> TransactionView:
+        async with self._database.transaction(scope) as tx:
+            found = await store.transaction(tx, scope.network_id, transaction_id)
+        if found is None:
+            raise NotFound
+        return found
+
+    async def transactions(
+        self, scope: Network, *, side: Literal["requester", "provider"] | None, limit: int, cursor: str | None
+    ) -> Page:
+        """The caller's transactions, newest first."""
+        limit_from(limit)
+        before = None
+        if cursor is not None:
+            at, transaction_id = decode_cursor(cursor, parts=2)
+            try:
+                before = (datetime.fromisoformat(at), UUID(transaction_id))
+            except ValueError:
+                raise InvalidInput(
+                    "cursor: must be the `next` of an earlier answer", field="cursor"
+                ) from None
+            if before[0].tzinfo is None:
+                raise InvalidInput("cursor: must be the `next` of an earlier answer", field="cursor")
+        async with self._database.transaction(scope) as tx:
+            rows = await store.transactions(
+                tx, scope.network_id, scope.user_id, side=side, before=before, limit=limit + 1
+            )
+        items, more = rows[:limit], len(rows) > limit
+        last = items[-1] if items else None
+        following = (
+            encode_cursor(last.created_at.isoformat(), str(last.transaction_id)) if more and last else None
+        )
+        return Page(items=items, next=following)
+
+    # ---- offers
+    # ---------------------------------------------------------------------------------------------
+
+    def offers(
+        self, scope: Network, *, model: str | None, within: MarketScope | None, limit: int, cursor: str | None
+    ) -> Page:
+        """Offers the caller may know of, by model, price and name."""
+        limit_from(limit)
+        after = decode_cursor(cursor, parts=3) if cursor is not None else None
+        shown = []
+        for offer in self.routing.visible(scope):
+            if model is not None and offer.model != model:
+                continue
+            view = self._view(scope, offer)
+            if within is None or view.scope == within:
+                # The price as text of fixed width, so that it sorts as a number.
+                shown.append(((view.model, f"{offer.price_microcents:020}", view.offer), view))
+        shown.sort(key=lambda item: item[0])
+        rest = [item for item in shown if after is None or item[0] > after]
+        items = rest[:limit]
+        following = encode_cursor(*items[-1][0]) if len(rest) > limit else None
+        return Page(items=[view for _, view in items], next=following)
+
+    def offer(self, scope: Network, name: str) -> OfferView:
+        """One offer by its pseudonym, or NotFound."""
+        offer_id = self._pseudonyms.offer(scope.network_id, name)
+        offer = self.routing.offer(offer_id) if offer_id is not None else None
+        if offer is None or not self.routing.may_see(scope, offer):
+            raise NotFound
+        return self._view(scope, offer)
+
+    def models(self, scope: Network) -> list[ModelView]:
+        """What can be asked for now, and in which scopes."""
+        found: dict[tuple[str, str], set[str]] = {}
+        for offer in self.routing.visible(scope):
+            if offer.status == "active" and self.routing.online(offer):
+                view = self._view(scope, offer)
+                found.setdefault((offer.model, offer.kind), set()).add(view.scope)
+        return [
+            ModelView(model=model, kind=kind, scopes=sorted(scopes))
+            for (model, kind), scopes in sorted(found.items())
+        ]
+
+    def _view(self, scope: Network, offer: Offer) -> OfferView:
+        name = self._pseudonyms.name(scope.network_id, offer.id)
+        return offer_view(scope, offer, name, self.routing.standing(offer), online=self.routing.online(offer))
+
+    # ---- providers
+    # ------------------------------------------------------------------------------------------
+
+    async def register_provider(
+        self,
+        scope: Network,
+        *,
+        device_id: str,
+        audience: MarketScope,
+        capacity_jobs: int,
+        terms: Sequence[Terms],
+    ) -> ProviderView:
+        """See `Providers.register`."""
+        made = await self._providers.register(
+            scope, device_id=device_id, audience=audience, capacity_jobs=capacity_jobs, terms=terms
+        )
+        return await self._provider_view(scope, made.id)
+
+    async def provider(self, scope: Network, name: str) -> ProviderView | OfferView:
+        """A provider of the own network by its id, or an offer by its pseudonym."""
+        if name.startswith(PREFIX):
+            return self.offer(scope, name)
+        return await self._provider_view(scope, _provider_id(name))
+
+    async def update_provider(
+        self,
+        scope: Network,
+        name: str,
+        *,
+        audience: MarketScope | None,
+        status: Literal["active", "paused"] | None,
+        capacity_jobs: int | None,
+        terms: Sequence[Terms] | None,
+    ) -> ProviderView:
+        """See `Providers.update`."""
+        provider_id = _provider_id(name)
+        await self._providers.update(
+            scope, provider_id, audience=audience, status=status, capacity_jobs=capacity_jobs, terms=terms
+        )
+        return await self._provider_view(scope, provider_id)
+
+    async def remove_provider(self, scope: Network, name: str) -> None:
+        """See `Providers.remove`."""
+        await self._providers.remove(scope, _provider_id(name))
+
+    async def _provider_view(self, scope: Network, provider_id: UUID) -> ProviderView:
+        provider, offers = await self._providers.get(scope, provider_id)
+        device_id = await self._providers.device_name(scope, provider)
+        return _shown(provider, device_id, [self._view(scope, offer) for offer in offers], self._hub)
+
+    # ---- events
+    # ---------------------------------------------------------------------------------------------
+
+    def _presence(self, member: SocketMember, online: bool) -> None:
+        self.routing.presence(member.network_id, member.device, online)
+
+    async def _tick(self) -> None:
+        while True:
+            self.routing.tick()
+            await asyncio.sleep(EPOCH_SECONDS)
+
+
+def _provider_id(name: str) -> UUID:
+    try:
+        return UUID(name)
+    except ValueError:
+        raise NotFound from None
+
+
+def _shown(provider: StoredProvider, device_id: str, offers: list[OfferView], hub: Hub) -> ProviderView:
+    return ProviderView(
+        provider_id=provider.id,
+        device_id=device_id,
+        user_id=provider.user_id,
+        audience=provider.audience,
+        status=provider.status,
+        capacity_jobs=provider.capacity_jobs,
+        online=hub.online(provider.network_id, provider.device),
+        created_at=provider.created_at,
+        updated_at=provider.updated_at,
+        offers=offers,
+    )

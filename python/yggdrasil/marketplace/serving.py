@@ -1,0 +1,401 @@
+"""The run of a request: admission, dispatch, stream, settlement; and failover while nothing has been seen.
+
+Every run has a task of its own, so that a reader who goes away cannot take the settlement with him.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from yggdrasil import heidrun
+from yggdrasil.bifrost.hub import Hub
+from yggdrasil.errors import (
+    LimitReached,
+    NoProvider,
+    NotFound,
+    ProviderFailed,
+    Timeout,
+    Unavailable,
+    YggdrasilError,
+)
+from yggdrasil.kernel import Clock, IdSource, Network
+from yggdrasil.marketplace import billing
+from yggdrasil.marketplace.attempt import Attempt, Outcome
+from yggdrasil.marketplace.billing import Budget
+from yggdrasil.marketplace.records import ProviderUnpayableError, Records
+from yggdrasil.marketplace.requests import ComputeRequest, Offer, State
+from yggdrasil.marketplace.routing import Routing
+from yggdrasil.marketplace.run import Finished, Run
+from yggdrasil.marketplace.sealing import NONCE_BYTES, ResultSeal
+from yggdrasil.marketplace.settings import MarketSettings, Node
+from yggdrasil.marketplace.store_run import Bill, Ending, NewAttempt, NewTransaction, SealedResult
+
+CHOICES_MAX = 32
+
+_log = structlog.get_logger("yggdrasil.marketplace")
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """An attempt about to be made."""
+
+    offer: Offer
+    budget: Budget
+    attempt: NewAttempt
+    hold_microcents: int
+
+
+class Serving:
+    """Starts runs, knows those that are alive, and ends them."""
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        records: Records,
+        routing: Routing,
+        clock: Clock,
+        ids: IdSource,
+        node: Node,
+        seal: ResultSeal,
+        settings: MarketSettings,
+    ) -> None:
+        self._hub = hub
+        self._records = records
+        self._routing = routing
+        self._clock = clock
+        self._ids = ids
+        self._node = node
+        self._seal = seal
+        self._settings = settings
+        self._runs: dict[UUID, Run] = {}
+        self._of_user: dict[tuple[UUID, UUID], int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    # ---- from outside
+    # ---------------------------------------------------------------------------------------
+
+    async def start(self, scope: Network, request: ComputeRequest) -> Run:
+        """Admit a request and dispatch it.
+
+        Raises NoProvider, PaymentRequired, PaymentMethodRequired, Conflict, LimitReached, InvalidInput,
+        Unavailable."""
+        user = (scope.network_id, scope.user_id)
+        if self._closing:
+            raise Unavailable("This server is about to stop; try again", retry_after_seconds=1)
+        if len(self._runs) >= self._settings.runs_max:
+            raise LimitReached("This server runs as many requests as it can", retry_after_seconds=1)
+        if self._of_user.get(user, 0) >= self._settings.runs_per_user_max:
+            raise LimitReached(
+                f"At most {self._settings.runs_per_user_max} requests of one user at a time",
+                retry_after_seconds=1,
+            )
+        now = self._clock.now()
+        seconds = request.wishes.deadline_seconds
+        run = Run(
+            scope=scope,
+            request=request,
+            transaction_id=self._ids.uuid(),
+            created_at=now,
+            deadline_at=now + timedelta(seconds=seconds),
+            deadline_monotonic=self._clock.monotonic() + seconds,
+            prompt_tokens=sum(heidrun.count(request.model, text) for text in request.prompt)
+            + request.overhead_tokens,
+        )
+        self._runs[run.transaction_id] = run
+        self._of_user[user] = self._of_user.get(user, 0) + 1
+        try:
+            step = await self._admit(run)
+        except BaseException:
+            self._forget(run)
+            raise
+        task = asyncio.create_task(self._serve(run, step), name="marketplace: run")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return run
+
+    def find(self, scope: Network, transaction_id: UUID) -> Run:
+        """A run of the caller that is alive on this server, or NotFound."""
+        run = self._runs.get(transaction_id)
+        mine = run is not None and (run.scope.network_id, run.scope.user_id) == (
+            scope.network_id,
+            scope.user_id,
+        )
+        if run is None or not mine:
+            raise NotFound
+        return run
+
+    async def stop(self, grace_seconds: float = 5.0) -> None:
+        """Take no more; let what runs finish, then cancel it: it is settled for what was delivered."""
+        self._closing = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        for run in list(self._runs.values()):
+            run.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ---- choosing
+    # -------------------------------------------------------------------------------------------
+
+    async def _admit(self, run: Run) -> _Step:
+        while True:
+            step = self._choose(run, previous=None)
+            try:
+                await self._records.admit(self._new(run), step.attempt, step.hold_microcents)
+            except ProviderUnpayableError:
+                self._routing.release(step.offer.id)
+                continue
+            except BaseException:
+                self._routing.release(step.offer.id)
+                raise
+            return step
+
+    def _choose(self, run: Run, previous: _Step | None) -> _Step:
+        """The next offer that the request's budget affords. Raises NoProvider."""
+        request, wishes = run.request, run.request.wishes
+        output = 0
+        if request.kind == "chat":
+            output = request.output_tokens_max or self._settings.output_tokens_default
+        cost_max = wishes.max_cost_microcents
+        if cost_max is None:
+            cost_max = self._settings.cost_microcents_default
+        too_dear = False
+        for _ in range(CHOICES_MAX):
+            try:
+                choice = self._routing.pick(
+                    run.scope,
+                    request,
+                    prompt_tokens=run.prompt_tokens,
+                    output_tokens=output,
+                    tried=run.tried,
+                )
+            except NoProvider:
+                if too_dear:
+                    raise NoProvider(
+                        "max_cost: no offer answers this prompt for that little", field="max_cost_microcents"
+                    ) from None
+                raise
+            offer = choice.offer
+            run.tried.add(offer.id)
+            if wishes.scope == "market":
+                budget = billing.paid_budget(
+                    offer,
+                    prompt_tokens=run.prompt_tokens,
+                    output_tokens=output,
+                    fee_basis_points=self._settings.fee_basis_points,
+                    tolerance_percent=self._settings.tolerance_percent,
+                    cost_microcents_max=cost_max,
+                )
+            else:
+                budget = billing.free_budget(offer, prompt_tokens=run.prompt_tokens, output_tokens=output)
+            if budget is None:
+                too_dear = True
+                self._routing.release(offer.id)
+                continue
+            return self._step(run, offer, budget, choice.card, previous)
+        raise NoProvider(
+            "max_cost: no offer answers this prompt for that little", field="max_cost_microcents"
+        )
+
+    def _step(self, run: Run, offer: Offer, budget: Budget, card: str, previous: _Step | None) -> _Step:
+        run.attempts += 1
+        held = previous.hold_microcents if previous is not None else 0
+        hold_id = previous.attempt.hold_id if previous is not None else None
+        if budget.hold_microcents > held:
+            hold_id, held = self._ids.uuid(), budget.hold_microcents
+        himself = (offer.network_id, offer.user_id) == (run.scope.network_id, run.scope.user_id)
+        attempt = NewAttempt(
+            attempt_id=self._ids.uuid(),
+            ordinal=run.attempts,
+            hold_id=hold_id,
+            provider_transaction=None if himself else self._ids.uuid(),
+            offer=offer,
+            fee_basis_points=self._settings.fee_basis_points if run.request.wishes.scope == "market" else 0,
+            decision_card=card,
+            node_id=self._node.node_id,
+            boot_id=self._node.boot_id,
+            started_at=self._clock.now(),
+            deadline_at=run.deadline_at + timedelta(seconds=self._settings.settle_grace_seconds),
+        )
+        return _Step(offer, budget, attempt, held)
+
+    def _new(self, run: Run) -> NewTransaction:
+        return NewTransaction(
+            network_id=run.scope.network_id,
+            transaction_id=run.transaction_id,
+            user_id=run.scope.user_id,
+            device=run.scope.device_id,
+            key_id=run.scope.key_id,
+            scope=run.request.wishes.scope,
+            kind=run.request.kind,
+            model=run.request.model,
+            idempotency_key=run.request.idempotency_key,
+            created_at=run.created_at,
+        )
+
+    # ---- serving
+    # --------------------------------------------------------------------------------------------
+
+    async def _serve(self, run: Run, step: _Step) -> None:
+        error: Exception | None = None
+        try:
+            while True:
+                outcome = await self._attempt(run, step)
+                following = await self._follow_on(run, step, outcome)
+                if following is None:
+                    break
+                step = following
+            await self._conclude(run, step, outcome)
+        except YggdrasilError as known:
+            error = known
+        except asyncio.CancelledError:
+            # The server stops before this could end: the reconciler of the next boot ends it.
+            error = Unavailable("The server stopped")
+            raise
+        except Exception:
+            _log.exception("run failed", transaction=str(run.transaction_id))
+            error = ProviderFailed("The request could not be finished")
+        finally:
+            run.done = True
+            self._forget(run)
+            run.pipe.end(error)
+
+    async def _attempt(self, run: Run, step: _Step) -> Outcome:
+        try:
+            attempt = Attempt(self._hub, self._clock, self._settings, run, step.attempt, step.budget)
+            outcome = await attempt.run()
+        finally:
+            self._routing.release(step.offer.id)
+        exaggerates = billing.exaggerates(outcome.count, self._settings.tolerance_percent)
+        self._routing.observe(step.offer, outcome, exaggerates=exaggerates)
+        return outcome
+
+    async def _follow_on(self, run: Run, step: _Step, outcome: Outcome) -> _Step | None:
+        """The next attempt, committed; None if this outcome is the last."""
+        late = self._clock.monotonic() >= run.deadline_monotonic
+        if not outcome.retry or run.cancelled or late:
+            return None
+        while run.attempts < self._settings.attempts_max:
+            try:
+                following = self._choose(run, previous=step)
+            except NoProvider:
+                return None
+            rehold = following.hold_microcents if following.attempt.hold_id != step.attempt.hold_id else None
+            try:
+                begun = await self._records.fail_over(
+                    self._new(run),
+                    step.attempt,
+                    self._ending(outcome),
+                    following.attempt,
+                    rehold_microcents=rehold,
+                )
+            except ProviderUnpayableError:
+                self._routing.release(following.offer.id)
+                run.attempts -= 1
+                continue
+            except BaseException:
+                self._routing.release(following.offer.id)
+                raise
+            if not begun:
+                self._routing.release(following.offer.id)
+                raise Timeout("The deadline passed")
+            return following
+        return None
+
+    def _ending(self, outcome: Outcome) -> Ending:
+        return Ending(
+            attempt_state=outcome.end,
+            error_code=outcome.error_code,
+            observed_tokens=outcome.count.observed,
+            claimed_tokens=outcome.count.claimed,
+            latency_ms=outcome.first_chunk_ms,
+            tokens_per_second=outcome.tokens_per_second,
+            at=self._clock.now(),
+        )
+
+    async def _conclude(self, run: Run, step: _Step, outcome: Outcome) -> None:
+        """SQL 2, then the last part to the reader. What failed raises its error here, after it was
+        written."""
+        bill = self._bill(step, outcome)
+        ending = self._ending(outcome)
+        finished = Finished(
+            transaction_id=run.transaction_id,
+            state=bill.state,
+            answer=outcome.answer,
+            prompt_tokens=bill.prompt_tokens,
+            completion_tokens=bill.completion_tokens,
+            cost_microcents=bill.total_microcents,
+            attempts=run.attempts,
+            latency_ms=outcome.first_chunk_ms,
+        )
+        result = self._sealed(run, finished) if outcome.delivered and bill.state is not State.FAILED else None
+        # From here a cancel comes too late.
+        run.done = True
+        written = await self._records.finish(self._new(run), step.attempt, ending, bill, result)
+        if written == "ended":
+            raise Timeout("The deadline passed; nothing is paid")
+        if bill.state is State.FAILED:
+            raise outcome.error or ProviderFailed()
+        await run.pipe.put(finished)
+
+    def _bill(self, step: _Step, outcome: Outcome) -> Bill:
+        if outcome.end not in ("completed", "cancelled"):
+            return Bill(State.FAILED)
+        state = State.COMPLETED if outcome.end == "completed" else State.CANCELLED
+        prompt, completion = billing.bill_tokens(
+            outcome.count,
+            tokens_max=step.budget.tokens_max,
+            tolerance_percent=self._settings.tolerance_percent,
+            delivered=outcome.delivered,
+        )
+        bill = Bill(state, prompt, completion)
+        if step.attempt.hold_id is None or prompt + completion == 0:
+            return bill
+        offer = step.offer
+        settlement = heidrun.settle(
+            prompt + completion,
+            offer.price_cents,
+            offer.price_unit_tokens,
+            step.attempt.fee_basis_points,
+            offer.rounding,
+        )
+        return replace(
+            bill,
+            total_microcents=settlement.total_microcents,
+            fee_microcents=settlement.fee_microcents,
+            earnings_microcents=settlement.earnings_microcents,
+        )
+
+    def _sealed(self, run: Run, finished: Finished) -> SealedResult | None:
+        """Only what was paid for is kept; at home there is nothing to lose but time."""
+        if run.request.wishes.scope != "market":
+            return None
+        nonce = self._ids.secret(NONCE_BYTES)
+        plain = msgspec.json.encode(finished.whole())
+        if len(plain) > 8 * 1024 * 1024 - 16:
+            return None
+        sealed = self._seal.seal(run.scope.network_id, run.scope.user_id, run.transaction_id, nonce, plain)
+        keep = timedelta(seconds=math.floor(self._settings.result_seconds))
+        return SealedResult(nonce, sealed, self._clock.now() + keep)
+
+    def _forget(self, run: Run) -> None:
+        if self._runs.pop(run.transaction_id, None) is None:
+            return
+        user = (run.scope.network_id, run.scope.user_id)
+        left = self._of_user.get(user, 0) - 1
+        if left > 0:
+            self._of_user[user] = left
+        else:
+            self._of_user.pop(user, None)

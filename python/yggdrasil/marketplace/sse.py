@@ -1,0 +1,60 @@
+"""Server-sent events of a run: chunks as they come, comments while nothing comes, one last word. No web
+framework."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+
+from yggdrasil.errors import YggdrasilError
+from yggdrasil.marketplace.run import Chunk, Finished, Part, Run
+
+KEEPALIVE = b": keepalive\n\n"
+
+
+def event(data: bytes, name: str | None = None) -> bytes:
+    """One event. `data` is JSON and so holds no line break."""
+    head = b"event: " + name.encode() + b"\n" if name is not None else b""
+    return head + b"data: " + data + b"\n\n"
+
+
+async def stream(
+    run: Run,
+    *,
+    keepalive_seconds: float,
+    finished: Callable[[Finished], list[bytes]],
+    failed: Callable[[YggdrasilError], list[bytes]],
+) -> AsyncIterator[bytes]:
+    """The body of the answer. Closing it, or the reader's going away, cancels the run; what was delivered
+    is paid."""
+    try:
+        async with aclosing(_with_pauses(run, keepalive_seconds)) as parts:
+            async for part in parts:
+                match part:
+                    case None:
+                        yield KEEPALIVE
+                    case Chunk(data=data):
+                        yield event(data)
+                    case Finished():
+                        for last in finished(part):
+                            yield last
+    except YggdrasilError as error:
+        for last in failed(error):
+            yield last
+    finally:
+        run.close()
+
+
+async def _with_pauses(run: Run, seconds: float) -> AsyncGenerator[Part | None, None]:
+    """The run's parts, and None whenever nothing came for so long."""
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                part = await run.pipe.get()
+        except TimeoutError:
+            yield None
+            continue
+        if part is None:
+            return
+        yield part

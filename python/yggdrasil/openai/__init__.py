@@ -1,0 +1,1 @@
+"""The OpenAI-compatible API: other people's programs, our marketplace."""

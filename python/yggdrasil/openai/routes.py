@@ -1,0 +1,186 @@
+"""The edge of the OpenAI-compatible API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from litestar import Request, Response, Router, get, post
+from litestar.exceptions import HTTPException
+from litestar.params import Dependency, FromPath
+from litestar.response import Stream
+
+from yggdrasil import errors
+from yggdrasil.errors import InvalidInput, NotFound, YggdrasilError
+from yggdrasil.kernel import Network
+from yggdrasil.marketplace import sse
+from yggdrasil.marketplace.bodies import chat_request, embeddings_request
+from yggdrasil.marketplace.requests import idempotency_key_from
+from yggdrasil.marketplace.run import Finished
+from yggdrasil.marketplace.service import Marketplace, ModelView
+from yggdrasil.openai import shapes
+from yggdrasil.openai.shapes import ChatCompletion, Embeddings
+
+TRANSACTION_HEADER = "x-yggdrasil-transaction"
+COST_HEADER = "x-yggdrasil-cost-microcents"
+
+MarketplaceDependency = Annotated[Marketplace, Dependency(skip_validation=True)]
+ScopeDependency = Annotated[Network, Dependency(skip_validation=True)]
+AnyRequest = Request[Any, Any, Any]
+
+_log = structlog.get_logger("yggdrasil.openai")
+
+_STATUS_ERRORS: dict[int, type[YggdrasilError]] = {
+    401: errors.Unauthenticated,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    413: errors.TooLarge,
+    429: errors.LimitReached,
+}
+
+
+def handle(request: AnyRequest, exception: Exception) -> Response[dict[str, Any]]:
+    """Every error of `/v1` in the shape its clients read."""
+    known: YggdrasilError
+    if isinstance(exception, YggdrasilError):
+        known = exception
+    elif isinstance(exception, HTTPException) and exception.status_code < 500:
+        made = _STATUS_ERRORS.get(exception.status_code)
+        known = made() if made is not None else InvalidInput(exception.detail)
+    else:
+        _log.error("unhandled", path=request.url.path, exc_info=exception)
+        known = YggdrasilError()
+    headers = {}
+    if known.retry_after_seconds is not None:
+        headers["retry-after"] = str(known.retry_after_seconds)
+    if known.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(
+        shapes.error_body(known), status_code=known.status, headers=headers, media_type="application/json"
+    )
+
+
+async def _read(request: AnyRequest, decode: Callable[[bytes], Any]) -> Any:
+    try:
+        return decode(await request.body())
+    except msgspec.ValidationError as error:
+        # "Object contains unknown field `x`": the name is in the text.
+        raise InvalidInput(str(error)) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise InvalidInput("The body must be JSON") from None
+
+
+_decode_chat = msgspec.json.Decoder(ChatCompletion).decode
+_decode_embeddings = msgspec.json.Decoder(Embeddings).decode
+
+
+@get("/models")
+async def list_models(caller: ScopeDependency, marketplace: MarketplaceDependency) -> dict[str, Any]:
+    """Models that somebody online offers to the caller."""
+    return {"object": "list", "data": [_model(view) for view in _merged(marketplace.models(caller))]}
+
+
+@get("/models/{model:path}")
+async def get_model(
+    model: FromPath[str], caller: ScopeDependency, marketplace: MarketplaceDependency
+) -> dict[str, Any]:
+    """One of them."""
+    name = str(model).removeprefix("/")
+    for view in _merged(marketplace.models(caller)):
+        if view.model == name:
+            return _model(view)
+    raise NotFound("No offer that you can reach has this model")
+
+
+def _merged(views: list[ModelView]) -> list[ModelView]:
+    """One entry for each name, whatever it can do."""
+    return list({view.model: view for view in views}.values())
+
+
+def _model(view: ModelView) -> dict[str, Any]:
+    return {
+        "id": view.model,
+        "object": "model",
+        "created": 0,
+        "owned_by": "yggdrasil",
+        "yggdrasil": {"kind": view.kind, "scopes": view.scopes},
+    }
+
+
+@post("/chat/completions", status_code=200)
+async def create_chat_completion(
+    request: AnyRequest, caller: ScopeDependency, marketplace: MarketplaceDependency
+) -> Response[dict[str, Any]] | Stream:
+    """A chat completion, whole or as a stream."""
+    data: ChatCompletion = await _read(request, _decode_chat)
+    if data.stream_options is not None and not data.stream:
+        raise InvalidInput("stream_options: needs stream true", field="stream_options")
+    wishes = shapes.wishes(data.yggdrasil, request.headers)
+    key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, request.headers))
+    run = await marketplace.run(caller, chat_request(shapes.plain_chat(data), wishes, key))
+    headers = {TRANSACTION_HEADER: str(run.transaction_id)}
+    if not data.stream:
+        return _whole(await run.outcome(), headers)
+    include_usage = data.stream_options is not None and data.stream_options.include_usage
+
+    def finished(last: Finished) -> list[bytes]:
+        events = []
+        if include_usage:
+            head = {name: last.answer[name] for name in ("id", "created", "model")}
+            chunk = {
+                **head,
+                "object": "chat.completion.chunk",
+                "choices": [],
+                "usage": last.usage(),
+                "yggdrasil": _extra(last),
+            }
+            events.append(sse.event(msgspec.json.encode(chunk)))
+        return [*events, sse.event(b"[DONE]")]
+
+    def failed(error: YggdrasilError) -> list[bytes]:
+        return [sse.event(msgspec.json.encode(shapes.error_body(error)))]
+
+    body = sse.stream(
+        run, keepalive_seconds=marketplace.settings.keepalive_seconds, finished=finished, failed=failed
+    )
+    headers["cache-control"] = "no-store"
+    return Stream(body, headers=headers, media_type="text/event-stream", status_code=200)
+
+
+@post("/embeddings", status_code=200)
+async def create_embeddings(
+    request: AnyRequest, caller: ScopeDependency, marketplace: MarketplaceDependency
+) -> Response[dict[str, Any]]:
+    """Vectors of one text or several."""
+    data: Embeddings = await _read(request, _decode_embeddings)
+    wishes = shapes.wishes(data.yggdrasil, request.headers)
+    key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, request.headers))
+    run = await marketplace.run(caller, embeddings_request(shapes.plain_embeddings(data), wishes, key))
+    headers = {TRANSACTION_HEADER: str(run.transaction_id)}
+    response = _whole(await run.outcome(), headers)
+    if data.encoding_format == "base64":
+        response.content = shapes.with_base64(response.content)
+    return response
+
+
+def _whole(last: Finished, headers: dict[str, str]) -> Response[dict[str, Any]]:
+    headers[COST_HEADER] = str(last.cost_microcents)
+    return Response({**last.whole(), "yggdrasil": _extra(last)}, headers=headers, status_code=200)
+
+
+def _extra(last: Finished) -> dict[str, Any]:
+    return {
+        "transaction_id": str(last.transaction_id),
+        "state": last.state.value,
+        "cost_microcents": last.cost_microcents,
+    }
+
+
+router = Router(
+    path="/v1",
+    route_handlers=[list_models, get_model, create_chat_completion, create_embeddings],
+    exception_handlers={Exception: handle},
+    tags=["openai"],
+)

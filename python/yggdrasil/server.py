@@ -1,0 +1,149 @@
+"""One server process: start, serve, watch over the background jobs, drain, stop. Nothing outlives it.
+
+Granian runs inside this process's asyncio loop (docs/decisions/0004), so that kill -9 leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from yggdrasil.app import Services, build, create_app
+from yggdrasil.config import Settings
+from yggdrasil.errors import ConfigurationError
+from yggdrasil.observe import LEDGER_SUM, RECONCILED, configure_logging
+
+DRAIN_SECONDS_MAX: Final = 10.0
+RECONNECT_AFTER_MS: Final = 2_000
+SOCKETS_MAX: Final = 16_384
+HEADER_SECONDS_MAX: Final = 5
+HTTP1_BUFFER_BYTES: Final = 64 * 1024
+
+_log = structlog.get_logger("yggdrasil.server")
+
+
+async def serve(settings: Settings, *, ready: Callable[[Settings], None] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; then drain and stop. `ready` is called once requests are taken.
+
+    Errors: ConfigurationError, Unavailable; raised before anything listens.
+    """
+    configure_logging(settings.log_level)
+    _refuse_taken_port(settings)
+    async with build(settings) as services:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        server = _granian(settings, services)
+        serving = asyncio.create_task(server.serve(), name="granian")
+        jobs = [asyncio.create_task(_every(*job), name=f"job {job[0]}") for job in _jobs(services)]
+        try:
+            await _listening(settings, serving)
+            _log.info("ready", host=settings.host, port=settings.port, environment=settings.environment)
+            if ready is not None:
+                ready(settings)
+            stopped = asyncio.create_task(stopping.wait())
+            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            _log.info("draining")
+            services.hub.drain(RECONNECT_AFTER_MS)
+            await services.marketplace.stop(DRAIN_SECONDS_MAX)
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+            server.stop()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(serving), DRAIN_SECONDS_MAX)
+            _log.info("stopped")
+
+
+def _granian(settings: Settings, services: Services) -> Server:
+    return Server(
+        create_app(services),
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=True,
+        backlog=4096,
+        # A permit is held for the life of a socket: this is the most sockets and requests at once.
+        backpressure=SOCKETS_MAX,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=HEADER_SECONDS_MAX * 1000, max_buffer_size=HTTP1_BUFFER_BYTES
+        ),
+        ssl_cert=settings.tls_certificate,
+        ssl_key=settings.tls_key,
+        log_enabled=False,
+        log_access=False,
+    )
+
+
+def _refuse_taken_port(settings: Settings) -> None:
+    """Granian shares ports; two servers on one would each get half of the requests."""
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"port: {settings.host}:{settings.port} cannot be used: {error.strerror}; "
+                "stop what listens there, or choose another port",
+                field="port",
+            ) from None
+
+
+async def _listening(settings: Settings, serving: asyncio.Task[None]) -> None:
+    """Until the socket answers; if Granian fails first, its error is ours."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  compared, not bound
+    while True:
+        if serving.done():
+            serving.result()
+            raise ConfigurationError("the server ended before it listened", field="port")
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(host, settings.port)
+            writer.close()
+            return
+        await asyncio.sleep(0.02)
+
+
+def _jobs(services: Services) -> list[tuple[str, float, Callable[[], Awaitable[object]]]]:
+    """(name, seconds between rounds, one round)."""
+
+    async def gauge() -> None:
+        balance = await services.payments.trial_balance()
+        LEDGER_SUM.set(balance.sum_microcents)
+        if balance.sum_microcents or balance.clearing_microcents or balance.mismatched_balances:
+            _log.error("ledger_unbalanced", sum_microcents=balance.sum_microcents)
+
+    async def reconcile() -> None:
+        RECONCILED.inc(await services.reconciler.run_once())
+
+    jobs: list[tuple[str, float, Callable[[], Awaitable[object]]]] = [
+        ("users", 5.0, services.users.sweep),
+        ("reconciler", services.marketplace.settings.reconcile_seconds, reconcile),
+        ("top-ups", 10.0, services.topup_reconciler.run_once),
+        ("ledger", 60.0, gauge),
+    ]
+    if services.databases.embedded is not None:
+        jobs.append(("database", 0.25, services.databases.ensure_running))
+    return jobs
+
+
+async def _every(name: str, seconds: float, job: Callable[[], Awaitable[object]]) -> None:
+    """Rounds of a job for ever. A round that fails is logged and followed by the next."""
+    while True:
+        try:
+            await job()
+        except Exception as error:
+            _log.warning("job_failed", job=name, error=type(error).__name__, exc_info=error)
+        await asyncio.sleep(seconds)

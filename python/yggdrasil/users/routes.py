@@ -1,0 +1,273 @@
+"""The REST edge of sign-in: `/api/v1/users` and `/api/v1/keys`. The bodies are those of docs/protocol/sign-
+in.md.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import Response, Router, delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
+
+from yggdrasil.kernel import Network
+from yggdrasil.users.codes import CODE_DIGITS, DEVICE_KEY_BYTES, PROOF_BYTES
+from yggdrasil.users.service import KeyInfo, Me, Users
+from yggdrasil.users.sessions import Tokens
+from yggdrasil.users.signin import NAME_CHARS_MAX
+from yggdrasil.users.tokens import REFRESH_CHARS
+from yggdrasil.wire.proof import decode_bytes
+
+Email = Annotated[str, msgspec.Meta(min_length=3, max_length=254)]
+DisplayName = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+KeyText = Annotated[str, msgspec.Meta(min_length=43, max_length=43)]
+ProofText = Annotated[str, msgspec.Meta(min_length=86, max_length=86)]
+UnixSeconds = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Code = Annotated[str, msgspec.Meta(pattern=rf"^[0-9]{{{CODE_DIGITS}}}$", max_length=CODE_DIGITS)]
+RefreshText = Annotated[str, msgspec.Meta(min_length=1, max_length=REFRESH_CHARS)]
+UsersDependency = NamedDependency[SkipValidation[Users]]
+CallerDependency = NamedDependency[SkipValidation[Network]]
+_NO_STORE = {"cache-control": "no-store"}
+
+
+class LoginBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Ask for a code."""
+
+    email: Email
+    device_key: KeyText
+    at_seconds: UnixSeconds | None = None
+    proof: ProofText | None = None
+
+
+class RegisterBody(LoginBody, forbid_unknown_fields=True, frozen=True):
+    """Ask for a code, and say how to be called if the account is new."""
+
+    display_name: DisplayName | None = None
+
+
+class StartedView(msgspec.Struct, frozen=True):
+    """The sign-in that was asked for."""
+
+    flow: UUID
+    expires_in_seconds: int
+
+
+class VerifyBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Prove the code and the device key."""
+
+    flow: UUID
+    code: Code
+    device_key: KeyText
+    proof: ProofText
+
+
+class RefreshBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Trade a refresh token for its successor."""
+
+    refresh_token: RefreshText
+    at_seconds: UnixSeconds
+    proof: ProofText
+
+
+class TokensView(msgspec.Struct, frozen=True):
+    """What a device keeps after sign-in and refresh."""
+
+    access_token: str
+    token_type: str
+    expires_in_seconds: int
+    refresh_token: str
+    refresh_expires_in_seconds: int
+    user_id: UUID
+    network_id: UUID
+    session_id: UUID
+    role: str
+
+
+class MeView(msgspec.Struct, frozen=True):
+    """The person who asks."""
+
+    user_id: UUID
+    network_id: UUID
+    role: str
+    email: str
+    display_name: str | None
+    created_at: datetime
+
+
+class MeBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What a person may change."""
+
+    display_name: DisplayName
+
+
+class KeyBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A new API key."""
+
+    name: DisplayName
+
+
+class KeyView(msgspec.Struct, frozen=True):
+    """An API key without its secret."""
+
+    key_id: UUID
+    name: str
+    created_at: datetime
+
+
+class NewKeyView(KeyView, frozen=True):
+    """An API key, with the text that is shown this once."""
+
+    key: str
+
+
+class KeysView(msgspec.Struct, frozen=True):
+    """A page of API keys."""
+
+    items: list[KeyView]
+    next: str | None
+
+
+@post("/users/register", status_code=202, summary="Ask for a code, known or new")
+async def register(users: UsersDependency, data: JSONBody[RegisterBody]) -> Response[StartedView]:
+    """The answer is the same for known and unknown addresses."""
+    return await _start(users, data, data.display_name)
+
+
+@post("/users/login", status_code=202, summary="Ask for a code")
+async def login(users: UsersDependency, data: JSONBody[LoginBody]) -> Response[StartedView]:
+    """The answer is the same for known and unknown addresses."""
+    return await _start(users, data, None)
+
+
+async def _start(users: Users, data: LoginBody, display_name: str | None) -> Response[StartedView]:
+    started = await users.sign_in(
+        email=data.email,
+        device_key=decode_bytes(data.device_key, DEVICE_KEY_BYTES, "device_key"),
+        display_name=display_name,
+        at_seconds=data.at_seconds,
+        proof=None if data.proof is None else decode_bytes(data.proof, PROOF_BYTES, "proof"),
+    )
+    return Response(StartedView(started.flow, started.expires_in_seconds), headers=_NO_STORE)
+
+
+@post("/users/verify", status_code=200, summary="Prove the code with the device key")
+async def verify(users: UsersDependency, data: JSONBody[VerifyBody]) -> Response[TokensView]:
+    """Signs in; founds the account if the address is new."""
+    tokens = await users.verify(
+        flow=data.flow,
+        code=data.code,
+        device_key=decode_bytes(data.device_key, DEVICE_KEY_BYTES, "device_key"),
+        proof=decode_bytes(data.proof, PROOF_BYTES, "proof"),
+    )
+    return _tokens(tokens)
+
+
+@post("/users/refresh", status_code=200, summary="Trade a refresh token for its successor")
+async def refresh(users: UsersDependency, data: JSONBody[RefreshBody]) -> Response[TokensView]:
+    """A retry gets the same successor; a token in the wrong hands ends the session."""
+    tokens = await users.refresh(
+        refresh_token=data.refresh_token,
+        at_seconds=data.at_seconds,
+        proof=decode_bytes(data.proof, PROOF_BYTES, "proof"),
+    )
+    return _tokens(tokens)
+
+
+def _tokens(tokens: Tokens) -> Response[TokensView]:
+    view = TokensView(
+        access_token=tokens.access_token,
+        token_type="Bearer",  # noqa: S106  a word of RFC 6750
+        expires_in_seconds=tokens.expires_in_seconds,
+        refresh_token=tokens.refresh_token,
+        refresh_expires_in_seconds=tokens.refresh_expires_in_seconds,
+        user_id=tokens.user_id,
+        network_id=tokens.network_id,
+        session_id=tokens.session_id,
+        role=tokens.role.value,
+    )
+    return Response(view, headers=_NO_STORE)
+
+
+@post("/users/logout", status_code=204, summary="End this session")
+async def logout(users: UsersDependency, caller: CallerDependency) -> None:
+    """Its tokens are refused and its sockets closed at once."""
+    await users.logout(caller)
+
+
+def _me(me: Me) -> Response[MeView]:
+    view = MeView(me.user_id, me.network_id, me.role.value, me.email, me.display_name, me.created_at)
+    return Response(view, headers=_NO_STORE)
+
+
+@get("/users/me", summary="Who I am")
+async def read_me(users: UsersDependency, caller: CallerDependency) -> Response[MeView]:
+    """Opened from the vault for this answer."""
+    return _me(await users.me(caller))
+
+
+@put("/users/me", summary="Change my display name")
+async def update_me(
+    users: UsersDependency, caller: CallerDependency, data: JSONBody[MeBody]
+) -> Response[MeView]:
+    """Sealed into the vault."""
+    return _me(await users.rename(caller, data.display_name))
+
+
+@delete("/users/me", summary="Erase me")
+async def delete_me(users: UsersDependency, caller: CallerDependency) -> None:
+    """Sessions and keys end at once; amounts stay under a pseudonym."""
+    await users.delete(caller)
+
+
+@post("/keys", summary="Make an API key")
+async def create_key(
+    users: UsersDependency, caller: CallerDependency, data: JSONBody[KeyBody]
+) -> Response[NewKeyView]:
+    """The text of the key is in this answer and nowhere else."""
+    info, text = await users.create_key(caller, data.name)
+    view = NewKeyView(info.key_id, info.name, info.created_at, text)
+    return Response(view, headers=_NO_STORE)
+
+
+@get("/keys", summary="My working API keys")
+async def list_keys(
+    users: UsersDependency,
+    caller: CallerDependency,
+    limit: FromQuery[int] = 20,
+    cursor: FromQuery[str | None] = None,
+) -> KeysView:
+    """Oldest first, without their secrets."""
+    items, following = await users.list_keys(caller, limit=limit, cursor=cursor)
+    return KeysView([_key(info) for info in items], following)
+
+
+def _key(info: KeyInfo) -> KeyView:
+    return KeyView(info.key_id, info.name, info.created_at)
+
+
+@delete("/keys/{key_id:uuid}", summary="Revoke an API key")
+async def revoke_key(users: UsersDependency, caller: CallerDependency, key_id: FromPath[UUID]) -> None:
+    """Refused from now on."""
+    await users.revoke_key(caller, key_id)
+
+
+router = Router(
+    path="/api/v1",
+    route_handlers=[
+        register,
+        login,
+        verify,
+        refresh,
+        logout,
+        read_me,
+        update_me,
+        delete_me,
+        create_key,
+        list_keys,
+        revoke_key,
+    ],
+    tags=["users"],
+)

@@ -1,0 +1,336 @@
+"""Users: the one object the rest of the server holds. Sign-in, tokens, sessions, the person, API keys,
+housekeeping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from yggdrasil.db import Database
+from yggdrasil.errors import Forbidden, InvalidInput, LimitReached, NotFound, Unauthenticated
+from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role, System
+from yggdrasil.keys import Keys
+from yggdrasil.mimir.service import Mimir
+from yggdrasil.ports import Mailer
+from yggdrasil.users import apikeys, store, store_keys
+from yggdrasil.users.gate import ENDED_SECONDS, Gate, Revocation
+from yggdrasil.users.keys import UsersKeys
+from yggdrasil.users.mailing import Postman
+from yggdrasil.users.sessions import Sessions, Tokens
+from yggdrasil.users.settings import DAY_SECONDS, UsersSettings
+from yggdrasil.users.signin import SignIn, Started, check_name
+
+AUTHORIZATION_CHARS_MAX: Final = 2048
+SESSION_KEPT_SECONDS: Final = 30 * DAY_SECONDS
+LIST_LIMIT_MAX: Final = 100
+_SWEEP_ROWS_MAX: Final = 500
+_RETENTION_SECONDS: Final = 3600
+_log = structlog.get_logger("yggdrasil.users")
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """A person, for that person's eyes."""
+
+    user_id: UUID
+    network_id: UUID
+    role: Role
+    email: str = field(repr=False)
+    display_name: str | None = field(repr=False)
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """An API key without its secret."""
+
+    key_id: UUID
+    name: str
+    created_at: datetime
+
+
+class Users:
+    """`on_revoked` is called, at least once, for everything that ends on this node or another: close its
+    sockets.
+
+    `can_delete` may raise Conflict to stop the deletion of an account (money in the wallet, for example).
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        mimir: Mimir,
+        mailer: Mailer,
+        clock: Clock,
+        ids: IdSource,
+        keys: Keys,
+        settings: UsersSettings | None = None,
+    ) -> None:
+        self.settings = settings or UsersSettings()
+        self.on_revoked: list[Callable[[Revocation], None]] = []
+        self.can_delete: Callable[[Network], Awaitable[None]] | None = None
+        self._database = database
+        self._mimir = mimir
+        self._clock = clock
+        self._ids = ids
+        users_keys = UsersKeys(keys)
+        self.postman = Postman(mailer, self.settings.mail_pending_max, self.settings.mail_retry_seconds)
+        self._gate = Gate(users_keys, clock, self.settings.key_cache_seconds)
+        self._signin = SignIn(database, mimir, self.postman, clock, ids, users_keys, self.settings)
+        self._sessions = Sessions(database, clock, ids, users_keys, self.settings)
+        self._heard: set[UUID] = set()
+        self._retention_at = clock.monotonic()
+
+    async def start(self) -> None:
+        """Learn what ended before this process did: call once before the first request."""
+        await self._hear_revocations()
+
+    async def close(self) -> None:
+        """Let waiting mails go out."""
+        await self.postman.close()
+
+    # Sign-in
+
+    async def sign_in(
+        self,
+        *,
+        email: str,
+        device_key: bytes,
+        display_name: str | None = None,
+        at_seconds: int | None = None,
+        proof: bytes | None = None,
+    ) -> Started:
+        """Ask for a code; see SignIn.start."""
+        return await self._signin.start(
+            email=email, device_key=device_key, display_name=display_name, at_seconds=at_seconds, proof=proof
+        )
+
+    async def verify(self, *, flow: UUID, code: str, device_key: bytes, proof: bytes) -> Tokens:
+        """Prove the code and the key; see SignIn.verify."""
+        proven = await self._signin.verify(flow=flow, code=code, device_key=device_key, proof=proof)
+        tokens, ended = await self._sessions.open(proven)
+        self._spread(ended)
+        return tokens
+
+    async def refresh(self, *, refresh_token: str, at_seconds: int, proof: bytes) -> Tokens:
+        """The successor of a refresh token; see Sessions.refresh. A stolen one ends its session."""
+        tokens, ended = await self._sessions.refresh(
+            refresh_token=refresh_token, at_seconds=at_seconds, proof=proof
+        )
+        self._spread(ended)
+        if tokens is None:
+            raise Unauthenticated
+        return tokens
+
+    async def logout(self, scope: Network) -> None:
+        session_id = _session_of(scope, "logging out")
+        self._spread([await self._sessions.end(scope.user_id, session_id, "logout")])
+
+    async def attach_device(self, scope: Network, device_id: UUID) -> None:
+        """The session's tokens name this device from the next refresh on."""
+        await self._sessions.attach_device(scope, device_id)
+
+    # Who is calling
+
+    async def authenticate(self, authorization: str | None) -> Network:
+        """The scope of `Bearer <access token or API key>`; Unauthenticated, whatever the cause.
+
+        An access token asks no database; an API key does at most every few seconds.
+        """
+        if authorization is None or len(authorization) > AUTHORIZATION_CHARS_MAX:
+            raise Unauthenticated
+        kind, _, credential = authorization.partition(" ")
+        if kind.lower() != "bearer":
+            raise Unauthenticated
+        credential = credential.strip(" ")
+        if not credential.startswith(apikeys.PREFIX):
+            return self._gate.pass_token(credential)
+        return self._gate.pass_key(credential) or await self._look_up_key(credential)
+
+    async def _look_up_key(self, text: str) -> Network:
+        key = apikeys.parse(text)
+        if key is None:
+            raise Unauthenticated
+        async with self._database.transaction(Identity(key.network_id)) as tx:
+            found = await store_keys.select_key(tx, key.network_id, key.key_id)
+        # Compared even if there is none, so that the time does not tell which it was.
+        user_id, digest = found or (None, bytes(32))
+        if not key.matches(digest) or user_id is None:
+            raise Unauthenticated
+        async with self._database.transaction(Identity(key.network_id, user_id)) as tx:
+            role = await store.select_role(tx, key.network_id, user_id)
+        if role is None:
+            raise Unauthenticated
+        scope = Network(key.network_id, user_id, role, key_id=key.key_id)
+        self._gate.keep_key(text, scope)
+        return scope
+
+    # The person
+
+    async def me(self, scope: Network) -> Me:
+        async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
+            account = await store.select_account(tx, scope.user_id)
+        if account is None or account.status != "active":
+            raise Unauthenticated
+        person = await self._mimir.read(scope.user_id)
+        return Me(
+            account.user_id,
+            scope.network_id,
+            scope.role,
+            person.email,
+            person.display_name,
+            account.created_at,
+        )
+
+    async def rename(self, scope: Network, display_name: str) -> Me:
+        """Set the display name."""
+        await self._mimir.write_display_name(scope.user_id, check_name(display_name, field="display_name"))
+        return await self.me(scope)
+
+    async def delete(self, scope: Network) -> None:
+        """Erase the person. Everything ends at once; the vault follows now, or at the next sweep if it is
+        away.
+        """
+        _session_of(scope, "deleting the account")
+        if self.can_delete is not None:
+            await self.can_delete(scope)
+        now = self._clock.now()
+        async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
+            epoch = await store.close_account(tx, scope.user_id, now)
+            if epoch is not None:
+                ended = store.Ended(scope.user_id, None, None, epoch)
+                await store.insert_revocation(tx, self._ids.uuid(), ended, now)
+        if epoch is None:
+            raise Unauthenticated
+        self._spread([Revocation(scope.user_id)], epoch)
+        await self._erase(scope.user_id)
+
+    # API keys
+
+    async def create_key(self, scope: Network, name: str) -> tuple[KeyInfo, str]:
+        """A new key of the caller; the text is answered here and nowhere again."""
+        _session_of(scope, "making an API key")
+        name = check_name(name, field="name")
+        now = self._clock.now()
+        key = apikeys.ApiKey(scope.network_id, self._ids.uuid(), self._ids.secret(apikeys.SECRET_BYTES))
+        async with self._database.transaction(scope) as tx:
+            if await store_keys.count_keys(tx, scope.network_id, scope.user_id) >= self.settings.keys_max:
+                raise LimitReached(f"at most {self.settings.keys_max} working API keys; revoke one first")
+            await store_keys.insert_key(
+                tx, scope.network_id, key.key_id, scope.user_id, name, key.digest(), now
+            )
+        return KeyInfo(key.key_id, name, now), key.text()
+
+    async def list_keys(
+        self, scope: Network, *, limit: int = 20, cursor: str | None = None
+    ) -> tuple[list[KeyInfo], str | None]:
+        """The caller's working keys, oldest first, and the cursor of the next page."""
+        if not 1 <= limit <= LIST_LIMIT_MAX:
+            raise InvalidInput(f"limit must be 1 to {LIST_LIMIT_MAX}", field="limit")
+        try:
+            after = None if cursor is None else UUID(hex=cursor)
+        except ValueError:
+            raise InvalidInput("cursor must be the `next` of an earlier answer", field="cursor") from None
+        async with self._database.transaction(scope) as tx:
+            rows = await store_keys.select_keys(tx, scope.network_id, scope.user_id, after, limit + 1)
+        items = [KeyInfo(**row) for row in rows[:limit]]
+        return items, items[-1].key_id.hex if len(rows) > limit else None
+
+    async def revoke_key(self, scope: Network, key_id: UUID) -> None:
+        """End a key of the caller at once. NotFound for absent, foreign and revoked ones."""
+        _session_of(scope, "revoking an API key")
+        now = self._clock.now()
+        async with self._database.transaction(scope) as tx:
+            if not await store_keys.revoke_key(tx, scope.network_id, key_id, now):
+                raise NotFound
+            ended = store.Ended(scope.user_id, None, key_id, None)
+            await store.insert_revocation(tx, self._ids.uuid(), ended, now)
+        self._spread([Revocation(scope.user_id, key_id=key_id)])
+
+    # Housekeeping
+
+    async def sweep(self) -> None:
+        """Everything that falls due: call every second or so. Each step may be repeated, and none stops the
+        next.
+
+        Hear what ended on other nodes; finish erasures; end `pending` subjects; drop what has expired.
+        """
+        self._gate.prune()
+        steps = [self._hear_revocations, self._finish_erasures, self._end_pending, self._drop_expired]
+        if self._clock.monotonic() >= self._retention_at:
+            self._retention_at = self._clock.monotonic() + _RETENTION_SECONDS
+            steps.append(self._drop_old)
+        for step in steps:
+            try:
+                await step()
+            except Exception as error:
+                # By class and step only: what a step works on is a person.
+                _log.error("sweep_step_failed", step=step.__name__, error=type(error).__name__)
+
+    async def _finish_erasures(self) -> None:
+        async with self._database.transaction(Identity()) as tx:
+            open_erasures = await store.select_open_erasures(tx, _SWEEP_ROWS_MAX)
+        for user_id in open_erasures:
+            await self._erase(user_id)
+
+    async def _drop_expired(self) -> None:
+        now = self._clock.now()
+        await self._mimir.sweep_flows()
+        async with self._database.transaction(Identity()) as tx:
+            await store.delete_revocations(tx, now - timedelta(seconds=2 * ENDED_SECONDS))
+            await store.delete_stale(tx, now, now - timedelta(seconds=DAY_SECONDS))
+
+    async def _drop_old(self) -> None:
+        now = self._clock.now()
+        async with self._database.transaction(Identity()) as tx:
+            before = now - timedelta(seconds=self.settings.known_device_seconds)
+            await store.delete_unseen_devices(tx, before)
+        async with self._database.transaction(System("session-retention")) as tx:
+            await store.delete_old_sessions(tx, now - timedelta(seconds=SESSION_KEPT_SECONDS))
+
+    async def _end_pending(self) -> None:
+        before = self._clock.now() - timedelta(seconds=self.settings.pending_seconds)
+        for subject in await self._mimir.pending(before):
+            async with self._database.transaction(Identity(user_id=subject)) as tx:
+                account = await store.select_account(tx, subject)
+            if account is not None and account.status == "active":
+                # The process died between founding and activating: the person did prove the address.
+                await self._mimir.activate(subject)
+            else:
+                await self._mimir.erase_pending(subject, before)
+
+    async def _erase(self, user_id: UUID) -> None:
+        await self._mimir.erase(user_id)
+        async with self._database.transaction(Identity(user_id=user_id)) as tx:
+            await store.finish_erasure(tx, user_id, self._clock.now())
+
+    async def _hear_revocations(self) -> None:
+        since = self._clock.now() - timedelta(seconds=ENDED_SECONDS)
+        async with self._database.transaction(Identity()) as tx:
+            rows = await store.select_revocations(tx, since)
+        new = [(revocation_id, ended) for revocation_id, ended in rows if revocation_id not in self._heard]
+        self._heard = {revocation_id for revocation_id, _ in rows}
+        for _, ended in new:
+            revocation = Revocation(ended.user_id, session_id=ended.session_id, key_id=ended.key_id)
+            self._spread([revocation], ended.epoch)
+
+    def _spread(self, ended: list[Revocation], epoch: int | None = None) -> None:
+        for revocation in ended:
+            self._gate.end(revocation, epoch)
+            for callback in self.on_revoked:
+                try:
+                    callback(revocation)
+                except Exception:
+                    _log.exception("on_revoked_failed")
+
+
+def _session_of(scope: Network, doing: str) -> UUID:
+    if scope.session_id is None:
+        raise Forbidden(f"{doing} needs a signed-in session; an API key cannot do it")
+    return scope.session_id

@@ -1,0 +1,195 @@
+"""Sessions: opened by a proven sign-in, kept by refresh, ended once. A session is the family of its refresh
+tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Literal
+from uuid import UUID
+
+import structlog
+
+from yggdrasil.db import Database, Tx
+from yggdrasil.errors import Unauthenticated
+from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role
+from yggdrasil.users import codes, store
+from yggdrasil.users.gate import Revocation
+from yggdrasil.users.keys import UsersKeys
+from yggdrasil.users.settings import UsersSettings
+from yggdrasil.users.signin import Proven, check_recent
+from yggdrasil.users.tokens import COUNTER_MAX, Access, Refresh, Use, issue_access, judge, read_refresh
+
+TWIN_SECONDS: Final = 30
+"""A retry this soon gets the very same access token, too."""
+Reason = Literal["logout", "theft", "deleted", "limit"]
+_log = structlog.get_logger("yggdrasil.users.sessions")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a device holds after sign-in and after each refresh."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in_seconds: int
+    refresh_expires_in_seconds: int
+    user_id: UUID
+    network_id: UUID
+    session_id: UUID
+    role: Role
+
+
+class Sessions:
+    """Opens, refreshes and ends. What ended is told by the return value; the caller spreads it."""
+
+    def __init__(
+        self, database: Database, clock: Clock, ids: IdSource, keys: UsersKeys, settings: UsersSettings
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+        self._keys = keys
+        self._settings = settings
+
+    async def open(self, proven: Proven) -> tuple[Tokens, list[Revocation]]:
+        """A new session in the account's home network; the oldest beyond the limit end."""
+        now, account = self._clock.now(), proven.account
+        session = store.Session(
+            session_id=self._ids.uuid(),
+            user_id=account.user_id,
+            network_id=account.home_network_id,
+            device_key=proven.device_key,
+            device_id=None,
+            counter=1,
+            created_at=now,
+            refreshed_at=now,
+            expires_at=self._expiry(now, now),
+            revoked_at=None,
+        )
+        async with self._database.transaction(Identity(account.home_network_id, account.user_id)) as tx:
+            role = await self._role(tx, session)
+            await store.know_device(
+                tx,
+                proven.address_key,
+                proven.device_key,
+                account.user_id,
+                now,
+                self._settings.known_devices_max,
+            )
+            ended = await store.insert_session(tx, session, self._settings.sessions_max)
+            revocations = [Revocation(account.user_id, session_id=session_id) for session_id in ended]
+            for revocation in revocations:
+                await self._publish(tx, revocation)
+        return self._tokens(session, role, account.epoch, now), revocations
+
+    async def refresh(
+        self, *, refresh_token: str, at_seconds: int, proof: bytes
+    ) -> tuple[Tokens | None, list[Revocation]]:
+        """The successor; None and the ended session if the token was in the wrong hands.
+
+        Errors: InvalidInput for a clock that is off; Unauthenticated for a token that is not (any more) good.
+        """
+        said = read_refresh(self._keys, refresh_token)
+        if said is None:
+            raise Unauthenticated
+        check_recent(at_seconds, self._clock, self._settings.proof_skew_seconds)
+        message = codes.refresh_message(refresh_token, at_seconds)
+        now = self._clock.now()
+        async with self._database.transaction(Identity(user_id=said.user_id)) as tx:
+            session = await store.lock_session(tx, said.session_id)
+            if session is None or session.revoked_at is not None or session.expires_at <= now:
+                raise Unauthenticated
+            use = judge(said.counter, session.counter)
+            if use is Use.THEFT or not codes.proof_holds(session.device_key, proof, message):
+                revocation = Revocation(session.user_id, session_id=session.session_id)
+                await store.end_session(tx, session.session_id, "theft", now)
+                await self._publish(tx, revocation)
+                _log.error("refresh_token_theft", session_id=str(session.session_id), use=use.value)
+                return None, [revocation]
+            account = await store.select_account(tx, session.user_id)
+            role = await self._role(tx, session)
+            if account is None:
+                raise Unauthenticated
+            if use is Use.ADVANCE:
+                session = await self._advance(tx, session, said.counter, now)
+            soon = now - session.refreshed_at < timedelta(seconds=TWIN_SECONDS)
+            issued_at = session.refreshed_at if use is Use.RETRY and soon else now
+        return self._tokens(session, role, account.epoch, issued_at), []
+
+    async def end(self, user_id: UUID, session_id: UUID, reason: Reason) -> Revocation:
+        """End one session; safe to repeat."""
+        revocation = Revocation(user_id, session_id=session_id)
+        async with self._database.transaction(Identity(user_id=user_id)) as tx:
+            if await store.end_session(tx, session_id, reason, self._clock.now()):
+                await self._publish(tx, revocation)
+        return revocation
+
+    async def attach_device(self, scope: Network, device_id: UUID) -> None:
+        """Tokens of the caller's session name this device from the next refresh on."""
+        if scope.session_id is None:
+            return
+        async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
+            await store.set_session_device(tx, scope.session_id, device_id)
+
+    async def _advance(self, tx: Tx, session: store.Session, presented: int, now: datetime) -> store.Session:
+        counter = presented + 1
+        if counter > COUNTER_MAX:
+            raise Unauthenticated
+        expires_at = self._expiry(session.created_at, now)
+        await store.advance_session(tx, session.session_id, counter, now, expires_at)
+        return store.Session(
+            session.session_id,
+            session.user_id,
+            session.network_id,
+            session.device_key,
+            session.device_id,
+            counter,
+            session.created_at,
+            now,
+            expires_at,
+            None,
+        )
+
+    async def _role(self, tx: Tx, session: store.Session) -> Role:
+        role = await store.select_role(tx, session.network_id, session.user_id)
+        if role is None:
+            raise Unauthenticated
+        return role
+
+    async def _publish(self, tx: Tx, revocation: Revocation) -> None:
+        ended = store.Ended(revocation.user_id, revocation.session_id, None, None)
+        await store.insert_revocation(tx, self._ids.uuid(), ended, self._clock.now())
+
+    def _expiry(self, created_at: datetime, now: datetime) -> datetime:
+        return min(
+            now + timedelta(seconds=self._settings.session_idle_seconds),
+            created_at + timedelta(seconds=self._settings.session_seconds_max),
+        )
+
+    def _tokens(self, session: store.Session, role: Role, epoch: int, issued_at: datetime) -> Tokens:
+        issued_at_seconds = int(issued_at.timestamp())
+        expires_at_seconds = issued_at_seconds + self._settings.access_seconds
+        now = self._clock.now()
+        secret = self._keys.current
+        access = Access(
+            user_id=session.user_id,
+            network_id=session.network_id,
+            role=role,
+            session_id=session.session_id,
+            epoch=epoch,
+            device_id=session.device_id,
+            issued_at_seconds=issued_at_seconds,
+            expires_at_seconds=expires_at_seconds,
+        )
+        return Tokens(
+            access_token=issue_access(secret, access),
+            refresh_token=Refresh(session.user_id, session.session_id, session.counter).text(secret),
+            expires_in_seconds=max(0, expires_at_seconds - int(now.timestamp())),
+            refresh_expires_in_seconds=max(0, int((session.expires_at - now).total_seconds())),
+            user_id=session.user_id,
+            network_id=session.network_id,
+            session_id=session.session_id,
+            role=role,
+        )

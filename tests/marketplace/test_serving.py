@@ -1,0 +1,286 @@
+"""One request, end to end, and everything a provider may do to it. The books are checked after each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from tests.marketplace import world as scripts
+from tests.marketplace.world import World, chat, chat_terms, embed, embed_terms
+from tests.support import as_superuser
+from yggdrasil import heidrun
+from yggdrasil.db.address import Login
+from yggdrasil.errors import NoProvider, PaymentMethodRequired, PaymentRequired, ProviderFailed
+from yggdrasil.marketplace.requests import State
+from yggdrasil.marketplace.run import Chunk, Finished
+
+
+async def test_a_market_chat_is_streamed_and_paid(world: World) -> None:
+    seller = await world.seller()
+    buyer = await world.buyer(cents=100)
+    run = await world.market.run(buyer, chat())
+    held = await world.books()
+    assert held.open_holds == 1
+    parts = [part async for part in run.parts()]
+    chunks = [json.loads(part.data) for part in parts if isinstance(part, Chunk)]
+    assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks) == " word" * 5
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    last = parts[-1]
+    assert isinstance(last, Finished)
+    assert last.state is State.COMPLETED
+    total = last.prompt_tokens + last.completion_tokens
+    bill = heidrun.settle(total, 10, 1000, 1200, "per_statement")
+    assert last.cost_microcents == bill.total_microcents > 0
+    books = await world.no_holds()
+    assert books.cost_microcents == bill.total_microcents
+    assert books.fee_microcents == bill.fee_microcents
+    balance = await world.payments.balance(buyer)
+    assert balance.wallet_posted_microcents == 100_000_000 - bill.total_microcents
+    assert (await world.payments.balance(seller.scope)).earnings_microcents == bill.earnings_microcents
+
+    mine = await world.market.transaction(buyer, run.transaction_id)
+    assert (mine.side, mine.state, mine.total_microcents) == ("requester", "COMPLETED", bill.total_microcents)
+    page = await world.market.transactions(seller.scope, side=None, limit=10, cursor=None)
+    theirs = page.items[0]
+    assert (theirs.side, theirs.state, theirs.earnings_microcents) == (
+        "provider",
+        "COMPLETED",
+        bill.earnings_microcents,
+    )
+    assert theirs.transaction_id != run.transaction_id
+    assert theirs.decision_card is None
+    stored = json.loads(await world.market.result(buyer, run.transaction_id))
+    assert stored["choices"][0]["message"]["content"] == " word" * 5
+
+
+async def test_nothing_of_the_provider_or_the_requester_leaks(world: World) -> None:
+    seller = await world.seller()
+    buyer = await world.buyer()
+    run = await world.market.run(buyer, chat())
+    seen = [
+        part.data.decode() if isinstance(part, Chunk) else json.dumps(part.whole())
+        async for part in run.parts()
+    ]
+    text = "".join(seen)
+    assert " word" in text  # the control: it was read
+    for secret in ("SECRET", "gguf", "alice-pc", str(seller.device), str(seller.scope.network_id)):
+        assert secret not in text
+    card = json.dumps((await world.market.transaction(buyer, run.transaction_id)).decision_card)
+    offer = (await world.market.provider(seller.scope, str(await _provider_id(world, seller)))).offers[0]  # type: ignore[union-attr]
+    assert offer.offer not in card
+    assert seller.scope.network_id.hex not in card
+    body = json.loads(seller.jobs[0].body)
+    assert set(body) == {"model", "messages", "stream", "max_tokens"}
+    assert "alice" not in seller.jobs[0].body.decode()
+
+
+async def _provider_id(world: World, seller: scripts.Provider) -> object:
+    offers = world.market.offers(seller.scope, model=None, within="own", limit=1, cursor=None)
+    return offers.items[0].provider_id
+
+
+async def test_embeddings_are_checked_and_paid(world: World) -> None:
+    await world.seller(terms=[embed_terms()])
+    buyer = await world.buyer()
+    finished = await (await world.market.run(buyer, embed("one text", "another text"))).outcome()
+    answer = finished.whole()
+    assert [item["embedding"] for item in answer["data"]] == [[0.25, -0.5, 0.0], [0.25, -0.5, 1.0]]
+    assert answer["usage"]["prompt_tokens"] == finished.prompt_tokens > 0
+    assert finished.cost_microcents > 0
+    assert (await world.no_holds()).cost_microcents == finished.cost_microcents
+
+
+async def test_a_missing_vector_costs_nothing(world: World) -> None:
+    await world.seller(behaviour=scripts.too_few_vectors, terms=[embed_terms()])
+    buyer = await world.buyer()
+    run = await world.market.run(buyer, embed("one text", "another text"))
+    with pytest.raises(ProviderFailed):
+        await run.outcome()
+    assert (await world.no_holds()).cost_microcents == 0
+    assert (await world.market.transaction(buyer, run.transaction_id)).state == "FAILED"
+
+
+@pytest.mark.parametrize(
+    "behaviour", [scripts.fault_first, scripts.garbage, scripts.disconnect, scripts.silent]
+)
+async def test_a_fault_before_the_first_chunk_is_not_seen(
+    world: World, behaviour: scripts.Behaviour, admin: Login
+) -> None:
+    bad = await world.seller("bad", behaviour, terms=[chat_terms(1)])
+    buyer = await world.buyer()
+    good = await world.seller("good", terms=[chat_terms(500)])
+    run = await world.market.run(buyer, chat())
+    finished = await run.outcome()
+    assert finished.state is State.COMPLETED
+    assert finished.answer["choices"][0]["message"]["content"] == " word" * 5
+    assert finished.attempts == 1 + len(bad.jobs)
+    assert len(good.jobs) == 1
+    assert (await world.no_holds()).cost_microcents == finished.cost_microcents
+    rows = await as_superuser(
+        world.database, admin, "SELECT state, ordinal FROM platform.attempts ORDER BY ordinal"
+    )
+    assert [row["state"] for row in rows] == ["failed"] * len(bad.jobs) + ["completed"]
+
+
+async def test_a_busy_device_is_passed_over(world: World) -> None:
+    busy = await world.seller("busy", terms=[chat_terms(1)])
+    busy.busy = True
+    buyer = await world.buyer()
+    run = await world.market.run(buyer, chat())
+    with pytest.raises(ProviderFailed):
+        await run.outcome()
+    assert (await world.market.transaction(buyer, run.transaction_id)).error_code == "busy"
+    await world.no_holds()
+    await world.seller("free", terms=[chat_terms(2)])
+    finished = await (await world.market.run(buyer, chat())).outcome()
+    assert finished.state is State.COMPLETED
+    await world.no_holds()
+
+
+@pytest.mark.parametrize("behaviour", [scripts.fault_after, scripts.half_then_silent])
+async def test_a_fault_after_the_first_chunk_fails_and_costs_nothing(
+    world: World, behaviour: scripts.Behaviour
+) -> None:
+    await world.seller("bad", behaviour)
+    buyer = await world.buyer()
+    run = await world.market.run(buyer, chat())
+    chunks: list[object] = []
+
+    async def read() -> None:
+        async for part in run.parts():
+            chunks.append(part)  # noqa: PERF401  what came before the error counts
+
+    with pytest.raises(ProviderFailed):
+        await read()
+    assert len(chunks) == 1
+    assert (await world.no_holds()).cost_microcents == 0
+    assert (await world.market.transaction(buyer, run.transaction_id)).state == "FAILED"
+
+
+async def test_a_lie_about_tokens_is_paid_up_to_the_tolerance(world: World) -> None:
+    seller = await world.seller(behaviour=scripts.lying)
+    buyer = await world.buyer()
+    before = world.market.routing.standing(_offer(world, seller)).quality
+    finished = await (await world.market.run(buyer, chat())).outcome()
+    assert finished.completion_tokens == 5 * 5 // 4
+    assert finished.prompt_tokens < 60
+    assert world.market.routing.standing(_offer(world, seller)).quality < before
+    assert (await world.no_holds()).cost_microcents == finished.cost_microcents
+
+
+def _offer(world: World, seller: scripts.Provider) -> object:
+    return next(o for o in world.market.routing.visible(seller.scope) if o.device == seller.device)
+
+
+async def test_an_empty_answer_costs_nothing(world: World) -> None:
+    await world.seller(behaviour=scripts.empty)
+    buyer = await world.buyer()
+    finished = await (await world.market.run(buyer, chat())).outcome()
+    assert (finished.state, finished.cost_microcents) == (State.COMPLETED, 0)
+    assert (await world.no_holds()).cost_microcents == 0
+
+
+async def test_the_highest_cost_cuts_the_stream(world: World) -> None:
+    await world.seller(behaviour=scripts.endless, terms=[chat_terms(10)])
+    buyer = await world.buyer()
+    run = await world.market.run(buyer, chat(max_tokens=None, max_cost_microcents=500_000))
+    finished = await run.outcome()
+    assert finished.answer["choices"][0]["finish_reason"] == "length"
+    assert 450_000 < finished.cost_microcents <= 500_000
+    assert (await world.no_holds()).cost_microcents == finished.cost_microcents
+
+
+async def test_hanging_up_pays_for_what_was_delivered(world: World) -> None:
+    def first_only(device: scripts.Provider, job: scripts.JobReady) -> None:
+        device.client.send(job.link, scripts.chunk(" word word"))
+
+    seller = await world.seller(behaviour=first_only)
+    buyer = await world.buyer()
+    run = await world.market.run(buyer, chat())
+    async for part in run.parts():
+        assert isinstance(part, Chunk)
+        break
+    run.close()
+    await asyncio.wait_for(seller.got_cancel.wait(), 5)
+    await _ended(world, run.transaction_id)
+    view = await world.market.transaction(buyer, run.transaction_id)
+    assert (view.state, view.completion_tokens) == ("CANCELLED", 2)
+    assert view.total_microcents > 0
+    assert (await world.no_holds()).cost_microcents == view.total_microcents
+
+
+async def _ended(world: World, transaction_id: object) -> None:
+    await asyncio.wait_for(asyncio.gather(*world.market._serving._tasks), 5)
+
+
+async def test_cancelling_before_anything_came_costs_nothing(world: World) -> None:
+    seller = await world.seller(behaviour=scripts.silent)
+    buyer = await world.buyer()
+    run = await world.market.run(buyer, chat())
+    await asyncio.wait_for(seller.got_job.wait(), 5)
+    await world.market.cancel(buyer, run.transaction_id)
+    finished = await run.outcome()
+    assert (finished.state, finished.cost_microcents) == (State.CANCELLED, 0)
+    assert (await world.no_holds()).cost_microcents == 0
+
+
+async def test_own_and_network_are_free_and_need_no_method(world: World) -> None:
+    owner = await world.person()
+    mate = await world.person(owner)
+    device = await world.device(owner)
+    await world.register(device, audience="network")
+    for scope, within in ((owner, "own"), (owner, "network"), (mate, "network")):
+        finished = await (await world.market.run(scope, chat(scope=within))).outcome()
+        assert (finished.state, finished.cost_microcents) == (State.COMPLETED, 0)
+    with pytest.raises(NoProvider) as caught:
+        await world.market.run(mate, chat(scope="own"))
+    assert caught.value.field == "scope"
+    with pytest.raises(NoProvider):
+        await world.market.run(mate, chat(scope="market"))
+    stranger = await world.buyer()
+    for within in ("own", "network", "market"):
+        with pytest.raises(NoProvider):
+            await world.market.run(stranger, chat(scope=within))
+    assert (await world.no_holds()).cost_microcents == 0
+
+
+async def test_market_needs_money_and_a_method(world: World) -> None:
+    await world.seller()
+    poor = await world.buyer(cents=0)
+    with pytest.raises(PaymentRequired):
+        await world.market.run(poor, chat())
+    nobody = await world.person()
+    with pytest.raises(PaymentMethodRequired):
+        await world.market.run(nobody, chat())
+    page = await world.market.transactions(poor, side=None, limit=10, cursor=None)
+    assert page.items == []
+    await world.no_holds()
+
+
+async def test_unmet_wishes_are_named(world: World) -> None:
+    seller = await world.seller(terms=[chat_terms(10)])
+    buyer = await world.buyer()
+    offer = world.market.offers(buyer, model=None, within=None, limit=10, cursor=None).items[0]
+    assert not offer.mine
+    cases = {
+        "model": chat(model="other"),
+        "max_price_cents": chat(max_price_cents=9),
+        "max_cost_microcents": chat(max_cost_microcents=1),
+        "ignore": chat(ignore=[offer.offer]),
+        "only": chat(only=["offer_" + "0" * 32]),
+        "max_tokens": chat(max_tokens=100_000),
+    }
+    for field, request in cases.items():
+        with pytest.raises(NoProvider) as caught:
+            await world.market.run(buyer, request)
+        assert caught.value.field == field, caught.value.detail
+    seller.leave()
+    with pytest.raises(NoProvider) as caught:
+        await world.market.run(buyer, chat())
+    assert "online" in caught.value.detail
+    await seller.dial()
+    for request in (chat(max_price_cents=10), chat(only=[offer.offer])):
+        assert (await (await world.market.run(buyer, request)).outcome()).state is State.COMPLETED
+    await world.no_holds()
