@@ -102,7 +102,9 @@ async def cluster() -> AsyncIterator[Cluster]:
         yield made
     finally:
         await server.stop_async()
-        shutil.rmtree(server.home, ignore_errors=True)  # elsewhere, when the temporary directory is closed to others
+        shutil.rmtree(
+            server.home, ignore_errors=True
+        )  # elsewhere, when the temporary directory is closed to others
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -220,7 +220,9 @@ _Effect: TypeAlias = (
     | tuple[Literal["close"], int, int, str]
     | tuple[Literal["job"], int]
 )
-_JobEnd: TypeAlias = tuple[Literal["busy"], str] | tuple[Literal["done"], int, int] | tuple[Literal["fault"], str, str]
+_JobEnd: TypeAlias = (
+    tuple[Literal["busy"], str] | tuple[Literal["done"], int, int] | tuple[Literal["fault"], str, str]
+)
 _JobBatch: TypeAlias = tuple[bool, list[bytes], _JobEnd | None]
 
 @final

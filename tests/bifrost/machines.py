@@ -1,4 +1,4 @@
-"""The relay core and wire.Client back to back: no socket, no loop, time by hand. Devices have fake keys here."""
+"""The relay core and wire.Client back to back: no socket, no loop, time by hand, no real keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from yggdrasil import _core
 from yggdrasil.bifrost.effects import Effect, JobBatch
 from yggdrasil.wire.client import Client
 from yggdrasil.wire.events import ClientEvent
+from yggdrasil.wire.messages import Connected, ConnectRequest
 
 NET_A, NET_B = UUID(int=0xA), UUID(int=0xB)
 
@@ -24,7 +25,7 @@ class Device:
 
     def __init__(self, world: World, name: str, network: UUID, device: UUID) -> None:
         self.world, self.name, self.network, self.device = world, name, network, device
-        self.client = Client(device_id=name, token=f"token-{name}", sign=sign, now=world.now_ms / 1000)
+        self.client = Client(device_id=name, token=f"token-{name}", sign=world.sign, now=world.now_ms / 1000)
         self.events: list[ClientEvent] = []
         self.frames: list[str | bytes] = []
         self.closed: tuple[int, str] | None = None
@@ -42,7 +43,7 @@ class Device:
 
 
 class World:
-    """A relay and its devices. `known` is the application's directory: (network, name) of every device there is."""
+    """A relay and its devices. `known` is the application's directory: (network, name) of all devices."""
 
     def __init__(self, **limits: int) -> None:
         self.core = _core.Relay(**limits)
@@ -52,6 +53,7 @@ class World:
         self.effects: list[Effect] = []
         self.presence: list[tuple[str, bool]] = []
         self.transcript: list[tuple[str, str, str | bytes]] = []
+        self.sign: Callable[[bytes], bytes] = sign
         self.refuse: int | None = None
         self.answer = True
         self._ids = 0
@@ -206,8 +208,6 @@ class World:
 
     def link(self, one: Device, two: Device) -> tuple[int, int]:
         """A link between two devices: its number on either side."""
-        from yggdrasil.wire.messages import Connected, ConnectRequest
-
         one.client.connect(two.name, "test")
         self.run()
         asked = two.of(ConnectRequest)[-1]

@@ -1,4 +1,4 @@
-"""A server for the tests of the door: Litestar with the real endpoint and hub, on a real Granian, on loopback.
+"""A server for the tests of the door: Litestar with the real endpoint and hub, on a real Granian.
 
 Tokens are `network:user:name`; a device's key is derived from its name, so that tests need no registration.
 """

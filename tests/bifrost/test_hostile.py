@@ -113,8 +113,7 @@ def test_tiny_frames_cost_enough_to_bound_their_number() -> None:
 
 def test_a_used_request_number_is_out_of_order() -> None:
     world = World()
-    world.answer = True
-    pc, phone = world.device("pc"), world.device("phone")
+    pc, _ = world.device("pc"), world.device("phone")
     ask = {"type": "connect", "request": 5, "to": "phone", "purpose": "x"}
     world.raw(pc, ask)
     world.raw(pc, ask)
@@ -160,8 +159,8 @@ def test_a_broken_rule_is_named_and_changes_nothing(message: dict[str, object], 
 def test_what_the_relay_carries_cannot_hurt_the_receiver(opaque: str) -> None:
     world = World()
     pc, phone = world.device("pc"), world.device("phone")
-    head = '{"type":"action","request":1,"to":"phone","name":"n","deadline_ms":9,"idempotency_id":"i","arguments":'
-    world.raw(pc, head + opaque + "}")
+    head = '{"type":"action","request":1,"to":"phone","name":"n","deadline_ms":9,"idempotency_id":"i",'
+    world.raw(pc, head + '"arguments":' + opaque + "}")
     assert [error["code"] for error in pc.control()] == ["invalid_input"]
     assert phone.control() == []
 
@@ -248,13 +247,14 @@ names = st.sampled_from(["pc", "phone", "spy", "nobody", ""])
 numbers = st.sampled_from([0, 1, 2, 3, 64, 262_144, 2**32 - 1, 2**32, -1, "1", None])
 fields = st.fixed_dictionaries(
     {"type": st.sampled_from([
-        "hello", "discover", "connect", "allow", "deny", "credit", "action", "action_result", "disconnect", "ping",
-        "pong", "accept", "busy", "done", "fault", "welcome", "job", "x",
+        "hello", "discover", "connect", "allow", "deny", "credit", "action", "action_result", "disconnect",
+        "ping", "pong", "accept", "busy", "done", "fault", "welcome", "job", "x",
     ])},
     optional={
         "request": numbers, "ask": numbers, "link": numbers, "bytes": numbers, "id": numbers, "to": names,
         "purpose": st.text(max_size=3), "name": st.text(max_size=3), "deadline_ms": numbers,
-        "idempotency_id": st.text(max_size=3), "arguments": st.dictionaries(st.text(max_size=3), numbers, max_size=2),
+        "idempotency_id": st.text(max_size=3),
+        "arguments": st.dictionaries(st.text(max_size=3), numbers, max_size=2),
         "ok": st.booleans(), "usage": st.just({"prompt_tokens": 1, "completion_tokens": 2}), "code": names,
         "token": names, "device_id": names, "proof": names, "relay": names,
     },
@@ -316,10 +316,13 @@ def test_the_client_survives_any_server(frame: str | bytes) -> None:
     pc = world.device("pc")
     world.open_job(pc, bytes(1000))
     assert pc.of(JobOffer)
+    final = range(4500, 5000)
+    code = final.start
     try:
         pc.client.receive(frame, 2.0)
     except ProtocolViolation as error:
-        assert 4500 <= error.close_code <= 4999
+        code = error.close_code
+    assert code in final
 
 
 @given(st.text(max_size=70), st.text(max_size=70), st.integers(-1, 2**33))

@@ -1,6 +1,7 @@
-"""Many networks on few connections, with cancellations, errors, timeouts and killed backends at random moments.
+"""Many networks on few connections; cancellations, errors, timeouts and killed backends at random moments.
 
-Nobody may ever see a foreign row, and afterwards the pool is whole. The control shows that the judge can say no.
+Nobody may ever see a foreign row, and afterwards the pool is whole. The control shows that the judge can
+say no.
 """
 
 from __future__ import annotations
@@ -50,10 +51,15 @@ async def test_nobody_sees_a_foreign_row(
                 await tx.execute("SELECT pg_sleep(1)")
             if fate == 4:
                 await as_superuser(
-                    database, admin, "SELECT pg_terminate_backend($1)", await tx.fetchval("SELECT pg_backend_pid()")
+                    database,
+                    admin,
+                    "SELECT pg_terminate_backend($1)",
+                    await tx.fetchval("SELECT pg_backend_pid()"),
                 )
             if fate == 5:
+                # No store may write this (checks.py); it must not reach the connection's next user.
                 await tx.execute("SET SESSION app.network = '00000000-0000-0000-0000-000000000001'")
+                return
             seen[scope.network_id] |= await see(tx)
         finished += 1
 
@@ -87,7 +93,9 @@ async def test_the_judge_sees_a_leak_when_there_is_one(
     first, second = [await make_network(database, ids, clock) for _ in range(2)]
     connection = await connect(database.pools["ygg_network"].address, admin)
     try:
-        await connection.execute("CREATE POLICY leak ON tenant.networks FOR SELECT TO ygg_network USING (true)")
+        await connection.execute(
+            "CREATE POLICY leak ON tenant.networks FOR SELECT TO ygg_network USING (true)"
+        )
     finally:
         await connection.close()
     async with database.transaction(first) as tx:

@@ -22,7 +22,7 @@ __all__ = ["app", "client_for", "http", "world"]
 
 @pytest.fixture
 def app(world: World) -> Litestar:
-    async def scope(request: Request) -> Network:  # type: ignore[type-arg]
+    async def caller(request: Request) -> Network:  # type: ignore[type-arg]
         found = world.tokens.get(request.headers.get("authorization", "").removeprefix("Bearer "))
         if found is None:
             raise Unauthenticated
@@ -31,7 +31,7 @@ def app(world: World) -> Litestar:
     return Litestar(
         route_handlers=[routes.router, marketplace_routes.router],
         dependencies={
-            "scope": Provide(scope),
+            "caller": Provide(caller),
             "marketplace": Provide(lambda: world.market, sync_to_thread=False),
         },
         exception_handlers={Exception: handle},

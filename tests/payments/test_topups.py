@@ -395,7 +395,7 @@ async def test_the_gateways_late_word_wins_over_giving_up(money: Money) -> None:
     assert await posted(money, scope) == 500 * CENT
 
 
-# Steps of a top-up after which the process is killed: `created`, `charging`, charged, before and after the posting.
+# The process is killed after: `created`, `charging`, the charge; and before and after the posting commits.
 @pytest.mark.parametrize("die_at", [3, 6, 8, 10, 11])
 async def test_a_killed_process_loses_nothing(money: Money, die_at: int) -> None:
     scope = await money.network()

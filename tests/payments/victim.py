@@ -1,4 +1,4 @@
-"""A process that starts one top-up and is killed in the middle of it: `python -m tests.payments.victim < order.json`."""
+"""A process that starts one top-up and is killed in the middle of it; its order comes on standard input."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ pub enum Rule {
 }
 
 /// What a character does to a run.
+#[derive(Clone, Copy)]
 enum Step {
     /// It belongs to it.
     Goes(Rule),

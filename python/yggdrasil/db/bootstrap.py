@@ -84,7 +84,7 @@ async def bootstrap(settings: Settings, keys: Keys, clock: Clock, ids: IdSource)
 
 @contextlib.asynccontextmanager
 async def attach(settings: Settings, keys: Keys, clock: Clock, ids: IdSource) -> AsyncIterator[Database]:
-    """The main database for a command: of the server running on this `data_dir`, of the URL, or started for it.
+    """The main database for a command: of the server running on `data_dir`, of the URL, or started for it.
 
     Nothing is migrated unless the embedded server is started here. Errors: ConfigurationError, Unavailable.
     """

@@ -47,16 +47,16 @@ BUYERS: Final = (("ask", ("ask-pc", "ask-phone")), ("embla", ("embla-pc",)))
 
 
 def sellers(backend: str | None, chat_model: str | None) -> list[Seller]:
-    """Three providers of three networks; with a backend of one's own, two more that sell its model."""
+    """Three providers of three networks, any two of which can carry the whole load; with a backend of one's own, two more that sell its model."""
     chat = (CHAT_MODEL,) if backend is None else ()
     found = [
-        Seller("brokk", "brokk-forge", 1, 1, 40, (MODEL_NAME,), chat),
-        Seller("dvalin", "dvalin-forge", 2, 1, 15, (MODEL_NAME,), chat),
-        Seller("sindri", "sindri-forge", 3, 2, 0, (MODEL_NAME,), chat),
+        Seller("brokk", "brokk-forge", 1, 2, 40, (MODEL_NAME,), chat),
+        Seller("dvalin", "dvalin-forge", 2, 3, 15, (MODEL_NAME,), chat),
+        Seller("sindri", "sindri-forge", 3, 4, 0, (MODEL_NAME,), chat),
     ]
     if backend is not None and chat_model is not None:
         found += [
-            Seller("brokk", "brokk-chat", 1, 1, 0, (), (chat_model,), backend),
+            Seller("brokk", "brokk-chat", 1, 2, 0, (), (chat_model,), backend),
             Seller("sindri", "sindri-chat", 2, 2, 0, (), (chat_model,), backend),
         ]
     return found

@@ -29,7 +29,7 @@ from yggdrasil.vedrfolnir.connection import Connection
 from yggdrasil.vedrfolnir.identity import IdentityFile
 
 PASSAGES_PER_REQUEST: Final = 8
-AT_ONCE: Final = 3
+AT_ONCE: Final = {"embed": 3, "ask": 2}
 PASSAGES_SHOWN: Final = 4
 TRIES_MAX: Final = 60
 RETRY_SECONDS: Final = 0.25
@@ -44,14 +44,14 @@ def report(**fields: Any) -> None:
 class Buyer:
     """The OpenAI-compatible API with one key."""
 
-    def __init__(self, server: str, key: str) -> None:
+    def __init__(self, server: str, key: str, at_once: int) -> None:
         self._http = httpx.AsyncClient(
             base_url=f"{server}/v1",
             headers={"authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(120),
             trust_env=False,
         )
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(at_once)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -158,7 +158,7 @@ async def work(options: argparse.Namespace) -> None:
         Connection.of(account.identity, account.token),
     ):
         key = await account.create_key("demonstration")
-        buyer = Buyer(account.identity.server_url, key["key"])
+        buyer = Buyer(account.identity.server_url, key["key"], AT_ONCE[options.job])
         try:
             await (embed_passages if options.job == "embed" else answer_questions)(buyer, options)
         finally:

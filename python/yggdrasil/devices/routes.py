@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Router, delete, get, post, put
-from litestar.params import Dependency, FromPath, FromQuery, JSONBody
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 from msgspec import Meta
 
 from yggdrasil.devices.model import Device
@@ -14,8 +15,8 @@ from yggdrasil.devices.paging import LIMIT_DEFAULT, Page
 from yggdrasil.devices.service import Devices
 from yggdrasil.kernel import Network
 
-DevicesDependency = Annotated[Devices, Dependency(skip_validation=True)]
-ScopeDependency = Annotated[Network, Dependency(skip_validation=True)]
+DevicesDependency = NamedDependency[SkipValidation[Devices]]
+CallerDependency = NamedDependency[SkipValidation[Network]]
 
 
 class RegisterDevice(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,7 +42,7 @@ class UpdateDevice(msgspec.Struct, forbid_unknown_fields=True):
 
 @get("/")
 async def list_devices(
-    caller: ScopeDependency,
+    caller: CallerDependency,
     devices: DevicesDependency,
     owner: FromQuery[Literal["me", "network"]] = "me",
     limit: FromQuery[int] = LIMIT_DEFAULT,
@@ -53,7 +54,7 @@ async def list_devices(
 
 @post("/")
 async def register_device(
-    data: JSONBody[RegisterDevice], caller: ScopeDependency, devices: DevicesDependency
+    data: JSONBody[RegisterDevice], caller: CallerDependency, devices: DevicesDependency
 ) -> Device:
     """Register a device of the caller."""
     return await devices.register(
@@ -69,14 +70,19 @@ async def register_device(
 
 
 @get("/{device_id:str}")
-async def get_device(device_id: FromPath[str], caller: ScopeDependency, devices: DevicesDependency) -> Device:
+async def get_device(
+    device_id: FromPath[str], caller: CallerDependency, devices: DevicesDependency
+) -> Device:
     """One device of the network, by the id its owner assigned."""
     return await devices.get(caller, device_id)
 
 
 @put("/{device_id:str}")
 async def update_device(
-    device_id: FromPath[str], data: JSONBody[UpdateDevice], caller: ScopeDependency, devices: DevicesDependency
+    device_id: FromPath[str],
+    data: JSONBody[UpdateDevice],
+    caller: CallerDependency,
+    devices: DevicesDependency,
 ) -> Device:
     """Change a device of one's own; owners and admins of the network may change any."""
     return await devices.update(
@@ -90,7 +96,9 @@ async def update_device(
 
 
 @delete("/{device_id:str}")
-async def remove_device(device_id: FromPath[str], caller: ScopeDependency, devices: DevicesDependency) -> None:
+async def remove_device(
+    device_id: FromPath[str], caller: CallerDependency, devices: DevicesDependency
+) -> None:
     """Unregister a device: its sockets close and its offers end."""
     await devices.remove(caller, device_id)
 

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, Router, delete, get, post, put
-from litestar.params import Dependency, FromPath, FromQuery, JSONBody
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 from litestar.response import Stream
 from msgspec import Meta
 
@@ -27,8 +28,8 @@ from yggdrasil.marketplace.store import TransactionView
 TRANSACTION_HEADER = "x-yggdrasil-transaction"
 COST_HEADER = "x-yggdrasil-cost-microcents"
 
-MarketplaceDependency = Annotated[Marketplace, Dependency(skip_validation=True)]
-ScopeDependency = Annotated[Network, Dependency(skip_validation=True)]
+MarketplaceDependency = NamedDependency[SkipValidation[Marketplace]]
+CallerDependency = NamedDependency[SkipValidation[Network]]
 
 Audience = Literal["own", "network", "market"]
 
@@ -120,7 +121,7 @@ def _request(data: NewRequest) -> ComputeRequest:
 
 @post("/providers/register")
 async def register_provider(
-    data: JSONBody[RegisterProvider], caller: ScopeDependency, marketplace: MarketplaceDependency
+    data: JSONBody[RegisterProvider], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> ProviderView:
     """Register a device of the caller as a provider, after a test of every model on it."""
     return await marketplace.register_provider(
@@ -134,7 +135,7 @@ async def register_provider(
 
 @get("/providers")
 async def list_providers(
-    caller: ScopeDependency,
+    caller: CallerDependency,
     marketplace: MarketplaceDependency,
     model: FromQuery[str | None] = None,
     within: FromQuery[Audience | None] = None,
@@ -147,7 +148,7 @@ async def list_providers(
 
 @get("/providers/{provider_id:str}")
 async def get_provider(
-    provider_id: FromPath[str], caller: ScopeDependency, marketplace: MarketplaceDependency
+    provider_id: FromPath[str], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> ProviderView | OfferView:
     """A provider of one's own network by its id, or an offer by its pseudonym."""
     return await marketplace.provider(caller, provider_id)
@@ -157,7 +158,7 @@ async def get_provider(
 async def update_provider(
     provider_id: FromPath[str],
     data: JSONBody[UpdateProvider],
-    caller: ScopeDependency,
+    caller: CallerDependency,
     marketplace: MarketplaceDependency,
 ) -> ProviderView:
     """Change a provider; `models` replace the list, and a new one is tested first."""
@@ -173,7 +174,7 @@ async def update_provider(
 
 @delete("/providers/{provider_id:str}")
 async def remove_provider(
-    provider_id: FromPath[str], caller: ScopeDependency, marketplace: MarketplaceDependency
+    provider_id: FromPath[str], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> None:
     """Unregister a provider: its offers end at once."""
     await marketplace.remove_provider(caller, provider_id)
@@ -181,7 +182,7 @@ async def remove_provider(
 
 @post("/requests")
 async def create_request(
-    data: JSONBody[NewRequest], caller: ScopeDependency, marketplace: MarketplaceDependency
+    data: JSONBody[NewRequest], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> Response[RequestAnswer] | Stream:
     """Run a compute request. With `stream` the answer is a stream of server-sent events: chunks, then
     `done` or
@@ -210,7 +211,7 @@ async def create_request(
 
 
 async def _repeated(
-    marketplace: Marketplace, scope: Network, earlier: TransactionView
+    marketplace: Marketplace, caller: Network, earlier: TransactionView
 ) -> Response[RequestAnswer]:
     if earlier.ended_at is None:
         raise Conflict(
@@ -218,7 +219,7 @@ async def _repeated(
         )
     result: Any = None
     with contextlib.suppress(NotFound):
-        result = msgspec.json.decode(await marketplace.result(scope, earlier.transaction_id))
+        result = msgspec.json.decode(await marketplace.result(caller, earlier.transaction_id))
     headers = {
         TRANSACTION_HEADER: str(earlier.transaction_id),
         COST_HEADER: str(earlier.total_microcents),
@@ -246,7 +247,7 @@ def _error_events(error: YggdrasilError) -> list[bytes]:
 
 @get("/requests/{transaction_id:uuid}")
 async def get_request(
-    transaction_id: FromPath[UUID], caller: ScopeDependency, marketplace: MarketplaceDependency
+    transaction_id: FromPath[UUID], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> TransactionView:
     """The state of a request of the caller."""
     return await _requested(marketplace, caller, transaction_id)
@@ -254,7 +255,7 @@ async def get_request(
 
 @get("/requests/{transaction_id:uuid}/result")
 async def get_result(
-    transaction_id: FromPath[UUID], caller: ScopeDependency, marketplace: MarketplaceDependency
+    transaction_id: FromPath[UUID], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> Response[bytes]:
     """The answer of a paid request, for 15 minutes."""
     plain = await marketplace.result(caller, transaction_id)
@@ -263,7 +264,7 @@ async def get_result(
 
 @post("/requests/{transaction_id:uuid}/cancel", status_code=202)
 async def cancel_request(
-    transaction_id: FromPath[UUID], caller: ScopeDependency, marketplace: MarketplaceDependency
+    transaction_id: FromPath[UUID], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> TransactionView:
     """Stop a running request: what was delivered is paid for, the rest of the hold is given back."""
     await _requested(marketplace, caller, transaction_id)
@@ -271,8 +272,8 @@ async def cancel_request(
     return await marketplace.transaction(caller, transaction_id)
 
 
-async def _requested(marketplace: Marketplace, scope: Network, transaction_id: UUID) -> TransactionView:
-    found = await marketplace.transaction(scope, transaction_id)
+async def _requested(marketplace: Marketplace, caller: Network, transaction_id: UUID) -> TransactionView:
+    found = await marketplace.transaction(caller, transaction_id)
     if found.side != "requester":
         raise NotFound
     return found
@@ -280,7 +281,7 @@ async def _requested(marketplace: Marketplace, scope: Network, transaction_id: U
 
 @get("/transactions")
 async def list_transactions(
-    caller: ScopeDependency,
+    caller: CallerDependency,
     marketplace: MarketplaceDependency,
     side: FromQuery[Literal["requester", "provider"] | None] = None,
     limit: FromQuery[int] = LIMIT_DEFAULT,
@@ -292,7 +293,7 @@ async def list_transactions(
 
 @get("/transactions/{transaction_id:uuid}")
 async def get_transaction(
-    transaction_id: FromPath[UUID], caller: ScopeDependency, marketplace: MarketplaceDependency
+    transaction_id: FromPath[UUID], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> TransactionView:
     """One transaction of the caller, from his side."""
     return await marketplace.transaction(caller, transaction_id)

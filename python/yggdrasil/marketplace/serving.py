@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -340,7 +340,8 @@ class Serving:
             attempts=run.attempts,
             latency_ms=outcome.first_chunk_ms,
         )
-        result = self._sealed(run, finished) if outcome.delivered and bill.state is not State.FAILED else None
+        kept = outcome.delivered and bill.state is not State.FAILED
+        result = self._sealed(run, finished, ending.at) if kept else None
         # From here a cancel comes too late.
         run.done = True
         written = await self._records.finish(self._new(run), step.attempt, ending, bill, result)
@@ -378,7 +379,7 @@ class Serving:
             earnings_microcents=settlement.earnings_microcents,
         )
 
-    def _sealed(self, run: Run, finished: Finished) -> SealedResult | None:
+    def _sealed(self, run: Run, finished: Finished, at: datetime) -> SealedResult | None:
         """Only what was paid for is kept; at home there is nothing to lose but time."""
         if run.request.wishes.scope != "market":
             return None
@@ -388,7 +389,7 @@ class Serving:
             return None
         sealed = self._seal.seal(run.scope.network_id, run.scope.user_id, run.transaction_id, nonce, plain)
         keep = timedelta(seconds=math.floor(self._settings.result_seconds))
-        return SealedResult(nonce, sealed, self._clock.now() + keep)
+        return SealedResult(nonce, sealed, at + keep)
 
     def _forget(self, run: Run) -> None:
         if self._runs.pop(run.transaction_id, None) is None:

@@ -17,8 +17,8 @@ from yggdrasil.marketplace.tables import OfferRow, ProviderRow
 OFFERS_LOADED_MAX = 1_000_000
 
 _OFFER_COLUMNS = (
-    "network_id, id, provider, user_id, device, audience, status, model, kind, price_cents, price_unit_tokens,"
-    " rounding, context_tokens_max, capacity_jobs, world, memory_gib, measured_latency_ms,"
+    "network_id, id, provider, user_id, device, audience, status, model, kind, price_cents,"
+    " price_unit_tokens, rounding, context_tokens_max, capacity_jobs, world, memory_gib, measured_latency_ms,"
     " measured_tokens_per_second"
 )
 
@@ -117,8 +117,8 @@ async def insert_provider(tx: Tx, provider: StoredProvider, offers: Sequence[Off
 
 async def insert_offers(tx: Tx, offers: Sequence[Offer], at: datetime) -> None:
     await tx.executemany(
-        f"INSERT INTO tenant.offers ({_OFFER_COLUMNS}, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,"  # noqa: S608
-        " $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+        f"INSERT INTO tenant.offers ({_OFFER_COLUMNS}, created_at)"  # noqa: S608
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
         [
             (
                 offer.network_id,
@@ -217,8 +217,8 @@ async def offers_of(tx: Tx, network_id: UUID, provider_id: UUID) -> list[Offer]:
 async def remember_models(tx: Tx, models: Sequence[tuple[str, Kind, int, int, datetime]]) -> None:
     """(model, kind, reference price, reference latency, now) of models not seen before; under Market."""
     await tx.executemany(
-        "INSERT INTO platform.models (model, kind, price_reference_microcents, latency_reference_ms, created_at)"
-        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (model, kind) DO NOTHING",
+        "INSERT INTO platform.models"
+        " (model, kind, price_reference_microcents, latency_reference_ms, created_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (model, kind) DO NOTHING",
         list(models),
     )
 

@@ -233,8 +233,8 @@ async def move_to_next(tx: Tx, new: NewTransaction, attempt: NewAttempt) -> None
     """The requester's row follows a failover: the price and the decision are the next offer's."""
     offer = attempt.offer
     await tx.execute(
-        "UPDATE tenant.transactions SET attempts = $3, price_cents = $4, price_unit_tokens = $5, rounding = $6,"
-        " fee_basis_points = $7, decision_card = $8::text::jsonb"
+        "UPDATE tenant.transactions SET attempts = $3, price_cents = $4, price_unit_tokens = $5,"
+        " rounding = $6, fee_basis_points = $7, decision_card = $8::text::jsonb"
         " WHERE network_id = $1 AND side = 'requester' AND transaction_id = $2 AND state = 'PROCESSING'",
         new.network_id,
         new.transaction_id,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import structlog
 from litestar import Request, Response, Router, get, post
+from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
-from litestar.params import Dependency, FromPath
+from litestar.params import FromPath, SkipValidation
 from litestar.response import Stream
 
 from yggdrasil import errors
@@ -26,8 +27,8 @@ from yggdrasil.openai.shapes import ChatCompletion, Embeddings
 TRANSACTION_HEADER = "x-yggdrasil-transaction"
 COST_HEADER = "x-yggdrasil-cost-microcents"
 
-MarketplaceDependency = Annotated[Marketplace, Dependency(skip_validation=True)]
-ScopeDependency = Annotated[Network, Dependency(skip_validation=True)]
+MarketplaceDependency = NamedDependency[SkipValidation[Marketplace]]
+CallerDependency = NamedDependency[SkipValidation[Network]]
 AnyRequest = Request[Any, Any, Any]
 
 _log = structlog.get_logger("yggdrasil.openai")
@@ -77,14 +78,14 @@ _decode_embeddings = msgspec.json.Decoder(Embeddings).decode
 
 
 @get("/models")
-async def list_models(caller: ScopeDependency, marketplace: MarketplaceDependency) -> dict[str, Any]:
+async def list_models(caller: CallerDependency, marketplace: MarketplaceDependency) -> dict[str, Any]:
     """Models that somebody online offers to the caller."""
     return {"object": "list", "data": [_model(view) for view in _merged(marketplace.models(caller))]}
 
 
 @get("/models/{model:path}")
 async def get_model(
-    model: FromPath[str], caller: ScopeDependency, marketplace: MarketplaceDependency
+    model: FromPath[str], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> dict[str, Any]:
     """One of them."""
     name = str(model).removeprefix("/")
@@ -111,7 +112,7 @@ def _model(view: ModelView) -> dict[str, Any]:
 
 @post("/chat/completions", status_code=200)
 async def create_chat_completion(
-    request: AnyRequest, caller: ScopeDependency, marketplace: MarketplaceDependency
+    request: AnyRequest, caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> Response[dict[str, Any]] | Stream:
     """A chat completion, whole or as a stream."""
     data: ChatCompletion = await _read(request, _decode_chat)
@@ -151,7 +152,7 @@ async def create_chat_completion(
 
 @post("/embeddings", status_code=200)
 async def create_embeddings(
-    request: AnyRequest, caller: ScopeDependency, marketplace: MarketplaceDependency
+    request: AnyRequest, caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> Response[dict[str, Any]]:
     """Vectors of one text or several."""
     data: Embeddings = await _read(request, _decode_embeddings)

@@ -1,0 +1,148 @@
+"""What a dead server leaves behind is ended, once, in every network; what lives is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from tests.marketplace import world as scripts
+from tests.marketplace.world import Node, World, chat, chat_terms
+from tests.support import as_superuser
+from yggdrasil.db.address import Login
+from yggdrasil.errors import Timeout
+from yggdrasil.kernel import Network
+from yggdrasil.marketplace.run import Run
+
+
+async def two_stuck_runs(world: World) -> list[tuple[Network, Run]]:
+    """Two networks, each with a request that its provider accepted and never answers."""
+    world.market._serving._settings = scripts.replace(
+        world.settings, first_chunk_seconds=60.0, stall_seconds=60.0
+    )
+    stuck = []
+    for name in ("one", "two"):
+        seller = await world.seller(name, scripts.silent, terms=[chat_terms(model=name)])
+        buyer = await world.buyer()
+        run = await world.market.run(buyer, chat(model=name))
+        await asyncio.wait_for(seller.got_job.wait(), 5)
+        stuck.append((buyer, run))
+    assert (await world.books()).open_holds == 2
+    return stuck
+
+
+async def forget(world: World) -> None:
+    """The process dies: its tasks are gone, nothing was settled."""
+    for task in list(world.market._serving._tasks):
+        task.cancel()
+    await asyncio.gather(*world.market._serving._tasks, return_exceptions=True)
+
+
+async def states(world: World, stuck: list[tuple[Network, Run]]) -> list[str]:
+    return [(await world.market.transaction(who, run.transaction_id)).state for who, run in stuck]
+
+
+async def test_the_next_boot_of_a_node_ends_what_the_last_one_left(world: World, admin: Login) -> None:
+    stuck = await two_stuck_runs(world)
+    await forget(world)
+    assert (
+        await world.reconciler.run_once() == 0
+    )  # the control: a boot never ends its own before the deadline
+    assert (await world.books()).open_holds == 2
+    following = world.make_reconciler(Node(world.node.node_id, world.ids.uuid()))
+    assert await following.run_once() == 2
+    assert await states(world, stuck) == ["FAILED", "FAILED"]
+    assert (await world.no_holds()).cost_microcents == 0
+    assert await following.run_once() == 0
+    assert (await world.no_holds()).cost_microcents == 0
+    rows = await as_superuser(
+        world.database, admin, "SELECT state, side, error_code FROM tenant.transactions ORDER BY side"
+    )
+    assert [(row["side"], row["state"], row["error_code"]) for row in rows] == [
+        ("provider", "FAILED", "server_lost"),
+        ("provider", "FAILED", "server_lost"),
+        ("requester", "FAILED", "server_lost"),
+        ("requester", "FAILED", "server_lost"),
+    ]
+    attempts = await as_superuser(world.database, admin, "SELECT state FROM platform.attempts")
+    assert [row["state"] for row in attempts] == ["lost", "lost"]
+
+
+async def test_another_node_ends_it_only_after_silence(world: World, admin: Login) -> None:
+    stuck = await two_stuck_runs(world)
+    await forget(world)
+    other = world.make_reconciler(Node(world.ids.uuid(), world.ids.uuid()))
+    assert await other.run_once() == 0
+    assert await states(world, stuck) == ["PROCESSING", "PROCESSING"]
+    await as_superuser(
+        world.database,
+        admin,
+        "UPDATE platform.nodes SET heartbeat_at = heartbeat_at - $1::interval WHERE boot_id = $2",
+        timedelta(seconds=world.settings.node_silent_seconds + 1),
+        world.node.boot_id,
+    )
+    assert await other.run_once() == 2
+    assert await states(world, stuck) == ["FAILED", "FAILED"]
+    await world.no_holds()
+
+
+async def test_two_reconcilers_at_once_end_each_once(world: World) -> None:
+    await two_stuck_runs(world)
+    await forget(world)
+    rivals = [world.make_reconciler(Node(world.node.node_id, UUID(int=n))) for n in (1, 2)]
+    ended = await asyncio.gather(*(rival.run_once() for rival in rivals))
+    assert sum(ended) == 2
+    await world.no_holds()
+
+
+async def test_past_the_deadline_nobody_pays_even_if_the_answer_comes(world: World) -> None:
+    stuck = await two_stuck_runs(world)
+    world.clock.advance(120 + world.settings.settle_grace_seconds + 1)
+    assert await world.reconciler.run_once() == 2
+    assert await states(world, stuck) == ["FAILED", "FAILED"]
+    for provider in world.providers:
+        for job in provider.jobs[-1:]:
+            scripts.good(provider, job)
+            provider.wake()
+    for _, run in stuck:
+        with pytest.raises(Timeout):
+            await run.outcome()
+    assert (await world.no_holds()).cost_microcents == 0
+    assert await states(world, stuck) == ["FAILED", "FAILED"]
+
+
+async def test_a_living_request_is_left_alone(world: World) -> None:
+    stuck = await two_stuck_runs(world)
+    assert await world.reconciler.run_once() == 0
+    for provider in world.providers:
+        scripts.good(provider, provider.jobs[-1])
+        provider.wake()
+    for _, run in stuck:
+        await run.outcome()
+    assert await states(world, stuck) == ["COMPLETED", "COMPLETED"]
+    assert (await world.no_holds()).cost_microcents > 0
+
+
+async def test_a_clean_stop_takes_the_boot_off_the_list(world: World, admin: Login) -> None:
+    listed = "SELECT boot_id FROM platform.nodes"
+    assert len(await as_superuser(world.database, admin, listed)) == 1
+    await world.reconciler.stop()
+    assert await as_superuser(world.database, admin, listed) == []
+
+
+async def test_expired_results_are_deleted(world: World, admin: Login) -> None:
+    await world.seller()
+    run = await world.market.run(await world.buyer(), chat())
+    await run.outcome()
+    stored = "SELECT sealed FROM tenant.results"
+    rows = await as_superuser(world.database, admin, stored)
+    assert len(rows) == 1
+    assert b" word" not in bytes(rows[0]["sealed"])  # type: ignore[call-overload]
+    world.clock.advance(899)
+    await world.reconciler.run_once()
+    assert len(await as_superuser(world.database, admin, stored)) == 1
+    world.clock.advance(1)
+    await world.reconciler.run_once()
+    assert await as_superuser(world.database, admin, stored) == []
