@@ -1,13 +1,13 @@
 """Token counting, pricing and settlement: what a request costs, and who gets which part.
 
-Money is whole micro-cents (10⁻⁶ cent) in 64 bits; a price is whole cents per 1 000 or per 1 000 000 tokens,
+Money is whole micro-cents (10⁻⁶ cent) in 64 bits; a price is whole cents per 1,000 or per 1,000,000 tokens,
 one price for prompt and completion together. `rounding` says when a total is rounded up to whole cents:
 
 - ``per_request`` (the default): ``total = ⌈tokens × price_cents / unit_tokens⌉`` cents;
 - ``per_statement``: ``total = ⌈tokens × price_cents × 10⁶ / unit_tokens⌉`` micro-cents, for a statement line
   to round.
 
-``fee = ⌊total × fee_basis_points / 10 000⌋`` and ``earnings = total − fee``: the parts always add up.
+``fee = ⌊total × fee_basis_points / 10,000⌋`` and ``earnings = total − fee``: the parts always add up.
 
 - ``quote(tokens_max, price_cents, unit_tokens, fee_basis_points, rounding="per_request") -> Settlement``: the
   most a request can cost, the amount to hold.
@@ -16,9 +16,9 @@ one price for prompt and completion together. `rounding` says when a total is ro
 - ``tokens_affordable(budget_microcents, price_cents, unit_tokens, rounding="per_request") -> int``: the most
   tokens whose total is within the budget; 2⁶³ − 1 if they are free.
 
-They raise `InvalidInput` with the name of the field: negative tokens, price or budget; a unit other than 1
-000 or 1 000 000; a fee outside 1000 to 1500 basis points; another rounding; a number of more than 64 bits. A
-total that does not fit raises `MoneyOverflow`.
+They raise `InvalidInput` with the name of the field: negative tokens, price or budget; a unit other than
+1,000 or 1,000,000; a fee outside 1000 to 1500 basis points; another rounding; a number of more than 64 bits.
+A total that does not fit raises `MoneyOverflow`.
 
 Tokens are counted as `tiktoken` counts them (``encode_ordinary``: special tokens are plain text), with the
 vocabularies ``o200k_base`` and ``cl100k_base`` compiled in. `model` is a model's name or a vocabulary's.

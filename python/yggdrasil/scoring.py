@@ -10,8 +10,8 @@ alone.
 - ``score_columns(...) -> list[float]``: the same, of five sequences of equal length, one entry per provider.
 
 ``Router(...)`` holds the offers and picks one for a request. It is a function of its state, the request and
-the seed; times are whole milliseconds from any fixed start, keys are 16 bytes, prices are micro-cents per 1
-000 000 tokens.
+the seed; times are whole milliseconds from any fixed start, keys are 16 bytes, prices are micro-cents per
+1,000,000 tokens.
 
 - ``upsert(*, key, owner, group, model, price_microcents, context_tokens, capacity, visibility="market")``:
   `owner` is the network, `group` the device (its offers share a breaker), `visibility` ``own`` or ``market``.

@@ -55,8 +55,8 @@ def test_close_codes_agree_in_core_wire_and_page() -> None:
 
 def test_transitions_are_on_the_page() -> None:
     for title, table in (("The handshake", "session_transitions"), ("Links and credit", "link_transitions")):
-        rows = re.findall(r"^\| (\w+) \| (\w+) \| ([\w()]+) \|$", section(title), re.MULTILINE)
-        assert rows == [tuple(row) for row in FACTS[table]]
+        rows = re.findall(r"^\| ([\w ]+) \| (\w+) \| ([\w()]+) \|$", section(title), re.MULTILINE)
+        assert rows[1:] == [tuple(row) for row in FACTS[table]]
 
 
 def test_limits_agree_in_core_and_wire() -> None:

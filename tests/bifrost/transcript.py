@@ -1,4 +1,4 @@
-"""The transcript in docs/protocol/bifrost-v1.md, made by the machines. `python -m tests.bifrost.transcript` prints it."""
+"""The transcript in docs/protocol/bifrost-v1.md, made by the machines; run as a module it is printed."""
 
 from __future__ import annotations
 

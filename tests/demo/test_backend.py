@@ -123,7 +123,9 @@ def test_wrong_options_are_refused() -> None:
 
 def test_the_question_is_the_last_line() -> None:
     messages = [Message("system", "Be brief."), Message("user", "A.\nB.\nWhy?")]
-    assert question_and_text(messages) == ("Why?", "Be brief.\nA.\nB.")
+    assert question_and_text(messages) == ("Why?", "A.\nB.")
+    earlier = [Message("user", "C."), Message("assistant", "D.")]
+    assert question_and_text([*earlier, *messages]) == ("Why?", "C.\nA.\nB.")
     assert question_and_text([Message("assistant", "Hello.")]) == ("", "")
 
 

@@ -36,6 +36,7 @@ class TestPick:
         router = router_of(offer(1, capacity=5_000), work_reference_tokens=1e12)
         for n in range(1_000):
             router.pick(**request(seed=n))
+        router.upsert(**offer(1, capacity=5_000, context_tokens=9_000))
         router.upsert(**offer(2, capacity=5_000))
         router.set_online(key(2), True)
         picks = Counter(router.pick(**request(seed=n)).key for n in range(100))
@@ -173,6 +174,16 @@ class TestBreaker:
         assert router.pick(**request(now_ms=1_000)).key == key(1)
         assert router.pick(**request(now_ms=1_999)).key is None
         assert router.pick(**request(now_ms=2_000)).key == key(1)
+
+    def test_probe_is_freed_by_the_end_of_its_own_request_alone(self) -> None:
+        router = router_of(offer(1), offer(2, group=key(1_001), price_microcents=0), breaker_failures=1)
+        assert router.pick(**request(only=[key(1)])).key == key(1)
+        router.report(key(1_001), False, 0)
+        assert router.pick(**request(now_ms=10_000, only=[key(2)])).key == key(2)
+        router.release(key(1))
+        assert router.pick(**request(now_ms=10_000)).gates["breaker"] == 2
+        router.release(key(2))
+        assert router.pick(**request(now_ms=10_000)).key == key(2)
 
     def test_outlives_the_offers_of_its_device(self) -> None:
         router = router_of(offer(1), breaker_failures=1)

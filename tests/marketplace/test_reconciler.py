@@ -47,9 +47,7 @@ async def states(world: World, stuck: list[tuple[Network, Run]]) -> list[str]:
 async def test_the_next_boot_of_a_node_ends_what_the_last_one_left(world: World, admin: Login) -> None:
     stuck = await two_stuck_runs(world)
     await forget(world)
-    assert (
-        await world.reconciler.run_once() == 0
-    )  # the control: a boot never ends its own before the deadline
+    assert await world.reconciler.run_once() == 0  # the control: its own may yet end
     assert (await world.books()).open_holds == 2
     following = world.make_reconciler(Node(world.node.node_id, world.ids.uuid()))
     assert await following.run_once() == 2

@@ -291,3 +291,12 @@ async def test_bad_input_names_the_field_and_changes_nothing(
     assert not house.inbox.mails
     async with house.vault.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM vault.flows") == 0
+
+
+async def test_asking_in_the_name_of_the_owners_key_does_not_spend_its_codes(house: House) -> None:
+    owner = Device()
+    await house.sign_in(ASK, owner)
+    unproven = owner.login_body(ASK)
+    while (await house.post("/users/login", unproven)).status_code == 202:
+        pass
+    assert (await house.verify(owner, *await house.start(ASK, owner, known=True))).status_code == 200

@@ -141,12 +141,11 @@ def test_nothing_goes_out_before_welcome() -> None:
             machine(state).discover()
 
 
-@pytest.mark.parametrize("frames", [[pack(1, b"x")], [pack(0, b"x")], [b"\0\0\0\1"], [b""]])
-def test_data_on_no_link_is_the_servers_fault(frames: list[bytes]) -> None:
+@pytest.mark.parametrize("data", [pack(1, b"x"), pack(0, b"x"), b"\0\0\0\1", b""])
+def test_data_on_no_link_is_the_servers_fault(data: bytes) -> None:
     client = machine()
     with pytest.raises(ProtocolViolation):
-        for data in frames:
-            client.receive(data, 1.0)
+        client.receive(data, 1.0)
 
 
 def test_a_server_that_exceeds_credit_or_body_is_at_fault() -> None:
@@ -210,9 +209,10 @@ def test_the_end_is_told_once_with_its_rule() -> None:
 def test_more_devices_than_there_may_be() -> None:
     client = machine()
     page = [{"device_id": f"d{number}"} for number in range(600)]
+    for _ in range(16):
+        client.receive(frame("devices", devices=page, more=True), 1.0)
     with pytest.raises(ProtocolViolation):
-        for _ in range(20):
-            client.receive(frame("devices", devices=page, more=True), 1.0)
+        client.receive(frame("devices", devices=page, more=True), 1.0)
 
 
 def test_pack_and_unpack() -> None:

@@ -66,7 +66,7 @@ impl Relay {
     #[pyo3(signature = (**settings))]
     fn new(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let mut limits = Limits::default();
-        for (name, value) in settings.into_iter().flat_map(|dict| dict.iter()) {
+        for (name, value) in settings.into_iter().flat_map(PyDictMethods::iter) {
             let name: String = name.extract()?;
             let slot = limit(&mut limits, &name)
                 .ok_or_else(|| invalid(py, &name, "is no limit of the relay"))?;
@@ -108,7 +108,7 @@ impl Relay {
     ) -> PyResult<Bound<'py, PyList>> {
         let frame = Frame::Text(text("frame", frame)?.to_owned());
         self.effects(py, |relay| {
-            relay.receive(SessionId::from_u64(session), frame, now_ms)
+            relay.receive(SessionId::from_u64(session), frame, now_ms);
         })
     }
 
@@ -121,7 +121,7 @@ impl Relay {
     ) -> PyResult<Bound<'py, PyList>> {
         let frame = Frame::Binary(frame.to_vec());
         self.effects(py, |relay| {
-            relay.receive(SessionId::from_u64(session), frame, now_ms)
+            relay.receive(SessionId::from_u64(session), frame, now_ms);
         })
     }
 
@@ -132,7 +132,7 @@ impl Relay {
         now_ms: u64,
     ) -> PyResult<Bound<'py, PyList>> {
         self.effects(py, |relay| {
-            relay.closed(SessionId::from_u64(session), now_ms)
+            relay.closed(SessionId::from_u64(session), now_ms);
         })
     }
 
@@ -145,7 +145,7 @@ impl Relay {
     ) -> PyResult<Bound<'py, PyList>> {
         let code = close_code(py, code)?;
         self.effects(py, |relay| {
-            relay.end(SessionId::from_u64(session), code, now_ms)
+            relay.end(SessionId::from_u64(session), code, now_ms);
         })
     }
 
@@ -203,7 +203,7 @@ impl Relay {
             devices.into_iter().map(info).collect()
         });
         self.effects(py, |relay| {
-            relay.directory(ticket, devices.as_deref().ok_or(()), now_ms)
+            relay.directory(ticket, devices.as_deref().ok_or(()), now_ms);
         })
     }
 

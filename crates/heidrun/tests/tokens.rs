@@ -65,6 +65,9 @@ fn run() -> impl Strategy<Value = String> {
         "[A-Z中]{0,90}",
         "[A-Z中\u{301}a]{0,90}",
         "[中文]{0,60}",
+        // A letter without case that merges with what follows, so that a wrong cut behind it shows in the count.
+        "[A-Z]{64,70}ʻ",
+        "[ao]{1,3}",
         "[\u{301}\u{903}]{0,70}[A-Z]{0,90}",
         "[ \\t]{0,120}",
         "[ \\t\\n]{0,120}",

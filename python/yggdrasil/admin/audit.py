@@ -14,9 +14,11 @@ from yggdrasil.payments.store import trial_balance
 
 async def audit(settings: Settings, *, json: bool) -> int:
     """Print the balance; 0 if the books balance, else 1. Errors: ConfigurationError, Unavailable."""
-    async with attach(settings, load_keys(settings), SystemClock(), SystemIds()) as database:
-        async with database.transaction(System("trial-balance")) as tx:
-            balance = await trial_balance(tx)
+    async with (
+        attach(settings, load_keys(settings), SystemClock(), SystemIds()) as database,
+        database.transaction(System("trial-balance")) as tx,
+    ):
+        balance = await trial_balance(tx)
     fields = msgspec.to_builtins(balance)
     if json:
         sys.stdout.write(msgspec.json.encode(fields).decode() + "\n")

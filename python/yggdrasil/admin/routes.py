@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
 
 from litestar import Response, Router, get
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from yggdrasil.errors import YggdrasilError
@@ -23,7 +23,7 @@ async def live() -> dict[str, str]:
 
 @get("/health/ready", summary="The parts are there")
 async def ready(
-    readiness: Annotated[Readiness, Dependency(skip_validation=True)],
+    readiness: NamedDependency[SkipValidation[Readiness]],
 ) -> Response[dict[str, bool]]:
     """200 if every part answers, else 503; names the parts, never their addresses."""
     try:

@@ -73,6 +73,11 @@ async def bifrost(socket: _Any, hub: NamedDependency[SkipValidation[Hub]]) -> No
         await _close(socket, CloseCode.SUBPROTOCOL, f"subprotocol {SUBPROTOCOL} is needed")
         return
     await socket.accept(subprotocols=SUBPROTOCOL)
+    with hub.serving():
+        await _serve(socket, hub)
+
+
+async def _serve(socket: _Any, hub: Hub) -> None:
     shell = _LitestarSocket()
     session = hub.open(shell)
     if session is None:

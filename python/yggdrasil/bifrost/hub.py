@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -77,6 +78,7 @@ class Hub:
         self._core = _core.Relay(**(limits or HubLimits()).settings())
         self._sessions: dict[int, _Session] = {}
         self._jobs: dict[int, JobLink] = {}
+        self._serving: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms: int | None = None
 
@@ -87,7 +89,10 @@ class Hub:
         return self._core.online(network_id.bytes, device.bytes)
 
     def open_job(self, network_id: UUID, device: UUID, job: Job) -> JobLink:
-        """Offer a job to a device; `NotFound` if it is not online, `InvalidInput` if it breaks a limit."""
+        """Offer a job to a device; `NotFound` if it is not online, `InvalidInput` if it breaks a limit.
+
+        The link must be iterated to its end or cancelled: until then the core keeps what came for it.
+        """
         number, effects = self._core.open_job(
             self._now_ms(),
             network_id=network_id.bytes,
@@ -157,8 +162,21 @@ class Hub:
             self._timer.cancel()
             self._timer = None
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     # ---- for the endpoint --------
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Around a socket's handler, so that `aclose` can wait for it."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a handler is a task
+        self._serving.add(task)
+        try:
+            yield
+        finally:
+            self._serving.discard(task)
 
     def open(self, socket: Socket) -> int | None:
         """A socket came in: its session, or None after closing it because there is no room."""

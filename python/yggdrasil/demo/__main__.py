@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+from rich.markup import escape
+
 from yggdrasil.demo.extract import CHAT_MODEL
 from yggdrasil.demo.minilm import MODEL_NAME, model_directory
 from yggdrasil.demo.progress import Show
@@ -39,13 +41,13 @@ def main() -> int:
         )
         return asyncio.run(tell(options, show))
     except (YggdrasilError, TimeoutError) as error:
-        show.console.print(f"[red]failed:[/red] {error or type(error).__name__}", markup=True)
+        show.console.print(f"[red]failed:[/red] {escape(str(error) or type(error).__name__)}")
         return 1
     except KeyboardInterrupt:
         return 0 if options.keep else 130
     finally:
         if options.picture is not None:
-            show.console.save_svg(str(options.picture), title="make demo")
+            show.picture(options.picture)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,10 @@ BUYERS: Final = (("ask", ("ask-pc", "ask-phone")), ("embla", ("embla-pc",)))
 
 
 def sellers(backend: str | None, chat_model: str | None) -> list[Seller]:
-    """Three providers of three networks, any two of which can carry the whole load; with a backend of one's own, two more that sell its model."""
+    """Three providers of three networks, any two of which can carry the whole load.
+
+    With a backend of one's own, two more that sell its model.
+    """
     chat = (CHAT_MODEL,) if backend is None else ()
     found = [
         Seller("brokk", "brokk-forge", 1, 2, 40, (MODEL_NAME,), chat),

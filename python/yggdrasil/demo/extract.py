@@ -31,19 +31,20 @@ class Message:
 
 
 def question_and_text(messages: Sequence[Message]) -> tuple[str, str]:
-    """The last line of the last user message asks; everything before it, in any message, is the text."""
+    """The last line of the last user message asks; everything before it, less what instructs, is the text."""
     last = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].role == "user"), None)
     if last is None:
         return "", ""
     head, _, question = messages[last].content.strip().rpartition("\n")
-    before = [message.content for message in messages[:last] if message.role != "assistant"]
+    before = [message.content for message in messages[:last] if message.role == "user"]
     return question.strip(), "\n".join([*before, head]).strip()
 
 
 def answer(model: MiniLM, messages: Sequence[Message]) -> str:
     """The two sentences nearest to the question, in the order of the text."""
     question, text = question_and_text(messages)
-    candidates = list(dict.fromkeys(sentences(text)))[:SENTENCES_MAX]
+    found = (sentence for line in text.splitlines() for sentence in sentences(line))
+    candidates = list(dict.fromkeys(found))[:SENTENCES_MAX]
     if not question or not candidates:
         return NO_TEXT
     vectors = model.embed([question, *candidates]).vectors

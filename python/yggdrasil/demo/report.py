@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from yggdrasil.vedrfolnir.terminal import cents
@@ -53,13 +54,13 @@ class Totals:
 
     @property
     def failovers(self) -> int:
-        """Requests that more than one provider was asked for."""
-        return sum(row["attempts"] > 1 for row in self.bought)
+        """Attempts that failed and were followed by one at another provider; a polite "busy" is none."""
+        return sum(broken(row) for rows in self.sold.values() for row in rows)
 
     @property
     def lost(self) -> int:
-        """Attempts that the killed provider left behind."""
-        return sum(row["state"] != "COMPLETED" for row in self.sold[self.killed])
+        """Requests that the killed provider left behind."""
+        return sum(broken(row) for row in self.sold.get(self.killed, ()))
 
     def document(self) -> dict[str, Any]:
         """build/demo.json."""
@@ -78,6 +79,11 @@ class Totals:
             "earnings_microcents": self.balance["earnings_microcents"],
             "seconds": round(self.seconds, 1),
         }
+
+
+def broken(row: Trade) -> bool:
+    """Whether a provider's row is of an attempt that failed on it."""
+    return bool(row["state"] == "FAILED" and row["error_code"] != "busy")
 
 
 def judge(totals: Totals) -> list[str]:
@@ -117,8 +123,11 @@ def judge(totals: Totals) -> list[str]:
 
 def provider_table(totals: Totals) -> Table:
     """Per provider: work, money, time to the first byte."""
-    table = Table(title="What each provider did")
-    for title in ("provider", "requests", "lost", "tokens", "cost", "fee", "earnings", "median latency"):
+    table = Table(
+        title="What each provider did",
+        caption="latency: median time to the first byte; embeddings come whole",
+    )
+    for title in ("provider", "requests", "busy", "failed", "tokens", "cost", "fee", "earnings", "latency"):
         table.add_column(title, justify="left" if title == "provider" else "right")
     for name, rows in totals.sold.items():
         done = [row for row in rows if row["state"] == "COMPLETED"]
@@ -126,7 +135,8 @@ def provider_table(totals: Totals) -> Table:
         table.add_row(
             f"{name} [red](killed)[/red]" if name == totals.killed else name,
             str(len(done)),
-            str(len(rows) - len(done)),
+            str(sum(row["error_code"] == "busy" for row in rows)),
+            str(sum(broken(row) for row in rows)),
             f"{sum(row['prompt_tokens'] + row['completion_tokens'] for row in done):,}",
             *(_money(done, part) for part in ("total", "fee", "earnings")),
             f"{statistics.median(latencies):,.0f} ms" if latencies else "-",
@@ -174,18 +184,18 @@ def show(console: Console, totals: Totals, answer: tuple[str, str] | None) -> No
     """Print the end of the run."""
     console.print()
     console.print(provider_table(totals))
-    decided = next((row for row in totals.bought if row["attempts"] > 1), None) or totals.bought[0]
+    decided = max(totals.bought, key=lambda row: len(row["decision_card"]["candidates"]))
     console.print(decision_table(decided))
     console.print(books_table(totals))
     if answer is not None:
-        console.print(f"[bold]{answer[0]}[/bold]\n{answer[1]}\n")
+        console.print(f"[bold]{escape(answer[0])}[/bold]\n{escape(answer[1])}\n")
     work = ", ".join(
         f"{figures['requests']} {kind} requests with {figures['tokens']:,} tokens"
         for kind, figures in (("embeddings", totals.kind("embeddings")), ("chat", totals.kind("chat")))
     )
     console.print(f"{work}; {totals.failovers} failovers; {totals.seconds:.1f} s")
     for problem in totals.problems:
-        console.print(f"[red]wrong:[/red] {problem}")
+        console.print(f"[red]wrong:[/red] {escape(problem)}")
     if not totals.problems:
         console.print(
             "[green]The books balance: cost = fee + earnings, no hold is open, nobody paid twice.[/green]"

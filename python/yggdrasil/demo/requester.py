@@ -31,6 +31,7 @@ from yggdrasil.vedrfolnir.identity import IdentityFile
 PASSAGES_PER_REQUEST: Final = 8
 AT_ONCE: Final = {"embed": 3, "ask": 2}
 PASSAGES_SHOWN: Final = 4
+INSTRUCTION: Final = "Answer the last line from the passages before it, in one or two sentences."
 TRIES_MAX: Final = 60
 RETRY_SECONDS: Final = 0.25
 _PASSING: Final = frozenset({429, 503})
@@ -81,7 +82,7 @@ class Buyer:
         """A streamed completion, joined."""
         body = {
             "model": model,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": prompt}],
             "stream": True,
             "stream_options": {"include_usage": True},
             "max_tokens": 512,
@@ -144,7 +145,7 @@ async def answer_questions(buyer: Buyer, options: argparse.Namespace) -> None:
         (wanted,) = await buyer.embed([question], options.model)
         best = np.argsort(-(vectors @ wanted), kind="stable")[:PASSAGES_SHOWN]
         shown = "\n".join(texts[index] for index in best.tolist())
-        answer = await buyer.chat(f"Answer from these passages:\n{shown}\n{question}", options.chat_model)
+        answer = await buyer.chat(f"{shown}\n{question}", options.chat_model)
         report(event="answer", question=question, answer=answer)
 
     asked = QUESTIONS[options.first : options.first + options.count]

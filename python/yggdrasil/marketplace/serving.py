@@ -6,8 +6,9 @@ Every run has a task of its own, so that a reader who goes away cannot take the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -29,13 +30,14 @@ from yggdrasil.kernel import Clock, IdSource, Network
 from yggdrasil.marketplace import billing
 from yggdrasil.marketplace.attempt import Attempt, Outcome
 from yggdrasil.marketplace.billing import Budget
+from yggdrasil.marketplace.ending import bill_for, ending_for
 from yggdrasil.marketplace.records import ProviderUnpayableError, Records
 from yggdrasil.marketplace.requests import ComputeRequest, Offer, State
 from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.run import Finished, Run
 from yggdrasil.marketplace.sealing import NONCE_BYTES, ResultSeal
 from yggdrasil.marketplace.settings import MarketSettings, Node
-from yggdrasil.marketplace.store_run import Bill, Ending, NewAttempt, NewTransaction, SealedResult
+from yggdrasil.marketplace.store_run import NewAttempt, NewTransaction, SealedResult
 
 CHOICES_MAX = 32
 
@@ -297,7 +299,7 @@ class Serving:
                 begun = await self._records.fail_over(
                     self._new(run),
                     step.attempt,
-                    self._ending(outcome),
+                    ending_for(outcome, self._clock.now()),
                     following.attempt,
                     rehold_microcents=rehold,
                 )
@@ -314,22 +316,13 @@ class Serving:
             return following
         return None
 
-    def _ending(self, outcome: Outcome) -> Ending:
-        return Ending(
-            attempt_state=outcome.end,
-            error_code=outcome.error_code,
-            observed_tokens=outcome.count.observed,
-            claimed_tokens=outcome.count.claimed,
-            latency_ms=outcome.first_chunk_ms,
-            tokens_per_second=outcome.tokens_per_second,
-            at=self._clock.now(),
-        )
-
     async def _conclude(self, run: Run, step: _Step, outcome: Outcome) -> None:
         """SQL 2, then the last part to the reader. What failed raises its error here, after it was
         written."""
-        bill = self._bill(step, outcome)
-        ending = self._ending(outcome)
+        bill = bill_for(
+            outcome, step.attempt, step.budget, tolerance_percent=self._settings.tolerance_percent
+        )
+        ending = ending_for(outcome, self._clock.now())
         finished = Finished(
             transaction_id=run.transaction_id,
             state=bill.state,
@@ -349,35 +342,10 @@ class Serving:
             raise Timeout("The deadline passed; nothing is paid")
         if bill.state is State.FAILED:
             raise outcome.error or ProviderFailed()
-        await run.pipe.put(finished)
-
-    def _bill(self, step: _Step, outcome: Outcome) -> Bill:
-        if outcome.end not in ("completed", "cancelled"):
-            return Bill(State.FAILED)
-        state = State.COMPLETED if outcome.end == "completed" else State.CANCELLED
-        prompt, completion = billing.bill_tokens(
-            outcome.count,
-            tokens_max=step.budget.tokens_max,
-            tolerance_percent=self._settings.tolerance_percent,
-            delivered=outcome.delivered,
-        )
-        bill = Bill(state, prompt, completion)
-        if step.attempt.hold_id is None or prompt + completion == 0:
-            return bill
-        offer = step.offer
-        settlement = heidrun.settle(
-            prompt + completion,
-            offer.price_cents,
-            offer.price_unit_tokens,
-            step.attempt.fee_basis_points,
-            offer.rounding,
-        )
-        return replace(
-            bill,
-            total_microcents=settlement.total_microcents,
-            fee_microcents=settlement.fee_microcents,
-            earnings_microcents=settlement.earnings_microcents,
-        )
+        # A reader who takes nothing any more must not keep the run.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.settle_grace_seconds):
+                await run.pipe.put(finished)
 
     def _sealed(self, run: Run, finished: Finished, at: datetime) -> SealedResult | None:
         """Only what was paid for is kept; at home there is nothing to lose but time."""

@@ -218,7 +218,8 @@ async def remember_models(tx: Tx, models: Sequence[tuple[str, Kind, int, int, da
     """(model, kind, reference price, reference latency, now) of models not seen before; under Market."""
     await tx.executemany(
         "INSERT INTO platform.models"
-        " (model, kind, price_reference_microcents, latency_reference_ms, created_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (model, kind) DO NOTHING",
+        " (model, kind, price_reference_microcents, latency_reference_ms, created_at)"
+        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (model, kind) DO NOTHING",
         list(models),
     )
 

@@ -37,7 +37,8 @@ async def past_attempts(tx: Tx, since: datetime, limit: int, tolerance_percent: 
     """The latest ended attempts, for the quality of offers."""
     rows = await tx.fetch(
         "SELECT offer, state, observed_tokens, claimed_tokens, error_code, latency_ms,"
-        " tokens_per_second, ended_at FROM platform.attempts WHERE ended_at > $1 AND state IN ('completed', 'failed', 'busy')"
+        " tokens_per_second, ended_at FROM platform.attempts"
+        " WHERE ended_at > $1 AND state IN ('completed', 'failed', 'busy')"
         " ORDER BY ended_at DESC LIMIT $2",
         since,
         limit,

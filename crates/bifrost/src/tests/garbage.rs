@@ -57,7 +57,7 @@ proptest! {
     fn never_panics_never_leaks(script in prop::collection::vec((0usize..4, frame(), 0u64..9_000), 0..60)) {
         let mut world = World::new(Limits { messages_burst: 40, ..Limits::default() });
         let sessions = [world.live(HOME, "pc"), world.live(HOME, "phone"), world.live(AWAY, "spy")];
-        let job = world.job(HOME, "pc", &[1; 100_000]);
+        let job = world.job(HOME, "pc", &vec![1; 100_000]);
         for (who, (is_text, bytes), wait_ms) in script {
             match (sessions.get(who), is_text) {
                 (Some(session), true) => world.text(*session, &String::from_utf8_lossy(&bytes)),

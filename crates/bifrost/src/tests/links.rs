@@ -86,7 +86,7 @@ fn the_window_is_exact() {
     let two = world.live(HOME, "phone");
     world.link(one, two, "phone");
     for _ in 0..WINDOW_BYTES / 65_536 {
-        world.binary(one, 1, &[0; 65_532]);
+        world.binary(one, 1, &vec![0; 65_532]);
     }
     assert!(world.closes.is_empty());
     world.text(two, r#"{"type":"credit","link":1,"bytes":262144}"#);
