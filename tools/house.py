@@ -1,4 +1,4 @@
-"""Checks of the house that no library knows: file lengths, proper names of this house, pins without addresses."""
+"""Checks of the house that no library knows: file lengths, pins, error pages, users of `_core`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 LINES_MAX = 400
+CORE_USERS = {"heidrun", "eikthyrnir", "scoring", "bifrost", "wire"}
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -15,7 +16,10 @@ def tracked(*patterns: str) -> list[Path]:
     """Files git knows or would take, by pattern."""
     listed = subprocess.run(  # noqa: S603 - fixed arguments
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],  # noqa: S607
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     return [ROOT / name for name in listed if (ROOT / name).is_file()]
 
@@ -40,11 +44,26 @@ def unpaged_codes() -> list[str]:
     """Every error code has a page."""
     text = (ROOT / "python/yggdrasil/errors.py").read_text(encoding="utf-8")
     codes = set(re.findall(r'code(?:, [a-z, ]+)?(?:: ClassVar\[str\])? = "([a-z_]+)"', text))
-    return [f"docs/errors/{code}.md is missing" for code in sorted(codes) if not (ROOT / f"docs/errors/{code}.md").is_file()]
+    pages = {code: ROOT / "docs" / "errors" / f"{code}.md" for code in sorted(codes)}
+    return [f"docs/errors/{code}.md is missing" for code, page in pages.items() if not page.is_file()]
+
+
+def compiled_module_users() -> list[str]:
+    """Only some rooms import `_core`; import-linter cannot see a compiled module."""
+    found = []
+    for path in tracked("python/yggdrasil/*.py"):
+        room = path.relative_to(ROOT / "python/yggdrasil").parts[0].removesuffix(".py")
+        text = path.read_text(encoding="utf-8")
+        uses = re.search(
+            r"^\s*(from yggdrasil\._core|import yggdrasil\._core|from yggdrasil import .*_core)", text, re.M
+        )
+        if uses and room not in CORE_USERS:
+            found.append(f"{path.relative_to(ROOT)}: imports yggdrasil._core; use the engine's door")
+    return found
 
 
 def main() -> int:
-    found = [*long_files(), *addressed_pins(), *unpaged_codes()]
+    found = [*long_files(), *addressed_pins(), *unpaged_codes(), *compiled_module_users()]
     for line in found:
         print(line)
     return 1 if found else 0

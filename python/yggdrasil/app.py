@@ -28,7 +28,7 @@ from yggdrasil.config import Settings, load_keys
 from yggdrasil.db.bootstrap import Databases, bootstrap
 from yggdrasil.devices import routes as device_routes
 from yggdrasil.devices.service import Devices
-from yggdrasil.errors import Conflict, ConfigurationError
+from yggdrasil.errors import ConfigurationError, Conflict
 from yggdrasil.kernel import Clock, IdSource, Network, System, SystemClock, SystemIds
 from yggdrasil.keys import Keys
 from yggdrasil.marketplace import routes as marketplace_routes
@@ -124,14 +124,14 @@ def _assemble(
             key_id=admitted.key_id,
         )
 
-    # Devices and the relay know each other: the relay lets a device in, the device asks the relay whether it is there.
+    # Devices and the relay know each other, so the one made first asks for the other by name.
     devices = Devices(
         database,
         clock,
         ids,
         authenticate=users.authenticate,
-        online=lambda network_id, device: hub.online(network_id, device),
-        on_removed=lambda network_id, device: removed(network_id, device),
+        online=lambda network_id, device: hub.online(network_id, device),  # noqa: PLW0108
+        on_removed=lambda network_id, device: removed(network_id, device),  # noqa: PLW0108
     )
     hub = Hub(authenticate=member, directory=devices.directory, clock=clock, ids=ids)
     marketplace = Marketplace(

@@ -26,7 +26,7 @@ def serve(
     data_dir: Path | None = None,
     behind_proxy: Annotated[bool | None, Parameter(negative="")] = None,
 ) -> None:
-    """Run the server until Ctrl-C. Settings not given here come from YGGDRASIL_… variables or YGGDRASIL_CONFIG.
+    """Run the server until Ctrl-C. Other settings come from YGGDRASIL_… variables or YGGDRASIL_CONFIG.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def audit(*, data_dir: Path | None = None, json: bool = False) -> None:
 
 @app.command
 def quickstart(*, server: str = "http://127.0.0.1:8480", email: str = "quickstart@example.org") -> None:
-    """On a running development server: make a user, a device, a verified sandbox method, a balance and an API key.
+    """On a development server: make a user, a device, a sandbox method, a balance and an API key.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What an operator sees: structured logs and Prometheus metrics, without personal data, bodies, networks or devices."""
+"""What an operator sees: logs and metrics without personal data, bodies, networks or devices."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Observe:
         self._ids = ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
         request_id = self._ids.secret(8).hex()

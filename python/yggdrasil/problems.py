@@ -1,7 +1,7 @@
-"""Errors at the edge: every exception becomes RFC 9457 problem+json, and every operation says so in the OpenAPI document.
+"""Errors at the edge: every exception becomes RFC 9457 problem+json, and the OpenAPI document says so.
 
-The answer never quotes another row, a stack or a query. What is not ours (a bug) is logged under the request id and
-answered with nothing but that it happened.
+The answer never quotes another row, a stack or a query. What is not ours (a bug) is logged under the
+request id and answered with nothing but that it happened.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ async def serve(settings: Settings, *, ready: Callable[[Settings], None] | None 
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
-            server.stop()
+            server.stop()  # type: ignore[no-untyped-call]
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(serving), DRAIN_SECONDS_MAX)
             _log.info("stopped")

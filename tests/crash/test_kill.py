@@ -1,6 +1,7 @@
-"""kill -9 of the server, and of PostgreSQL, in the middle of 100 running requests: the books balance, nobody paid for nothing.
+"""kill -9 of the server, and of PostgreSQL, in the middle of 100 running requests.
 
-A round is seeded: when the kill falls, and how fast each provider speaks. `YGG_CRASH_ROUNDS` sets how many rounds.
+The books balance and nobody paid for nothing. A round is seeded: when the kill falls, and how fast each
+provider speaks. `YGG_CRASH_ROUNDS` sets how many rounds.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class World:
         seen = Seen(number % BUYERS)
         self.seen.append(seen)
         body = {
-            "model": MODEL, "stream": True, "max_tokens": 64, "stream_options": {"include_usage": True},
+            "model": MODEL,
+            "stream": True,
+            "max_tokens": 64,
+            "stream_options": {"include_usage": True},
             "messages": [{"role": "user", "content": f"request {number}"}],
         }
         headers = {"authorization": f"Bearer {self.keys[seen.buyer]}"}
@@ -200,7 +204,10 @@ async def test_postgresql_killed_in_the_middle_of_100_requests(seed: int) -> Non
 async def gone(pid: int) -> None:
     """The embedded PostgreSQL dies with the server."""
     async with asyncio.timeout(BACK_SECONDS_MAX):
-        while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]:
+        while (
+            Path(f"/proc/{pid}").exists()
+            and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]
+        ):
             await asyncio.sleep(0.02)
 
 

@@ -34,8 +34,12 @@ class Two:
     async def view_of_a(self) -> list[Any]:
         """Everything A can see of its own, to show that a probe changed none of it."""
         paths = (
-            "/api/v1/users/me", "/api/v1/devices", "/api/v1/keys", "/api/v1/payments/methods",
-            "/api/v1/payments/balance", "/api/v1/marketplace/transactions",
+            "/api/v1/users/me",
+            "/api/v1/devices",
+            "/api/v1/keys",
+            "/api/v1/payments/methods",
+            "/api/v1/payments/balance",
+            "/api/v1/marketplace/transactions",
             f"/api/v1/marketplace/providers/{self.known['provider']}",
         )
         found = []
@@ -65,12 +69,17 @@ async def two() -> AsyncIterator[Two]:
         for account in (a, b, c):
             headers = {"authorization": f"Bearer {await account.token()}"}
             clients.append(
-                await stack.enter_async_context(httpx.AsyncClient(base_url=house.url, headers=headers, timeout=30))
+                await stack.enter_async_context(
+                    httpx.AsyncClient(base_url=house.url, headers=headers, timeout=30)
+                )
             )
         http_a, http_b, http_c = clients
 
         async def buy(http: httpx.AsyncClient, model: str) -> None:
-            body = {"kind": "chat", "request": {"model": model, "messages": [{"role": "user", "content": "hello"}]}}
+            body = {
+                "kind": "chat",
+                "request": {"model": model, "messages": [{"role": "user", "content": "hello"}]},
+            }
             (await http.post("/api/v1/marketplace/requests", json=body)).raise_for_status()
 
         await buy(http_c, MODEL)

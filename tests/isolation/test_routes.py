@@ -1,6 +1,7 @@
-"""Every REST route × every place an id fits: B asks with A's id and with one that never was, and gets the same bytes.
+"""Every REST route × every place an id fits: B asks with A's id and with one that never was; same bytes.
 
-The routes come from the app itself. A route, path parameter or body field that is not in `PROBES` fails the build.
+The routes come from the app itself. A route, path parameter or body field that is not in `PROBES` fails the
+build.
 """
 
 from __future__ import annotations
@@ -76,58 +77,109 @@ WISH_SLOTS = tuple(
 PROBES: dict[tuple[str, str], Probe] = {
     ("POST", "/api/v1/users/register"): NOBODY,
     ("POST", "/api/v1/users/login"): NOBODY,
-    ("POST", "/api/v1/users/verify"): Probe((
-        Slot("flow", ("flow",), body=lambda value: {
-            "flow": value, "code": "00000000", "device_key": ANY_KEY, "proof": encode_bytes(bytes(64)),
-        }),
-    )),
+    ("POST", "/api/v1/users/verify"): Probe(
+        (
+            Slot(
+                "flow",
+                ("flow",),
+                body=lambda value: {
+                    "flow": value,
+                    "code": "00000000",
+                    "device_key": ANY_KEY,
+                    "proof": encode_bytes(bytes(64)),
+                },
+            ),
+        )
+    ),
     ("POST", "/api/v1/users/refresh"): NOBODY,
     ("POST", "/api/v1/users/logout"): NOBODY,
     ("GET", "/api/v1/users/me"): NOBODY,
     ("PUT", "/api/v1/users/me"): NOBODY,
     ("DELETE", "/api/v1/users/me"): NOBODY,
-    ("GET", "/api/v1/keys"): Probe(fields=("cursor",), why_none="a cursor is a place in the caller's own list"),
+    ("GET", "/api/v1/keys"): Probe(
+        fields=("cursor",), why_none="a cursor is a place in the caller's own list"
+    ),
     ("POST", "/api/v1/keys"): NOBODY,
     ("DELETE", "/api/v1/keys/{key_id}"): Probe((Slot("key_id", ("key", "bought", "device")),)),
-    ("GET", "/api/v1/devices"): Probe(fields=("cursor",), why_none="a cursor is a place in the caller's own list"),
-    ("POST", "/api/v1/devices"): Probe((
-        Slot("device_id", ("device_id",), body=lambda value: {
-            "device_id": value, "name": "x", "world": "Alfheim", "device_key": ANY_KEY, "proof": encode_bytes(bytes(64)),
-        }),
-    )),
+    ("GET", "/api/v1/devices"): Probe(
+        fields=("cursor",), why_none="a cursor is a place in the caller's own list"
+    ),
+    ("POST", "/api/v1/devices"): Probe(
+        (
+            Slot(
+                "device_id",
+                ("device_id",),
+                body=lambda value: {
+                    "device_id": value,
+                    "name": "x",
+                    "world": "Alfheim",
+                    "device_key": ANY_KEY,
+                    "proof": encode_bytes(bytes(64)),
+                },
+            ),
+        )
+    ),
     ("GET", "/api/v1/devices/{device_id}"): Probe((Slot("device_id", ("device_id", "device")),)),
-    ("PUT", "/api/v1/devices/{device_id}"): Probe((
-        Slot("device_id", ("device_id", "device"), body=lambda value: {"name": "stolen"}),  # noqa: ARG005
-    )),
+    ("PUT", "/api/v1/devices/{device_id}"): Probe(
+        (
+            Slot("device_id", ("device_id", "device"), body=lambda value: {"name": "stolen"}),
+        )
+    ),
     ("DELETE", "/api/v1/devices/{device_id}"): Probe((Slot("device_id", ("device_id", "device")),)),
-    ("GET", "/api/v1/payments/methods"): Probe(fields=("cursor",), why_none="a cursor is a place in the caller's own list"),
+    ("GET", "/api/v1/payments/methods"): Probe(
+        fields=("cursor",), why_none="a cursor is a place in the caller's own list"
+    ),
     ("POST", "/api/v1/payments/methods"): NOBODY,
-    ("POST", "/api/v1/payments/methods/{method_id}/verify"): Probe((
-        Slot("method_id", ("method",), body=lambda value: {}),  # noqa: ARG005
-    )),
+    ("POST", "/api/v1/payments/methods/{method_id}/verify"): Probe(
+        (
+            Slot("method_id", ("method",), body=lambda value: {}),
+        )
+    ),
     ("DELETE", "/api/v1/payments/methods/{method_id}"): Probe((Slot("method_id", ("method",)),)),
-    ("POST", "/api/v1/payments/process"): Probe((
-        Slot("method_id", ("method",), body=lambda value: {
-            "method_id": value, "amount_cents": 100, "idempotency_key": "probe",
-        }),
-    )),
+    ("POST", "/api/v1/payments/process"): Probe(
+        (
+            Slot(
+                "method_id",
+                ("method",),
+                body=lambda value: {
+                    "method_id": value,
+                    "amount_cents": 100,
+                    "idempotency_key": "probe",
+                },
+            ),
+        )
+    ),
     ("GET", "/api/v1/payments/balance"): NOBODY,
-    ("POST", "/api/v1/marketplace/providers/register"): Probe((
-        Slot("device_id", ("device_id",), body=lambda value: {"device_id": value, "models": TERMS, "audience": "own"}),
-    )),
+    ("POST", "/api/v1/marketplace/providers/register"): Probe(
+        (
+            Slot(
+                "device_id",
+                ("device_id",),
+                body=lambda value: {"device_id": value, "models": TERMS, "audience": "own"},
+            ),
+        )
+    ),
     ("GET", "/api/v1/marketplace/providers"): Probe(
         fields=("cursor",), why_none="a cursor is a place in the list the caller sees"
     ),
-    ("GET", "/api/v1/marketplace/providers/{provider_id}"): Probe((
-        Slot("provider_id", ("provider", "device")), Slot("provider_id", ("offer",)),
-    )),
-    ("PUT", "/api/v1/marketplace/providers/{provider_id}"): Probe((
-        Slot("provider_id", ("provider", "device"), body=lambda value: {"status": "paused"}),  # noqa: ARG005
-        Slot("provider_id", ("offer",), body=lambda value: {"status": "paused"}),  # noqa: ARG005
-    )),
-    ("DELETE", "/api/v1/marketplace/providers/{provider_id}"): Probe((
-        Slot("provider_id", ("provider", "device")), Slot("provider_id", ("offer",)),
-    )),
+    ("GET", "/api/v1/marketplace/providers/{provider_id}"): Probe(
+        (
+            Slot("provider_id", ("provider", "device")),
+            Slot("provider_id", ("offer",)),
+        )
+    ),
+    ("PUT", "/api/v1/marketplace/providers/{provider_id}"): Probe(
+        (
+            Slot("provider_id", ("provider", "device"), body=lambda value: {"status": "paused"}),
+            Slot("provider_id", ("offer",), body=lambda value: {"status": "paused"}),
+        )
+    ),
+    ("DELETE", "/api/v1/marketplace/providers/{provider_id}"): Probe(
+        (
+            Slot("provider_id", ("provider", "device")),
+            Slot("provider_id", ("offer",)),
+        )
+    ),
     ("POST", "/api/v1/marketplace/requests"): Probe(WISH_SLOTS, fields=("ignore",)),
     ("GET", "/api/v1/marketplace/requests/{transaction_id}"): Probe((Slot("transaction_id", WORDS),)),
     ("GET", "/api/v1/marketplace/requests/{transaction_id}/result"): Probe((Slot("transaction_id", WORDS),)),
@@ -138,14 +190,22 @@ PROBES: dict[tuple[str, str], Probe] = {
     ("GET", "/api/v1/marketplace/transactions/{transaction_id}"): Probe((Slot("transaction_id", WORDS),)),
     ("GET", "/v1/models"): NOBODY,
     ("GET", "/v1/models/{model}"): Probe((Slot("model", ("device_id", "provider", "offer")),)),
-    ("POST", "/v1/chat/completions"): Probe((
-        Slot("yggdrasil.only", ("offer",), body=lambda value: {**CHAT, "yggdrasil": {"only": [value]}}),
-    )),
-    ("POST", "/v1/embeddings"): Probe((
-        Slot("yggdrasil.only", ("offer",), body=lambda value: {
-            "model": MODEL, "input": "hi", "yggdrasil": {"only": [value]},
-        }),
-    )),
+    ("POST", "/v1/chat/completions"): Probe(
+        (Slot("yggdrasil.only", ("offer",), body=lambda value: {**CHAT, "yggdrasil": {"only": [value]}}),)
+    ),
+    ("POST", "/v1/embeddings"): Probe(
+        (
+            Slot(
+                "yggdrasil.only",
+                ("offer",),
+                body=lambda value: {
+                    "model": MODEL,
+                    "input": "hi",
+                    "yggdrasil": {"only": [value]},
+                },
+            ),
+        )
+    ),
     ("GET", "/health/live"): NOBODY,
     ("GET", "/health/ready"): NOBODY,
     ("GET", "/metrics"): NOBODY,
@@ -169,8 +229,14 @@ def routes() -> Iterator[Route]:
     """Every route of the app with the names of what it takes; the app is built without a database."""
     clock = SystemClock()
     nothing = SimpleNamespace(
-        mailer=DevMailer(clock, development=True), ids=SystemIds(), users=None, devices=None, payments=None,
-        marketplace=None, hub=None, readiness=None,
+        mailer=DevMailer(clock, development=True),
+        ids=SystemIds(),
+        users=None,
+        devices=None,
+        payments=None,
+        marketplace=None,
+        hub=None,
+        readiness=None,
     )
     for route in create_app(cast(Services, nothing)).routes:
         if not isinstance(route, HTTPRoute):
@@ -225,7 +291,9 @@ def shape(answer: httpx.Response, value: str) -> tuple[int, list[tuple[str, str]
     return answer.status_code, headers, answer.content.replace(value.encode(), b"<id>")
 
 
-async def ask(two: Two, route: tuple[str, str], slot: Slot, value: str) -> tuple[int, list[tuple[str, str]], bytes]:
+async def ask(
+    two: Two, route: tuple[str, str], slot: Slot, value: str
+) -> tuple[int, list[tuple[str, str]], bytes]:
     method, path = route
     parameters = re.findall(r"\{(\w+)\}", path)
     url = path
@@ -236,7 +304,9 @@ async def ask(two: Two, route: tuple[str, str], slot: Slot, value: str) -> tuple
     return shape(answer, value)
 
 
-CASES = [(route, slot, name) for route, probe in PROBES.items() for slot in probe.slots for name in slot.names]
+CASES = [
+    (route, slot, name) for route, probe in PROBES.items() for slot in probe.slots for name in slot.names
+]
 
 
 @pytest.mark.parametrize(
@@ -260,13 +330,18 @@ async def test_a_foreign_id_answers_as_one_that_never_was(
     assert await two.view_of_a() == before
 
 
-def without_length(seen: tuple[int, list[tuple[str, str]], bytes]) -> tuple[int, list[tuple[str, str]], bytes]:
+def without_length(
+    seen: tuple[int, list[tuple[str, str]], bytes],
+) -> tuple[int, list[tuple[str, str]], bytes]:
     return seen[0], [pair for pair in seen[1] if pair[0] != "content-length"], seen[2]
 
 
 async def test_the_control_a_own_ids_answer_otherwise(two: Two) -> None:
     """The probes can tell: with A's own token the same ids are found."""
-    for path in (f"/api/v1/devices/{two.known['device_id']}", f"/api/v1/marketplace/transactions/{two.known['bought']}"):
+    for path in (
+        f"/api/v1/devices/{two.known['device_id']}",
+        f"/api/v1/marketplace/transactions/{two.known['bought']}",
+    ):
         mine, never = await two.http_a.get(path), await two.http_a.get(path[:-8] + "00000000")
         assert mine.status_code == httpx.codes.OK
         assert never.status_code == httpx.codes.NOT_FOUND

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, real mail, and people with real devices: what the live tests are made of."""
+"""A real server in its own process, real mail, people with real devices: what live tests are made of."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ class House:
         with (self.place / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "yggdrasil", "serve"],
-                env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         deadline = time.monotonic() + READY_SECONDS_MAX
         async with httpx.AsyncClient() as http:
@@ -107,8 +110,14 @@ class House:
 
     async def audit(self) -> dict[str, int]:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "yggdrasil", "audit", "--json",
-            env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            sys.executable,
+            "-m",
+            "yggdrasil",
+            "audit",
+            "--json",
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         out, error = await process.communicate()
         assert out, error.decode()
@@ -169,8 +178,12 @@ class Script:
         body = json.loads(await job.body())
         if job.kind == "embeddings":
             inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
-            data = [{"object": "embedding", "index": i, "embedding": [0.5, -0.5]} for i, _ in enumerate(inputs)]
-            await job.send(json.dumps({"object": "list", "data": data, "model": job.model, "usage": {}}).encode())
+            data = [
+                {"object": "embedding", "index": i, "embedding": [0.5, -0.5]} for i, _ in enumerate(inputs)
+            ]
+            await job.send(
+                json.dumps({"object": "list", "data": data, "model": job.model, "usage": {}}).encode()
+            )
             job.done(prompt_tokens=len(inputs), completion_tokens=0)
             return
         for number in range(self.words):
@@ -185,7 +198,10 @@ def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
     """One `chat.completion.chunk`, with things in it that must not reach the requester."""
     return json.dumps(
         {
-            "id": "backend-secret-id", "object": "chat.completion.chunk", "created": 1, "model": "backend-name",
+            "id": "backend-secret-id",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "backend-name",
             "system_fingerprint": "fp_secret",
             "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
         }
@@ -194,8 +210,14 @@ def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
 
 @contextlib.asynccontextmanager
 async def selling(
-    account: Account, *, model: str, script: Script, price_cents: int = 3, kind: str = "chat",
-    capacity_jobs: int = 64, audience: str = "market",
+    account: Account,
+    *,
+    model: str,
+    script: Script,
+    price_cents: int = 3,
+    kind: str = "chat",
+    capacity_jobs: int = 64,
+    audience: str = "market",
 ) -> AsyncIterator[Connection]:
     """The account's device online and offering `model`."""
     connection = Connection.of(account.identity, account.token)
@@ -204,6 +226,7 @@ async def selling(
         await connection.live()
         await account.register_provider(
             [Model(model, kind, price_cents, 1000, 8192)],  # type: ignore[arg-type]
-            audience=audience, capacity_jobs=capacity_jobs,  # type: ignore[arg-type]
+            audience=audience,
+            capacity_jobs=capacity_jobs,  # type: ignore[arg-type]
         )
         yield connection

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from openai import APIStatusError, AsyncOpenAI, AuthenticationError, BadRequestError, NotFoundError
 
+from openai import APIStatusError, AsyncOpenAI, AuthenticationError, BadRequestError, NotFoundError
 from tests.live.house import House, Script, fund, person, selling
 
 

@@ -46,7 +46,6 @@ from yggdrasil.marketplace.settings import MarketSettings
 from yggdrasil.marketplace.shown import ProviderView
 from yggdrasil.payments.ledger import TrialBalance
 from yggdrasil.payments.service import Payments
-from yggdrasil.wire.events import JobReady
 from yggdrasil.wire.proof import encode_bytes
 
 __all__ = [

@@ -25,8 +25,8 @@ def ending_for(outcome: Outcome, at: datetime) -> Ending:
 
 
 def bill_for(outcome: Outcome, attempt: NewAttempt, budget: Budget, *, tolerance_percent: int) -> Bill:
-    """What is paid: for a completed answer what is believed of it, for a cancelled one what was delivered, for
-    a failed one nothing. Without a hold nothing is paid at all."""
+    """What is paid: for a completed answer what is believed of it, for a cancelled one what was
+    delivered, for a failed one nothing. Without a hold nothing is paid at all."""
     if outcome.end not in ("completed", "cancelled"):
         return Bill(State.FAILED)
     state = State.COMPLETED if outcome.end == "completed" else State.CANCELLED

@@ -55,7 +55,8 @@ async def quickstart(server: str, email: str) -> None:
             )
             key: dict[str, Any] = await account.call("POST", "/api/v1/keys", json={"name": "quickstart"})
     print(
-        f"Network {session.network_id}, device {account.identity.device_id}, balance € {TOPUP_CENTS / 100:.2f} (sandbox)\n"
+        f"Network {session.network_id}, device {account.identity.device_id}, "
+        f"balance € {TOPUP_CENTS / 100:.2f} (sandbox)\n"
     )
     print(f"  curl -s {server}/v1/models -H 'Authorization: Bearer {key['key']}'\n")
     print(f"  export OPENAI_BASE_URL={server}/v1")
