@@ -16,7 +16,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from yggdrasil import __version__, problems
+from yggdrasil import __version__, heidrun, problems
 from yggdrasil.adapters import devmail
 from yggdrasil.adapters.devmail import DevMailer
 from yggdrasil.adapters.sandbox import SandboxGateway
@@ -61,6 +61,7 @@ class Services:
     """Everything a running server is made of."""
 
     settings: Settings
+    clock: Clock
     ids: IdSource
     databases: Databases
     mailer: Mailer
@@ -93,6 +94,9 @@ async def build(
         node = Node(stack.enter_context(_node_id(settings.data_dir, ids)), ids.uuid())
         services = _assemble(settings, keys, databases, node, clock, ids)
         stack.push_async_callback(services.users.close)
+        # The first use of a vocabulary unpacks it: now, and not in somebody's request.
+        for model in ("gpt-4o", "gpt-4"):
+            heidrun.count(model, "")
         await services.users.start()
         await services.devices.start()
         stack.push_async_callback(services.devices.stop)
@@ -164,6 +168,7 @@ def _assemble(
     hub.on_presence.append(present)
     return Services(
         settings=settings,
+        clock=clock,
         ids=ids,
         databases=databases,
         mailer=mailer,

@@ -1,7 +1,7 @@
-"""The one error tree. Rust raises these too; the edges turn them into problem+json, the OpenAI shape or a socket error.
+"""The one error tree. Rust raises these too; the edges make problem+json, the OpenAI shape or socket errors.
 
-Every class has a `code` (stable, one page each in `docs/errors/`), an HTTP `status` and a `title`. `detail` is written
-for the person who made the mistake: it names the field and the rule, and never quotes another row.
+Every class has a `code` (stable, one page each in `docs/errors/`), an HTTP `status` and a `title`. `detail`
+is written for the person who made the mistake: it names the field and the rule, and never quotes another row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ class YggdrasilError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
 
-    def __init__(self, detail: str = "", *, field: str | None = None, retry_after_seconds: int | None = None) -> None:
+    def __init__(
+        self, detail: str = "", *, field: str | None = None, retry_after_seconds: int | None = None
+    ) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
         self.field = field

@@ -1,7 +1,7 @@
 """What every room shares: scopes, ids, the clock, and the units of money. Standard library only.
 
-A scope says on whose behalf the database is asked. There are five kinds and no sixth; each is a PostgreSQL login role of
-its own, and `db.transaction(scope)` is the only way to a connection.
+A scope says on whose behalf the database is asked. There are five kinds and no sixth; each is a PostgreSQL
+login role of its own, and `db.transaction(scope)` is the only way to a connection.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Role(StrEnum):
 class Network:
     """One user in one network; made by authentication alone.
 
-    `device_id` is the internal id of the device, `key_id` that of the API key, if one of them made the call.
+    `device_id` is the internal id of the device, `key_id` that of the API key, if one made the call.
     """
 
     network_id: UUID

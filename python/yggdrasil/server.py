@@ -10,6 +10,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -19,7 +20,9 @@ from granian.server.embed import Server
 
 from yggdrasil.app import Services, build, create_app
 from yggdrasil.config import Settings
+from yggdrasil.db.store import AUDIT_RETENTION, prune_audit
 from yggdrasil.errors import ConfigurationError
+from yggdrasil.kernel import System
 from yggdrasil.observe import LEDGER_SUM, RECONCILED, configure_logging
 
 DRAIN_SECONDS_MAX: Final = 10.0
@@ -27,6 +30,7 @@ RECONNECT_AFTER_MS: Final = 2_000
 SOCKETS_MAX: Final = 16_384
 HEADER_SECONDS_MAX: Final = 5
 HTTP1_BUFFER_BYTES: Final = 64 * 1024
+AUDIT_KEPT: Final = timedelta(days=90)
 
 _log = structlog.get_logger("yggdrasil.server")
 
@@ -128,11 +132,17 @@ def _jobs(services: Services) -> list[tuple[str, float, Callable[[], Awaitable[o
     async def reconcile() -> None:
         RECONCILED.inc(await services.reconciler.run_once())
 
+    async def prune() -> None:
+        before = services.clock.now() - AUDIT_KEPT
+        async with services.databases.main.transaction(System(AUDIT_RETENTION)) as tx:
+            await prune_audit(tx, before)
+
     jobs: list[tuple[str, float, Callable[[], Awaitable[object]]]] = [
         ("users", 5.0, services.users.sweep),
         ("reconciler", services.marketplace.settings.reconcile_seconds, reconcile),
         ("top-ups", 10.0, services.topup_reconciler.run_once),
         ("ledger", 60.0, gauge),
+        ("audit", 600.0, prune),
     ]
     if services.databases.embedded is not None:
         jobs.append(("database", 0.25, services.databases.ensure_running))

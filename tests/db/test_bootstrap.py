@@ -1,4 +1,4 @@
-# ruff: noqa: PT012, ASYNC110  a whole transaction fails; a process is watched
+# ruff: noqa: PT012  a whole transaction fails; a process is watched
 """From settings to a working pair of databases: embedded, again, after a crash, and by URL."""
 
 from __future__ import annotations

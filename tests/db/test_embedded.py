@@ -1,4 +1,3 @@
-# ruff: noqa: ASYNC110, ASYNC220, ASYNC240  it watches processes and files, with nothing else on the loop
 """The launcher against real processes: how it dies, how it comes back, where it can live."""
 
 from __future__ import annotations

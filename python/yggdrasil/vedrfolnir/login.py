@@ -182,7 +182,7 @@ class Login:
             session = self._identity.session
             if session is None:
                 raise Unauthenticated(NOT_SIGNED_IN)
-            known = before is not None and session.access_token == before.access_token
+            known = before is not None and session.refresh_token == before.refresh_token
             if not self._fresh(session) or (renew and known):
                 session = asyncio.run_coroutine_threadsafe(self._refresh(session), loop).result()
                 self._identity = msgspec.structs.replace(self._identity, session=session)
