@@ -49,7 +49,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Login, refresh and key lookup. `network_id` is the claimed network of a key or token, checked under it."""
+    """Login, refresh and key lookup. `network_id` is the one a key or token claims, checked under it."""
 
     network_id: UUID | None = None
     user_id: UUID | None = None

@@ -23,8 +23,9 @@ from yggdrasil.errors import YggdrasilError
 def main() -> int:
     """Play it; 0 only if the books balance."""
     picture = os.environ.get("PICTURE")
+    build = Path(os.environ.get("BUILD_DIR", "build"))
     options = Options(
-        build=Path(os.environ.get("BUILD_DIR", "build")).resolve(),
+        build=build.resolve(),
         backend=os.environ.get("BACKEND") or None,
         chat_model=os.environ.get("MODEL") or None,
         keep=os.environ.get("KEEP", "") not in ("", "0"),
@@ -37,7 +38,7 @@ def main() -> int:
         show.console.print(
             "A fresh server on its own PostgreSQL, five networks, three of them selling compute.\n"
             "Every client is a process of its own on real sockets. From here on nothing is downloaded.\n"
-            f"Embeddings: {MODEL_NAME}. Chat: {chat}.\nLogs: {options.build}/demo/logs.\n"
+            f"Embeddings: {MODEL_NAME}. Chat: {chat}.\nLogs: {build}/demo/logs.\n"
         )
         return asyncio.run(tell(options, show))
     except (YggdrasilError, TimeoutError) as error:

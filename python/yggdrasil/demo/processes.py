@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -151,10 +152,21 @@ class Stage:
             env={**_own_environment(), **extra, **(environment or {})},
             # Ctrl-C is for the driver, who ends the others in order.
             start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         process = Process(name, child, self._place / f"{name}.log")
         self._processes.append(process)
         return process
+
+
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _end_with_parent() -> None:
+    """In the child, before it becomes Python: a killed driver must not leave servers behind."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _own_environment() -> dict[str, str]:
