@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from yggdrasil.vedrfolnir.connection import Connection
+from yggdrasil.vedrfolnir.links import DeviceLink
 from yggdrasil.wire import messages, proof
 from yggdrasil.wire.limits import SUBPROTOCOL, WINDOW_BYTES
 
@@ -124,3 +125,29 @@ async def relay_running(port: int = 0) -> AsyncIterator[Relay]:
     ) as server:
         relay.port = next(iter(server.sockets)).getsockname()[1]
         yield relay
+
+
+class NoWait:
+    """Ids whose chance is always 0: every wait of the back-off is none."""
+
+    def uuid(self) -> Any:
+        raise AssertionError("not used")
+
+    def secret(self, length: int) -> bytes:
+        return bytes(length)
+
+
+async def entered(relay: Relay, connection: Connection) -> Any:
+    """The greeted peer of a connection that is being entered."""
+    entering = asyncio.create_task(connection.__aenter__())
+    peer = await relay.greeted()
+    await entering
+    return peer
+
+
+async def linked(peer: Any, connection: Connection) -> DeviceLink:
+    connecting = asyncio.create_task(connection.connect("laptop", "chat"))
+    request = await peer.expect(messages.Connect)
+    assert (request.to, request.purpose) == ("laptop", "chat")
+    await peer.send(messages.Connected(link=1, peer="laptop", path="relay", request=request.request))
+    return await connecting

@@ -5,11 +5,12 @@ ended.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
@@ -30,7 +31,7 @@ ABNORMAL: Final = 1006
 ActionHandler = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """(asking device, arguments) -> result. A YggdrasilError it raises is told to the asker."""
 
-T = TypeVar("T")
+_log = logging.getLogger("yggdrasil.vedrfolnir")
 
 _REFUSALS: Final[dict[str, type[YggdrasilError]]] = {
     "denied": errors.Forbidden,
@@ -174,8 +175,13 @@ class Session:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a handler failed", exc_info=error)
 
     async def _end_all(self) -> None:
         self._over = True
@@ -384,3 +390,7 @@ async def _outcome(handler: ActionHandler, event: messages.ActionAsked) -> Outco
         return Outcome(False, {"code": error.code, "message": error.detail})
     except TimeoutError:
         return Outcome(False, {"code": "timeout", "message": "the action took too long"})
+    except Exception:
+        # A bug of the handler: logged here, and the asker is not left to wait for the deadline.
+        _log.exception("the handler of an action failed")
+        return Outcome(False, {"code": "internal", "message": "the action failed"})
