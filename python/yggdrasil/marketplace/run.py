@@ -71,6 +71,8 @@ class Run:
     attempts: int = 0
     cancelled: bool = False
     done: bool = False
+    booked: bool = False
+    """Its end is in the books."""
     stop_job: Callable[[], None] | None = None
 
     def cancel(self) -> None:
@@ -82,9 +84,9 @@ class Run:
 
     def close(self) -> None:
         """The reader is gone."""
-        if not self.done:
-            self.pipe.leave()
-            self.cancel()
+        # Also when all is done but the last word: a full pipe must not keep the run waiting for nobody.
+        self.pipe.leave()
+        self.cancel()
 
     async def parts(self) -> AsyncIterator[Part]:
         """Chunks as they come, then Finished; raises what ended the run otherwise."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -21,6 +21,8 @@ from yggdrasil.errors import (
     LimitReached,
     NoProvider,
     NotFound,
+    PaymentMethodRequired,
+    PaymentRequired,
     ProviderFailed,
     Timeout,
     Unavailable,
@@ -29,29 +31,17 @@ from yggdrasil.errors import (
 from yggdrasil.kernel import Clock, IdSource, Network
 from yggdrasil.marketplace import billing
 from yggdrasil.marketplace.attempt import Attempt, Outcome
-from yggdrasil.marketplace.billing import Budget
+from yggdrasil.marketplace.choosing import Chooser, Step
 from yggdrasil.marketplace.ending import bill_for, ending_for
 from yggdrasil.marketplace.records import ProviderUnpayableError, Records
-from yggdrasil.marketplace.requests import ComputeRequest, Offer, State
+from yggdrasil.marketplace.requests import ComputeRequest, State
 from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.run import Finished, Run
 from yggdrasil.marketplace.sealing import NONCE_BYTES, ResultSeal
 from yggdrasil.marketplace.settings import MarketSettings, Node
-from yggdrasil.marketplace.store_run import NewAttempt, NewTransaction, SealedResult
-
-CHOICES_MAX = 32
+from yggdrasil.marketplace.store_run import SealedResult
 
 _log = structlog.get_logger("yggdrasil.marketplace")
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """An attempt about to be made."""
-
-    offer: Offer
-    budget: Budget
-    attempt: NewAttempt
-    hold_microcents: int
 
 
 class Serving:
@@ -74,9 +64,9 @@ class Serving:
         self._routing = routing
         self._clock = clock
         self._ids = ids
-        self._node = node
         self._seal = seal
         self._settings = settings
+        self._chooser = Chooser(routing, clock, ids, node, settings)
         self._runs: dict[UUID, Run] = {}
         self._of_user: dict[tuple[UUID, UUID], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,14 +104,17 @@ class Serving:
         )
         self._runs[run.transaction_id] = run
         self._of_user[user] = self._of_user.get(user, 0) + 1
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._keep(
+            asyncio.create_task(self._serve(run, admitted), name="marketplace: run"),
+            lambda: self._over(run, admitted, Unavailable("The server stopped")),
+        )
         try:
-            step = await self._admit(run)
-        except BaseException:
-            self._forget(run)
+            # A caller who goes away now must not leave a hold that nobody ends: the run goes on, cancelled.
+            await asyncio.shield(admitted)
+        except asyncio.CancelledError:
+            run.close()
             raise
-        task = asyncio.create_task(self._serve(run, step), name="marketplace: run")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         return run
 
     def find(self, scope: Network, transaction_id: UUID) -> Run:
@@ -148,110 +141,83 @@ class Serving:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # ---- choosing
-    # -------------------------------------------------------------------------------------------
-
-    async def _admit(self, run: Run) -> _Step:
-        while True:
-            step = self._choose(run, previous=None)
-            try:
-                await self._records.admit(self._new(run), step.attempt, step.hold_microcents)
-            except ProviderUnpayableError:
-                self._routing.release(step.offer.id)
-                continue
-            except BaseException:
-                self._routing.release(step.offer.id)
-                raise
-            return step
-
-    def _choose(self, run: Run, previous: _Step | None) -> _Step:
-        """The next offer that the request's budget affords. Raises NoProvider."""
-        request, wishes = run.request, run.request.wishes
-        output = 0
-        if request.kind == "chat":
-            output = request.output_tokens_max or self._settings.output_tokens_default
-        cost_max = wishes.max_cost_microcents
-        if cost_max is None:
-            cost_max = self._settings.cost_microcents_default
-        too_dear = False
-        for _ in range(CHOICES_MAX):
-            try:
-                choice = self._routing.pick(
-                    run.scope,
-                    request,
-                    prompt_tokens=run.prompt_tokens,
-                    output_tokens=output,
-                    tried=run.tried,
-                )
-            except NoProvider:
-                if too_dear:
-                    raise NoProvider(
-                        "max_cost: no offer answers this prompt for that little", field="max_cost_microcents"
-                    ) from None
-                raise
-            offer = choice.offer
-            run.tried.add(offer.id)
-            if wishes.scope == "market":
-                budget = billing.paid_budget(
-                    offer,
-                    prompt_tokens=run.prompt_tokens,
-                    output_tokens=output,
-                    fee_basis_points=self._settings.fee_basis_points,
-                    tolerance_percent=self._settings.tolerance_percent,
-                    cost_microcents_max=cost_max,
-                )
-            else:
-                budget = billing.free_budget(offer, prompt_tokens=run.prompt_tokens, output_tokens=output)
-            if budget is None:
-                too_dear = True
-                self._routing.release(offer.id)
-                continue
-            return self._step(run, offer, budget, choice.card, previous)
-        raise NoProvider(
-            "max_cost: no offer answers this prompt for that little", field="max_cost_microcents"
-        )
-
-    def _step(self, run: Run, offer: Offer, budget: Budget, card: str, previous: _Step | None) -> _Step:
-        run.attempts += 1
-        held = previous.hold_microcents if previous is not None else 0
-        hold_id = previous.attempt.hold_id if previous is not None else None
-        if budget.hold_microcents > held:
-            hold_id, held = self._ids.uuid(), budget.hold_microcents
-        himself = (offer.network_id, offer.user_id) == (run.scope.network_id, run.scope.user_id)
-        attempt = NewAttempt(
-            attempt_id=self._ids.uuid(),
-            ordinal=run.attempts,
-            hold_id=hold_id,
-            provider_transaction=None if himself else self._ids.uuid(),
-            offer=offer,
-            fee_basis_points=self._settings.fee_basis_points if run.request.wishes.scope == "market" else 0,
-            decision_card=card,
-            node_id=self._node.node_id,
-            boot_id=self._node.boot_id,
-            started_at=self._clock.now(),
-            deadline_at=run.deadline_at + timedelta(seconds=self._settings.settle_grace_seconds),
-        )
-        return _Step(offer, budget, attempt, held)
-
-    def _new(self, run: Run) -> NewTransaction:
-        return NewTransaction(
-            network_id=run.scope.network_id,
-            transaction_id=run.transaction_id,
-            user_id=run.scope.user_id,
-            device=run.scope.device_id,
-            key_id=run.scope.key_id,
-            scope=run.request.wishes.scope,
-            kind=run.request.kind,
-            model=run.request.model,
-            idempotency_key=run.request.idempotency_key,
-            created_at=run.created_at,
-        )
-
     # ---- serving
     # --------------------------------------------------------------------------------------------
 
-    async def _serve(self, run: Run, step: _Step) -> None:
+    async def _serve(self, run: Run, admitted: asyncio.Future[None]) -> None:
         error: Exception | None = None
+        try:
+            step = await self._admit(run)
+            admitted.set_result(None)
+            await self._follow(run, step)
+        except YggdrasilError as known:
+            error = known
+        except asyncio.CancelledError:
+            # The server stops before this could end: the reconciler of the next boot ends it.
+            error = Unavailable("The server stopped")
+            raise
+        except Exception as bug:
+            if not admitted.done():
+                error = bug
+            else:
+                _log.exception("run failed", transaction=str(run.transaction_id))
+                error = ProviderFailed("The request could not be finished")
+        finally:
+            self._over(run, admitted, error)
+
+    def _over(self, run: Run, admitted: asyncio.Future[None], error: Exception | None) -> None:
+        """Idempotent: the first error stands."""
+        run.done = True
+        if self._runs.pop(run.transaction_id, None) is None:
+            return
+        user = (run.scope.network_id, run.scope.user_id)
+        left = self._of_user.get(user, 0) - 1
+        if left > 0:
+            self._of_user[user] = left
+        else:
+            self._of_user.pop(user, None)
+        if admitted.done():
+            run.pipe.end(error)
+        else:
+            # It never began: whoever asked for it gets the error, and nobody reads the pipe.
+            admitted.set_exception(error or Unavailable("The server stopped"))
+
+    def _keep(self, task: asyncio.Task[None], ended: Callable[[], None] | None = None) -> None:
+        self._tasks.add(task)
+
+        def forget(done: asyncio.Task[None]) -> None:
+            self._tasks.discard(done)
+            if ended is not None:
+                # A task that is cancelled before its first step runs nothing of its own, not even `finally`.
+                ended()
+
+        task.add_done_callback(forget)
+
+    async def _admit(self, run: Run) -> Step:
+        while True:
+            step = self._chooser.choose(run, previous=None)
+            try:
+                await self._records.admit(self._chooser.transaction(run), step.attempt, step.hold_microcents)
+            except ProviderUnpayableError:
+                self._chooser.drop(run, step)
+                continue
+            except Unavailable:
+                # Nobody knows whether it was committed. The caller hears now; the hold ends when the
+                # database is back.
+                self._chooser.drop(run, step)
+                self._keep(
+                    asyncio.create_task(
+                        self._records.give_up(run.scope.network_id, step.attempt), name="marketplace: undo"
+                    )
+                )
+                raise
+            except BaseException:
+                self._chooser.drop(run, step)
+                raise
+            return step
+
+    async def _follow(self, run: Run, step: Step) -> None:
+        """Attempt after attempt, until one is the last; whatever happens, it is ended in the books."""
         try:
             while True:
                 outcome = await self._attempt(run, step)
@@ -260,21 +226,12 @@ class Serving:
                     break
                 step = following
             await self._conclude(run, step, outcome)
-        except YggdrasilError as known:
-            error = known
-        except asyncio.CancelledError:
-            # The server stops before this could end: the reconciler of the next boot ends it.
-            error = Unavailable("The server stopped")
-            raise
         except Exception:
-            _log.exception("run failed", transaction=str(run.transaction_id))
-            error = ProviderFailed("The request could not be finished")
-        finally:
-            run.done = True
-            self._forget(run)
-            run.pipe.end(error)
+            if not run.booked:
+                await self._records.give_up(run.scope.network_id, step.attempt)
+            raise
 
-    async def _attempt(self, run: Run, step: _Step) -> Outcome:
+    async def _attempt(self, run: Run, step: Step) -> Outcome:
         try:
             attempt = Attempt(self._hub, self._clock, self._settings, run, step.attempt, step.budget)
             outcome = await attempt.run()
@@ -284,39 +241,43 @@ class Serving:
         self._routing.observe(step.offer, outcome, exaggerates=exaggerates)
         return outcome
 
-    async def _follow_on(self, run: Run, step: _Step, outcome: Outcome) -> _Step | None:
+    async def _follow_on(self, run: Run, step: Step, outcome: Outcome) -> Step | None:
         """The next attempt, committed; None if this outcome is the last."""
         late = self._clock.monotonic() >= run.deadline_monotonic
         if not outcome.retry or run.cancelled or late:
             return None
         while run.attempts < self._settings.attempts_max:
             try:
-                following = self._choose(run, previous=step)
+                following = self._chooser.choose(run, previous=step)
             except NoProvider:
                 return None
             rehold = following.hold_microcents if following.attempt.hold_id != step.attempt.hold_id else None
             try:
                 begun = await self._records.fail_over(
-                    self._new(run),
+                    self._chooser.transaction(run),
                     step.attempt,
                     ending_for(outcome, self._clock.now()),
                     following.attempt,
                     rehold_microcents=rehold,
                 )
-            except ProviderUnpayableError:
-                self._routing.release(following.offer.id)
-                run.attempts -= 1
+            except (ProviderUnpayableError, PaymentRequired):
+                # A dearer offer that the wallet does not cover: another may be cheaper.
+                self._chooser.drop(run, following)
                 continue
+            except PaymentMethodRequired:
+                self._chooser.drop(run, following)
+                return None
             except BaseException:
-                self._routing.release(following.offer.id)
+                self._chooser.drop(run, following)
                 raise
             if not begun:
-                self._routing.release(following.offer.id)
+                self._chooser.drop(run, following)
+                run.booked = True
                 raise Timeout("The deadline passed")
             return following
         return None
 
-    async def _conclude(self, run: Run, step: _Step, outcome: Outcome) -> None:
+    async def _conclude(self, run: Run, step: Step, outcome: Outcome) -> None:
         """SQL 2, then the last part to the reader. What failed raises its error here, after it was
         written."""
         bill = bill_for(
@@ -337,7 +298,10 @@ class Serving:
         result = self._sealed(run, finished, ending.at) if kept else None
         # From here a cancel comes too late.
         run.done = True
-        written = await self._records.finish(self._new(run), step.attempt, ending, bill, result)
+        written = await self._records.finish(
+            self._chooser.transaction(run), step.attempt, ending, bill, result
+        )
+        run.booked = True
         if written == "ended":
             raise Timeout("The deadline passed; nothing is paid")
         if bill.state is State.FAILED:
@@ -358,13 +322,3 @@ class Serving:
         sealed = self._seal.seal(run.scope.network_id, run.scope.user_id, run.transaction_id, nonce, plain)
         keep = timedelta(seconds=math.floor(self._settings.result_seconds))
         return SealedResult(nonce, sealed, at + keep)
-
-    def _forget(self, run: Run) -> None:
-        if self._runs.pop(run.transaction_id, None) is None:
-            return
-        user = (run.scope.network_id, run.scope.user_id)
-        left = self._of_user.get(user, 0) - 1
-        if left > 0:
-            self._of_user[user] = left
-        else:
-            self._of_user.pop(user, None)

@@ -1,0 +1,130 @@
+"""Which offer a run tries next, and what its attempt will hold. In memory; the books are `records`' part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from yggdrasil.errors import NoProvider
+from yggdrasil.kernel import Clock, IdSource
+from yggdrasil.marketplace import billing
+from yggdrasil.marketplace.billing import Budget
+from yggdrasil.marketplace.requests import Offer
+from yggdrasil.marketplace.routing import Routing
+from yggdrasil.marketplace.run import Run
+from yggdrasil.marketplace.settings import MarketSettings, Node
+from yggdrasil.marketplace.store_run import NewAttempt, NewTransaction
+
+CHOICES_MAX: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An attempt about to be made. It has a slot of its offer, which `Chooser.drop` or the end of the
+    attempt gives back."""
+
+    offer: Offer
+    budget: Budget
+    attempt: NewAttempt
+    hold_microcents: int
+
+
+class Chooser:
+    """Picks by the router, within what the request may cost."""
+
+    def __init__(
+        self, routing: Routing, clock: Clock, ids: IdSource, node: Node, settings: MarketSettings
+    ) -> None:
+        self._routing = routing
+        self._clock = clock
+        self._ids = ids
+        self._node = node
+        self._settings = settings
+
+    def choose(self, run: Run, previous: Step | None) -> Step:
+        """The next offer that the request's budget affords. Raises NoProvider."""
+        request, wishes = run.request, run.request.wishes
+        output = 0
+        if request.kind == "chat":
+            output = request.output_tokens_max or self._settings.output_tokens_default
+        cost_max = wishes.max_cost_microcents
+        if cost_max is None:
+            cost_max = self._settings.cost_microcents_default
+        too_dear = False
+        for _ in range(CHOICES_MAX):
+            try:
+                choice = self._routing.pick(
+                    run.scope,
+                    request,
+                    prompt_tokens=run.prompt_tokens,
+                    output_tokens=output,
+                    tried=run.tried,
+                )
+            except NoProvider:
+                if too_dear:
+                    break
+                raise
+            offer = choice.offer
+            run.tried.add(offer.id)
+            if wishes.scope == "market":
+                budget = billing.paid_budget(
+                    offer,
+                    prompt_tokens=run.prompt_tokens,
+                    output_tokens=output,
+                    fee_basis_points=self._settings.fee_basis_points,
+                    tolerance_percent=self._settings.tolerance_percent,
+                    cost_microcents_max=cost_max,
+                )
+            else:
+                budget = billing.free_budget(offer, prompt_tokens=run.prompt_tokens, output_tokens=output)
+            if budget is None:
+                too_dear = True
+                self._routing.release(offer.id)
+                continue
+            return self._step(run, offer, budget, choice.card, previous)
+        raise NoProvider(
+            "max_cost: no offer answers this prompt for that little", field="max_cost_microcents"
+        )
+
+    def drop(self, run: Run, step: Step) -> None:
+        """A step that was not begun after all: its slot is free again, and it was no attempt."""
+        self._routing.release(step.offer.id)
+        run.attempts -= 1
+
+    def transaction(self, run: Run) -> NewTransaction:
+        """The requester's row."""
+        return NewTransaction(
+            network_id=run.scope.network_id,
+            transaction_id=run.transaction_id,
+            user_id=run.scope.user_id,
+            device=run.scope.device_id,
+            key_id=run.scope.key_id,
+            scope=run.request.wishes.scope,
+            kind=run.request.kind,
+            model=run.request.model,
+            idempotency_key=run.request.idempotency_key,
+            created_at=run.created_at,
+        )
+
+    def _step(self, run: Run, offer: Offer, budget: Budget, card: str, previous: Step | None) -> Step:
+        run.attempts += 1
+        held = previous.hold_microcents if previous is not None else 0
+        hold_id = previous.attempt.hold_id if previous is not None else None
+        if budget.hold_microcents > held:
+            hold_id, held = self._ids.uuid(), budget.hold_microcents
+        himself = (offer.network_id, offer.user_id) == (run.scope.network_id, run.scope.user_id)
+        attempt = NewAttempt(
+            attempt_id=self._ids.uuid(),
+            ordinal=run.attempts,
+            hold_id=hold_id,
+            provider_transaction=None if himself else self._ids.uuid(),
+            offer=offer,
+            fee_basis_points=self._settings.fee_basis_points if run.request.wishes.scope == "market" else 0,
+            decision_card=card,
+            node_id=self._node.node_id,
+            boot_id=self._node.boot_id,
+            started_at=self._clock.now(),
+            deadline_at=run.deadline_at + timedelta(seconds=self._settings.settle_grace_seconds),
+        )
+        return Step(offer, budget, attempt, held)
