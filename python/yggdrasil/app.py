@@ -7,16 +7,15 @@ import fcntl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from litestar import Litestar, Request
 from litestar.di import Provide
-from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from yggdrasil import __version__, heidrun, problems
+from yggdrasil import __version__, apidoc, heidrun, problems
 from yggdrasil.adapters import devmail
 from yggdrasil.adapters.devmail import DevMailer
 from yggdrasil.adapters.sandbox import SandboxGateway
@@ -28,6 +27,7 @@ from yggdrasil.config import Settings, load_keys
 from yggdrasil.db.bootstrap import Databases, bootstrap
 from yggdrasil.devices import routes as device_routes
 from yggdrasil.devices.service import Devices
+from yggdrasil.edge import BODY_BYTES_MAX, EdgeRequest, check_query
 from yggdrasil.errors import ConfigurationError, Conflict
 from yggdrasil.kernel import Clock, IdSource, Network, System, SystemClock, SystemIds
 from yggdrasil.keys import Keys
@@ -44,8 +44,6 @@ from yggdrasil.ports import Mailer, PaymentGateway
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
-
-BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +245,8 @@ def create_app(services: Services) -> Litestar:
             "readiness": give(services.readiness),
         },
         exception_handlers={Exception: problems.handle},
-        middleware=[DefineMiddleware(Observe, ids=services.ids)],
+        before_request=check_query,
+        request_class=EdgeRequest,
         request_max_body_size=BODY_BYTES_MAX,
         openapi_config=OpenAPIConfig(
             title="Yggdrasil",
@@ -258,5 +257,7 @@ def create_app(services: Services) -> Litestar:
         ),
         logging_config=None,
     )
-    problems.document(app)
+    apidoc.complete(app)
+    # Around the router too, which answers unknown paths and methods itself.
+    app.asgi_handler = Observe(app.asgi_handler, services.ids)
     return app

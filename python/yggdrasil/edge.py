@@ -15,7 +15,7 @@ import msgspec
 from litestar import Request
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import BaseRouteHandler
-from litestar.params import ParameterKwarg, ParamType
+from litestar.params import ParameterKwarg
 
 from yggdrasil import errors
 
@@ -24,6 +24,8 @@ NESTING_MAX: Final = 64
 DRAINED_BYTES_MAX: Final = 4 * BODY_BYTES_MAX
 DRAIN_SECONDS_MAX: Final = 5.0
 NAME_SHOWN_CHARS_MAX: Final = 64
+ANY_QUERY: Final = "any_query"
+"""The `opt` of a router whose clients may send query parameters that nobody here reads."""
 
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
@@ -172,16 +174,16 @@ def _query_names(handler: BaseRouteHandler) -> frozenset[str]:
         field.kwarg_definition.query or name
         for name, field in handler.parsed_fn_signature.parameters.items()
         if isinstance(field.kwarg_definition, ParameterKwarg)
-        and field.kwarg_definition.param_type is ParamType.QUERY
+        and field.kwarg_definition.param_type.value == "query"
     )
 
 
 async def check_query(request: Request[Any, Any, Any]) -> None:
     """InvalidInput for a query parameter that the handler does not read, or that is given twice."""
-    if not request.scope["query_string"]:
+    if not request.scope["query_string"] or request.route_handler.opt.get(ANY_QUERY):
         return
     names = _query_names(request.route_handler)
-    for name in request.query_params.keys():
+    for name in request.query_params:
         shown = name[:NAME_SHOWN_CHARS_MAX]
         if name not in names:
             raise errors.InvalidInput(f"{shown}: there is no such query parameter", field=shown)

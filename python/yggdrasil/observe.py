@@ -12,6 +12,8 @@ from litestar.enums import ScopeType
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
     from yggdrasil.kernel import IdSource
@@ -34,6 +36,9 @@ LEDGER_SUM = Gauge(
     "yggdrasil_ledger_sum_microcents", "Sum of all entries; anything but 0 is an alarm.", registry=REGISTRY
 )
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+"""All others are counted as one: a label that a stranger can choose has no end."""
+
 _log = structlog.get_logger("yggdrasil.http")
 
 
@@ -55,7 +60,7 @@ def configure_logging(level: str) -> None:
 
 
 class Observe:
-    """ASGI middleware: a request id for every answer, one log line and two measures for each.
+    """Around the whole ASGI application: a request id for every answer, one log line and two measures.
 
     The route is the template (`/api/v1/devices/{device_id}`), never the path: ids are not labels.
     """
@@ -77,7 +82,7 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], *_added(message["headers"], request_id)]
             await send(message)
 
         try:
@@ -87,7 +92,7 @@ class Observe:
 
     def _record(self, scope: Any, request_id: str, status: int, seconds: float) -> None:
         route = scope.get("path_template") or "unmatched"
-        method = scope["method"]
+        method = scope["method"] if scope["method"] in METHODS else "other"
         REQUESTS.labels(method, route, str(status)).inc()
         REQUEST_SECONDS.labels(route).observe(seconds)
         _log.info(
@@ -98,3 +103,12 @@ class Observe:
             status=status,
             milliseconds=round(seconds * 1000, 2),
         )
+
+
+def _added(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """What every answer carries. Nothing here may be kept by a cache: all of it is somebody's, or of now."""
+    added = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+    names = {name.lower() for name, _ in headers}
+    if b"cache-control" not in names:
+        added.append((b"cache-control", b"no-store"))
+    return [(name, value) for name, value in added if name not in names]

@@ -121,9 +121,7 @@ PROBES: dict[tuple[str, str], Probe] = {
     ),
     ("GET", "/api/v1/devices/{device_id}"): Probe((Slot("device_id", ("device_id", "device")),)),
     ("PUT", "/api/v1/devices/{device_id}"): Probe(
-        (
-            Slot("device_id", ("device_id", "device"), body=lambda value: {"name": "stolen"}),
-        )
+        (Slot("device_id", ("device_id", "device"), body=lambda value: {"name": "stolen"}),)
     ),
     ("DELETE", "/api/v1/devices/{device_id}"): Probe((Slot("device_id", ("device_id", "device")),)),
     ("GET", "/api/v1/payments/methods"): Probe(
@@ -131,9 +129,7 @@ PROBES: dict[tuple[str, str], Probe] = {
     ),
     ("POST", "/api/v1/payments/methods"): NOBODY,
     ("POST", "/api/v1/payments/methods/{method_id}/verify"): Probe(
-        (
-            Slot("method_id", ("method",), body=lambda value: {}),
-        )
+        (Slot("method_id", ("method",), body=lambda value: {}),)
     ),
     ("DELETE", "/api/v1/payments/methods/{method_id}"): Probe((Slot("method_id", ("method",)),)),
     ("POST", "/api/v1/payments/process"): Probe(

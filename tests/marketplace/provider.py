@@ -68,6 +68,21 @@ def fault_after(device: Provider, job: JobReady) -> None:
     device.client.fault(job.link, "out_of_memory", "no room")
 
 
+def role_then_fault(device: Provider, job: JobReady) -> None:
+    """What many servers do: who speaks comes at once, and then nothing more."""
+    role = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
+    device.client.send(job.link, json.dumps(role).encode())
+    device.client.fault(job.link, "out_of_memory", "no room")
+
+
+def all_but_done(device: Provider, job: JobReady) -> None:
+    """The whole answer, and then the socket is gone."""
+    for _ in range(5):
+        device.client.send(job.link, chunk(" word"))
+    device.client.send(job.link, chunk(finish="stop"))
+    device.client.fault(job.link, "crashed", "after the answer")
+
+
 def silent(device: Provider, job: JobReady) -> None:
     """Accepts and says nothing."""
 
@@ -109,6 +124,8 @@ class Provider:
         self.name = name
         self.key = key
         self.busy = False
+        self.offered: Callable[[], None] | None = None
+        """Called when a job is offered, before the answer."""
         self.behaviour: Behaviour = good
         self.jobs: list[JobReady] = []
         self.cancelled: list[int] = []
@@ -159,6 +176,8 @@ class Provider:
 
     def _on(self, event: object) -> None:
         if isinstance(event, JobOffer):
+            if self.offered is not None:
+                self.offered()
             if self.busy:
                 self.client.busy(event.link, "no slot")
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -11,10 +11,14 @@ import pytest
 from tests.marketplace import world as scripts
 from tests.marketplace.world import Node, World, chat, chat_terms
 from tests.support import as_superuser
+from yggdrasil.db import Tx
 from yggdrasil.db.address import Login
-from yggdrasil.errors import Timeout
-from yggdrasil.kernel import Network
+from yggdrasil.errors import LedgerError, Timeout
+from yggdrasil.kernel import Network, Settle, System
+from yggdrasil.marketplace import store_nodes
 from yggdrasil.marketplace.run import Run
+from yggdrasil.marketplace.store_run import OpenAttempt
+from yggdrasil.payments.service import Payments
 
 
 async def two_stuck_runs(world: World) -> list[tuple[Network, Run]]:
@@ -144,3 +148,85 @@ async def test_expired_results_are_deleted(world: World, admin: Login) -> None:
     world.clock.advance(1)
     await world.reconciler.run_once()
     assert await as_superuser(world.database, admin, stored) == []
+
+
+async def stray_hold(world: World, boot_id: UUID, deadline_seconds: float) -> UUID:
+    """A hold without an attempt: what should not be, and must end all the same."""
+    buyer = await world.buyer()
+    owner = Node(world.node.node_id, boot_id)
+    payments = Payments(world.database, world.payments._gateway, world.clock, world.ids, owner)
+    hold_id = world.ids.uuid()
+    async with world.database.transaction(Settle((buyer.network_id,))) as tx:
+        await payments.hold(
+            tx,
+            network_id=buyer.network_id,
+            hold_id=hold_id,
+            transaction_id=world.ids.uuid(),
+            amount_microcents=1_000_000,
+            deadline_at=world.clock.now() + timedelta(seconds=deadline_seconds),
+        )
+    return hold_id
+
+
+async def test_a_hold_that_no_attempt_answers_for_is_ended(world: World) -> None:
+    for _ in range(2):
+        await stray_hold(world, world.ids.uuid(), 600)
+        await stray_hold(world, world.node.boot_id, 100)
+    assert await world.reconciler.run_once() == 2
+    assert (await world.books()).open_holds == 2  # the control: the living may yet end theirs
+    assert await world.reconciler.run_once() == 0
+    world.clock.advance(101)
+    assert await world.reconciler.run_once() == 2
+    assert (await world.no_holds()).cost_microcents == 0
+
+
+async def test_one_that_cannot_be_ended_keeps_nothing_from_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = await two_stuck_runs(world)
+    await forget(world)
+    following = world.make_reconciler(Node(world.node.node_id, world.ids.uuid()))
+    end_open, failed = following._records.end_open, []
+
+    async def broken(attempt: OpenAttempt, code: str) -> bool:
+        if not failed:
+            failed.append(attempt.attempt_id)
+            raise LedgerError("a test's trouble")
+        return await end_open(attempt, code)
+
+    monkeypatch.setattr(following._records, "end_open", broken)
+    # One attempt; and the hold of the other, which nothing else would have given back.
+    assert await following.run_once() == 2
+    assert sorted(await states(world, stuck)) == ["FAILED", "PROCESSING"]
+    assert (await world.no_holds()).cost_microcents == 0
+    assert await following.run_once() == 1
+    assert await states(world, stuck) == ["FAILED", "FAILED"]
+    await world.no_holds()
+
+
+async def test_a_boot_that_comes_up_meanwhile_keeps_what_it_began(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first beat and its first hold fall between the question who lives and what they left."""
+    newcomer = Node(world.ids.uuid(), world.ids.uuid())
+    asked: list[str] = []
+
+    async def come_up(boot: Node) -> None:
+        async with world.database.transaction(System("reconciler")) as tx:
+            await store_nodes.beat(tx, boot.node_id, boot.boot_id, await tx.clock())
+        await stray_hold(world, boot.boot_id, 600)
+
+    live_boots = store_nodes.live_boots
+
+    async def late(tx: Tx, silent_before: datetime) -> list[UUID]:
+        found = await live_boots(tx, silent_before)
+        asked.append("live")
+        if len(asked) in (1, 2):
+            boot = newcomer if len(asked) == 1 else Node(world.ids.uuid(), world.ids.uuid())
+            await asyncio.create_task(come_up(boot))
+        return found
+
+    monkeypatch.setattr(store_nodes, "live_boots", late)
+    assert await world.reconciler.run_once() == 0
+    assert len(asked) == 3
+    assert (await world.books()).open_holds == 2

@@ -9,9 +9,7 @@ import pytest
 
 from tests.marketplace import world as scripts
 from tests.marketplace.world import World, chat, chat_terms, embed, embed_terms
-from tests.support import as_superuser
 from yggdrasil import heidrun
-from yggdrasil.db.address import Login
 from yggdrasil.errors import NoProvider, PaymentMethodRequired, PaymentRequired, ProviderFailed
 from yggdrasil.marketplace.requests import State
 from yggdrasil.marketplace.run import Chunk, Finished
@@ -100,43 +98,6 @@ async def test_a_missing_vector_costs_nothing(world: World) -> None:
         await run.outcome()
     assert (await world.no_holds()).cost_microcents == 0
     assert (await world.market.transaction(buyer, run.transaction_id)).state == "FAILED"
-
-
-@pytest.mark.parametrize(
-    "behaviour", [scripts.fault_first, scripts.garbage, scripts.disconnect, scripts.silent]
-)
-async def test_a_fault_before_the_first_chunk_is_not_seen(
-    world: World, behaviour: scripts.Behaviour, admin: Login
-) -> None:
-    bad = await world.seller("bad", behaviour, terms=[chat_terms(1)])
-    buyer = await world.buyer()
-    good = await world.seller("good", terms=[chat_terms(500)])
-    run = await world.market.run(buyer, chat())
-    finished = await run.outcome()
-    assert finished.state is State.COMPLETED
-    assert finished.answer["choices"][0]["message"]["content"] == " word" * 5
-    assert finished.attempts == 1 + len(bad.jobs)
-    assert len(good.jobs) == 1
-    assert (await world.no_holds()).cost_microcents == finished.cost_microcents
-    rows = await as_superuser(
-        world.database, admin, "SELECT state, ordinal FROM platform.attempts ORDER BY ordinal"
-    )
-    assert [row["state"] for row in rows] == ["failed"] * len(bad.jobs) + ["completed"]
-
-
-async def test_a_busy_device_is_passed_over(world: World) -> None:
-    busy = await world.seller("busy", terms=[chat_terms(1)])
-    busy.busy = True
-    buyer = await world.buyer()
-    run = await world.market.run(buyer, chat())
-    with pytest.raises(ProviderFailed):
-        await run.outcome()
-    assert (await world.market.transaction(buyer, run.transaction_id)).error_code == "busy"
-    await world.no_holds()
-    await world.seller("free", terms=[chat_terms(2)])
-    finished = await (await world.market.run(buyer, chat())).outcome()
-    assert finished.state is State.COMPLETED
-    await world.no_holds()
 
 
 @pytest.mark.parametrize("behaviour", [scripts.fault_after, scripts.half_then_silent])

@@ -11,6 +11,7 @@ from litestar.di import Provide
 
 from openai import AsyncOpenAI
 from tests.marketplace.world import World, world
+from yggdrasil.edge import EdgeRequest
 from yggdrasil.errors import Unauthenticated
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace import routes as marketplace_routes
@@ -35,6 +36,7 @@ def app(world: World) -> Litestar:
             "marketplace": Provide(lambda: world.market, sync_to_thread=False),
         },
         exception_handlers={Exception: handle},
+        request_class=EdgeRequest,
         openapi_config=None,
         logging_config=None,
     )

@@ -51,11 +51,26 @@ class _Delta(msgspec.Struct, omit_defaults=True):
     tool_calls: Annotated[list[_ToolCall], Meta(max_length=128)] | None = None
 
 
+class _Likely(msgspec.Struct):
+    token: str
+    logprob: float
+    bytes: Annotated[list[int], Meta(max_length=1_024)] | None = None
+
+
+class _Logprob(_Likely):
+    top_logprobs: Annotated[list[_Likely], Meta(max_length=20)] = msgspec.field(default_factory=list)
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Logprob] | None = None
+    refusal: list[_Logprob] | None = None
+
+
 class _Choice(msgspec.Struct):
     index: Annotated[int, Meta(ge=0, le=0)] = 0
     delta: _Delta = msgspec.field(default_factory=_Delta)
     finish_reason: FinishReason | None = None
-    logprobs: dict[str, Any] | None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Chunk(msgspec.Struct):
@@ -101,10 +116,14 @@ class ChatAnswer:
         self._counter = counter
         self._tokens_max = tokens_max
         self._bytes = 0
+        self._ignored_bytes = 0
+        self._began = False
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
+        self._logprobs: dict[str, list[_Logprob]] = {"content": [], "refusal": []}
+        self._frame_bytes = len(self._chunk(_Choice()))
         self.observed_tokens = 0
         self.finish_reason: FinishReason | None = None
         self.cut = False
@@ -122,23 +141,36 @@ class ChatAnswer:
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
             raise BadAnswerError("not a chat.completion.chunk") from None
         if not chunk.choices or self.finish_reason is not None:
+            self._ignore(raw)
             return None
         choice = chunk.choices[0]
-        text = _text_of(choice.delta)
-        if not text and choice.delta.role is None and choice.finish_reason is None:
+        delta = choice.delta
+        text = _text_of(delta)
+        if not text and not delta.tool_calls and choice.finish_reason is None:
+            # Who speaks, and nothing said: another provider may still take over unseen.
+            self._ignore(raw)
             return None
-        self._bytes += len(raw)
-        if self._bytes > ANSWER_BYTES_MAX:
-            raise BadAnswerError("the answer is too large")
-        if text:
-            tokens = self._counter.push(text)
-            if tokens > self._tokens_max:
-                # What does not fit into the requester's cap is not delivered, and so not paid for.
-                self.cut = True
-                return self.end("length")
-            self.observed_tokens = tokens
+        delta.role = None if self._began else "assistant"
+        passed = self._chunk(choice)
+        # What is kept is bounded as it is stored; a provider's frame around each token does not count.
+        self._bytes += len(passed) - self._frame_bytes
+        tokens = self._counter.push(text) if text else self.observed_tokens
+        if tokens > self._tokens_max or self._bytes > ANSWER_BYTES_MAX:
+            # What does not fit into the requester's cap is not delivered, and so not paid for.
+            self.cut = True
+            return self.end("length")
+        self.observed_tokens = tokens
+        self._began = True
         self._keep(choice)
-        return self._chunk(choice)
+        return passed
+
+    def _ignore(self, raw: bytes) -> None:
+        self._ignored_bytes += len(raw)
+        if self._ignored_bytes <= ANSWER_BYTES_MAX:
+            return
+        if self.finish_reason is None:
+            raise BadAnswerError("too much that is no answer")
+        self.cut = True
 
     def end(self, reason: FinishReason) -> bytes:
         """The chunk that ends an answer which the provider did not end."""
@@ -164,21 +196,16 @@ class ChatAnswer:
                 {
                     "index": 0,
                     "message": message,
-                    "logprobs": None,
+                    "logprobs": self._kept_logprobs(),
                     "finish_reason": self.finish_reason or "stop",
                 }
             ],
         }
 
-    def usage_chunk(self, extra: dict[str, Any]) -> dict[str, Any]:
-        """The last chunk of a stream: no choices, the usage and what it cost."""
-        head = {
-            "id": self._id,
-            "object": "chat.completion.chunk",
-            "created": self._created,
-            "model": self._model,
-        }
-        return {**head, "choices": [], **extra}
+    def _kept_logprobs(self) -> dict[str, Any] | None:
+        if not any(self._logprobs.values()):
+            return None
+        return {name: msgspec.to_builtins(kept) or None for name, kept in self._logprobs.items()}
 
     def _chunk(self, choice: _Choice) -> bytes:
         return _encode.encode(
@@ -207,6 +234,9 @@ class ChatAnswer:
             if part.function is not None:
                 call["function"]["name"] += part.function.name or ""
                 call["function"]["arguments"] += part.function.arguments or ""
+        if choice.logprobs is not None:
+            self._logprobs["content"] += choice.logprobs.content or ()
+            self._logprobs["refusal"] += choice.logprobs.refusal or ()
         if choice.finish_reason is not None:
             self.finish_reason = choice.finish_reason
 

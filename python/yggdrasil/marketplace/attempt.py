@@ -113,6 +113,8 @@ class Attempt:
         left_ms = int((self._run.deadline_monotonic - self._clock.monotonic()) * 1000)
         if left_ms <= 0:
             return self._failed("timeout", Timeout("The deadline passed before a provider answered"))
+        if self._run.cancelled:
+            return self._outcome("cancelled", error_code="cancelled")
         job = Job(
             job_id=self._new.attempt_id,
             kind=self._run.request.kind,
@@ -125,8 +127,6 @@ class Attempt:
         except NotFound:
             return self._failed("offline", ProviderFailed())
         self._run.stop_job = link.cancel
-        if self._run.cancelled:
-            link.cancel()
         watch = Watch(link, self._settings.first_chunk_seconds, self._settings.stall_seconds)
         try:
             return await self._follow(link, watch)
@@ -162,7 +162,7 @@ class Attempt:
                         return await self._fault(code, watch)
         if self._run.cancelled:
             return self._outcome("cancelled", error_code="cancelled")
-        return self._failed("stalled", ProviderFailed("The provider fell silent"))
+        return self._broken_off("stalled", ProviderFailed("The provider fell silent"))
 
     async def _take(self, parts: list[bytes], watch: Watch) -> None:
         if self._first_chunk_at is None:
@@ -209,14 +209,22 @@ class Attempt:
         if self._run.cancelled:
             return self._outcome("cancelled", error_code="cancelled")
         if watch.stalled:
-            return self._failed("stalled", ProviderFailed("The provider fell silent"))
+            return self._broken_off("stalled", ProviderFailed("The provider fell silent"))
         if code == "timeout":
             if self._chat is not None and self._began and not self._chat.empty:
                 # The requester's own deadline cut a stream that was alive: what was delivered is paid for.
-                await self._pass(self._chat.end("length"), watch)
+                if self._chat.finish_reason is None:
+                    await self._pass(self._chat.end("length"), watch)
                 return self._outcome("completed", error_code="deadline")
             return self._failed("timeout", Timeout("The deadline passed before the provider was done"))
-        return self._failed(code if code in ("lost", "protocol", "overloaded") else "fault", ProviderFailed())
+        known = code if code in ("lost", "protocol", "overloaded") else "fault"
+        return self._broken_off(known, ProviderFailed())
+
+    def _broken_off(self, code: str, error: YggdrasilError) -> Outcome:
+        """The provider went away. An answer that was passed on to its very end is complete all the same."""
+        if self._chat is not None and self._chat.finish_reason is not None and not self._chat.empty:
+            return self._outcome("completed", error_code=code)
+        return self._failed(code, error)
 
     def _failed(self, code: str, error: YggdrasilError) -> Outcome:
         return self._outcome("failed", error_code=code, error=error)

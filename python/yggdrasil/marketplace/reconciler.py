@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable
 from datetime import timedelta
+from uuid import UUID
 
-from yggdrasil.db import Database
+import structlog
+
+from yggdrasil.db import Database, Tx
 from yggdrasil.errors import Unavailable
 from yggdrasil.kernel import Clock, System
 from yggdrasil.marketplace import store, store_nodes, store_run
@@ -13,9 +17,11 @@ from yggdrasil.marketplace.records import Records
 from yggdrasil.marketplace.settings import MarketSettings, Node
 from yggdrasil.payments.service import Payments
 
+_log = structlog.get_logger("yggdrasil.marketplace")
+
 
 class Reconciler:
-    """Idempotent: two servers doing this at once end each attempt exactly once."""
+    """Idempotent: two servers doing this at once end each attempt, and each hold, exactly once."""
 
     def __init__(
         self,
@@ -27,6 +33,7 @@ class Reconciler:
         settings: MarketSettings | None = None,
     ) -> None:
         self._database = database
+        self._payments = payments
         self._clock = clock
         self._node = node
         self._settings = settings or MarketSettings()
@@ -44,25 +51,45 @@ class Reconciler:
 
     async def run_once(self) -> int:
         """One round: say that this boot lives, drop expired results, and end what dead boots left behind
-        and what is
-        past its deadline: hold given back, attempt lost, transaction FAILED, the requester pays nothing.
+        and what is past its deadline: attempt lost, transaction FAILED, hold given back, the requester pays
+        nothing. Then the same for every hold that no open attempt answers for, whatever left it there.
 
-        Returns how many attempts it ended.
+        Returns how many it ended. One that cannot be ended is logged and keeps nothing from the others.
         """
         now = self._clock.now()
         async with self._database.transaction(System("reconciler")) as tx:
-            # Leases are told by the database's clock, which several nodes share.
-            at = await tx.clock()
-            await store_nodes.beat(tx, self._node.node_id, self._node.boot_id, at)
-            live = await store_nodes.live_boots(
-                tx, at - timedelta(seconds=self._settings.node_silent_seconds)
-            )
+            await store_nodes.beat(tx, self._node.node_id, self._node.boot_id, await tx.clock())
             await store.delete_expired_results(tx, now)
             found = await store_run.open_attempts(
-                tx, live_boots=[*live, self._node.boot_id], deadline_before=now
+                tx, live_boots=await self._live_boots(tx), deadline_before=now
             )
+            # Asked again: a boot may have come up, and begun something, between the two questions before.
+            live = await self._live_boots(tx)
+        attempts = [one for one in found if one.deadline_at < now or one.boot_id not in live]
         ended = 0
-        for attempt in found:
+        for attempt in attempts:
             code = "deadline" if attempt.deadline_at < now else "server_lost"
-            ended += await self._records.end_open(attempt, code)
+            ended += await self._end(self._records.end_open(attempt, code), attempt.attempt_id)
+        # Those of the attempts above are gone by now: what is found has none.
+        async with self._database.transaction(System("reconciler")) as tx:
+            left = await self._payments.stale_holds(tx, live_boots=live, deadline_before=now)
+            live = await self._live_boots(tx)
+        holds = [one for one in left if one.deadline_at < now or one.owner_boot not in live]
+        for hold in holds:
+            ended += await self._end(self._records.end_hold(hold.network_id, hold.hold_id), hold.hold_id)
         return ended
+
+    async def _live_boots(self, tx: Tx) -> list[UUID]:
+        """Leases are told by the database's clock, which several nodes share."""
+        silent_before = await tx.clock() - timedelta(seconds=self._settings.node_silent_seconds)
+        return [*await store_nodes.live_boots(tx, silent_before), self._node.boot_id]
+
+    async def _end(self, ending: Awaitable[bool], what: UUID) -> bool:
+        """Unavailable ends the round: the next one goes on."""
+        try:
+            return await ending
+        except Unavailable:
+            raise
+        except Exception:
+            _log.exception("cannot be reconciled", id=str(what))
+            return False

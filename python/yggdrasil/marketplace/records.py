@@ -257,3 +257,10 @@ class Records:
             attempt.hold_id,
             error_code,
         )
+
+    async def end_hold(self, network_id: UUID, hold_id: UUID) -> bool:
+        """Give back a hold that no open attempt answers for."""
+        async with self._database.transaction(_networks(network_id)) as tx:
+            return await self._payments.void(
+                tx, network_id=network_id, hold_id=hold_id, at=self._clock.now(), state="expired"
+            )

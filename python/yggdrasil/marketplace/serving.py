@@ -31,7 +31,7 @@ from yggdrasil.errors import (
 from yggdrasil.kernel import Clock, IdSource, Network
 from yggdrasil.marketplace import billing
 from yggdrasil.marketplace.attempt import Attempt, Outcome
-from yggdrasil.marketplace.choosing import Chooser, Step
+from yggdrasil.marketplace.choosing import CHOICES_MAX, Chooser, Step
 from yggdrasil.marketplace.ending import bill_for, ending_for
 from yggdrasil.marketplace.records import ProviderUnpayableError, Records
 from yggdrasil.marketplace.requests import ComputeRequest, State
@@ -194,7 +194,7 @@ class Serving:
         task.add_done_callback(forget)
 
     async def _admit(self, run: Run) -> Step:
-        while True:
+        for _ in range(CHOICES_MAX):
             step = self._chooser.choose(run, previous=None)
             try:
                 await self._records.admit(self._chooser.transaction(run), step.attempt, step.hold_microcents)
@@ -215,6 +215,7 @@ class Serving:
                 self._chooser.drop(run, step)
                 raise
             return step
+        raise NoProvider("No fitting offer can be paid at the moment", retry_after_seconds=1)
 
     async def _follow(self, run: Run, step: Step) -> None:
         """Attempt after attempt, until one is the last; whatever happens, it is ended in the books."""
@@ -246,7 +247,9 @@ class Serving:
         late = self._clock.monotonic() >= run.deadline_monotonic
         if not outcome.retry or run.cancelled or late:
             return None
-        while run.attempts < self._settings.attempts_max:
+        for _ in range(CHOICES_MAX):
+            if run.attempts >= self._settings.attempts_max:
+                break
             try:
                 following = self._chooser.choose(run, previous=step)
             except NoProvider:

@@ -12,6 +12,7 @@ from datetime import datetime
 from uuid import UUID
 
 from yggdrasil.db import Tx
+from yggdrasil.errors import LedgerError
 from yggdrasil.marketplace.requests import Kind, MarketScope, Offer, State, sources
 
 OPEN_LISTED_MAX = 500
@@ -269,7 +270,7 @@ async def finish(
     tx: Tx, attempt_id: UUID, ending: Ending, bill: Bill, result: SealedResult | None = None
 ) -> bool:
     """End the last attempt and both sides of the transaction. False, and nothing changed, if it had ended
-    before."""
+    before. LedgerError if something is to be paid and the requester's row does not say so."""
     row = await tx.fetchrow(
         _FINISH,
         attempt_id,
@@ -291,7 +292,11 @@ async def finish(
         result.sealed if result is not None else None,
         result.expires_at if result is not None else None,
     )
-    return row is not None and row["ended"] == 1 and row["moved"] == 1
+    if row is None or row["ended"] != 1:
+        return False
+    if row["moved"] != 1 and bill.total_microcents:
+        raise LedgerError("a payment without its transaction")
+    return True
 
 
 async def attempt_state(tx: Tx, attempt_id: UUID) -> str | None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import structlog
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
-from litestar.exceptions import HTTPException
-from litestar.params import FromPath, SkipValidation
+from litestar.params import FromPath, JSONBody, SkipValidation
 from litestar.response import Stream
 
-from yggdrasil import errors
+from yggdrasil.edge import ANY_QUERY
 from yggdrasil.errors import InvalidInput, NotFound, YggdrasilError
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace import sse
@@ -30,51 +27,6 @@ COST_HEADER = "x-yggdrasil-cost-microcents"
 MarketplaceDependency = NamedDependency[SkipValidation[Marketplace]]
 CallerDependency = NamedDependency[SkipValidation[Network]]
 AnyRequest = Request[Any, Any, Any]
-
-_log = structlog.get_logger("yggdrasil.openai")
-
-_STATUS_ERRORS: dict[int, type[YggdrasilError]] = {
-    401: errors.Unauthenticated,
-    403: errors.Forbidden,
-    404: errors.NotFound,
-    413: errors.TooLarge,
-    429: errors.LimitReached,
-}
-
-
-def handle(request: AnyRequest, exception: Exception) -> Response[dict[str, Any]]:
-    """Every error of `/v1` in the shape its clients read."""
-    known: YggdrasilError
-    if isinstance(exception, YggdrasilError):
-        known = exception
-    elif isinstance(exception, HTTPException) and exception.status_code < 500:
-        made = _STATUS_ERRORS.get(exception.status_code)
-        known = made() if made is not None else InvalidInput(exception.detail)
-    else:
-        _log.error("unhandled", path=request.url.path, exc_info=exception)
-        known = YggdrasilError()
-    headers = {}
-    if known.retry_after_seconds is not None:
-        headers["retry-after"] = str(known.retry_after_seconds)
-    if known.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    return Response(
-        shapes.error_body(known), status_code=known.status, headers=headers, media_type="application/json"
-    )
-
-
-async def _read(request: AnyRequest, decode: Callable[[bytes], Any]) -> Any:
-    try:
-        return decode(await request.body())
-    except msgspec.ValidationError as error:
-        # "Object contains unknown field `x`": the name is in the text.
-        raise InvalidInput(str(error)) from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise InvalidInput("The body must be JSON") from None
-
-
-_decode_chat = msgspec.json.Decoder(ChatCompletion).decode
-_decode_embeddings = msgspec.json.Decoder(Embeddings).decode
 
 
 @get("/models")
@@ -112,10 +64,12 @@ def _model(view: ModelView) -> dict[str, Any]:
 
 @post("/chat/completions", status_code=200)
 async def create_chat_completion(
-    request: AnyRequest, caller: CallerDependency, marketplace: MarketplaceDependency
+    request: AnyRequest,
+    data: JSONBody[ChatCompletion],
+    caller: CallerDependency,
+    marketplace: MarketplaceDependency,
 ) -> Response[dict[str, Any]] | Stream:
     """A chat completion, whole or as a stream."""
-    data: ChatCompletion = await _read(request, _decode_chat)
     if data.stream_options is not None and not data.stream:
         raise InvalidInput("stream_options: needs stream true", field="stream_options")
     wishes = shapes.wishes(data.yggdrasil, request.headers)
@@ -152,10 +106,12 @@ async def create_chat_completion(
 
 @post("/embeddings", status_code=200)
 async def create_embeddings(
-    request: AnyRequest, caller: CallerDependency, marketplace: MarketplaceDependency
+    request: AnyRequest,
+    data: JSONBody[Embeddings],
+    caller: CallerDependency,
+    marketplace: MarketplaceDependency,
 ) -> Response[dict[str, Any]]:
     """Vectors of one text or several."""
-    data: Embeddings = await _read(request, _decode_embeddings)
     wishes = shapes.wishes(data.yggdrasil, request.headers)
     key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, request.headers))
     run = await marketplace.run(caller, embeddings_request(shapes.plain_embeddings(data), wishes, key))
@@ -182,6 +138,6 @@ def _extra(last: Finished) -> dict[str, Any]:
 router = Router(
     path="/v1",
     route_handlers=[list_models, get_model, create_chat_completion, create_embeddings],
-    exception_handlers={Exception: handle},
     tags=["openai"],
+    opt={ANY_QUERY: True},
 )

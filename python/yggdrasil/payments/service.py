@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Literal, Protocol
 from uuid import UUID
 
@@ -32,8 +32,6 @@ Settled = Literal["posted", "already", "ended"]
 METHODS_MAX: Final = 20
 METHOD_ROWS_MAX: Final = 500
 LABEL_MAX: Final = 64
-# A process whose lease was not renewed for this long is taken for dead; it renews every few seconds.
-HEARTBEAT_SECONDS_MAX: Final = 30
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _NUMBER: Final = re.compile(r"[0-9-]*")
@@ -175,14 +173,12 @@ class Payments:
         async with self._database.transaction(System("trial-balance")) as tx:
             return await store.trial_balance(tx)
 
-    async def open_holds_of_dead_boots(self, tx: Tx) -> list[OpenHold]:
-        """Pending holds of server processes whose lease ran out; at most 1000. System scope."""
-        heartbeat_after = await tx.clock() - timedelta(seconds=HEARTBEAT_SECONDS_MAX)
-        return await store.open_holds_of_dead_boots(tx, heartbeat_after=heartbeat_after)
-
-    async def expired_holds(self, tx: Tx, at: datetime) -> list[OpenHold]:
-        """Pending holds whose deadline is not after `at`; at most 1000. System scope."""
-        return await store.expired_holds(tx, at)
+    async def stale_holds(
+        self, tx: Tx, *, live_boots: Sequence[UUID], deadline_before: datetime
+    ) -> list[OpenHold]:
+        """Pending holds that their process cannot end any more (it is none of `live_boots`), or should have
+        (the deadline has passed); at most 1000. System scope."""
+        return await store.stale_holds(tx, live_boots=live_boots, deadline_before=deadline_before)
 
     # Payment methods
 

@@ -1,7 +1,9 @@
 """All SQL of the ledger: balances, holds and entries. Each use case is one statement, so a round trip.
 
-Locks are taken in one order: the hold (or top-up) row, then balances by (network_id, account). Correctness
-rests on these locks and on constraints, never on the isolation level.
+Locks are taken in one order: the hold (or top-up) row, then balances by (network_id, account). A new hold is
+the exception: nobody else can lock what nobody knows yet, and so a wallet without cover costs no dead row.
+(Its id used again while the first is being ended is a bug, and PostgreSQL refuses one of the two.)
+Correctness rests on these locks and on constraints, never on the isolation level.
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ class OpenHold:
 
     network_id: UUID
     hold_id: UUID
-    transaction_id: UUID
     owner_boot: UUID
     deadline_at: datetime
 
@@ -309,31 +310,17 @@ async def has_method(tx: Tx, network_id: UUID, purpose: Literal["spend", "payout
     )
 
 
-async def open_holds_of_dead_boots(tx: Tx, *, heartbeat_after: datetime) -> list[OpenHold]:
-    """Pending holds of processes without a lease renewed after then; at most 1000, System scope."""
+async def stale_holds(tx: Tx, *, live_boots: Sequence[UUID], deadline_before: datetime) -> list[OpenHold]:
+    """Pending holds whose process is none of the living, or whose deadline has passed; at most 1000, the
+    oldest first, System scope."""
     rows = await tx.fetch(
         """
-        SELECT h.network_id, h.hold_id, h.transaction_id, h.owner_boot, h.deadline_at FROM tenant.holds h
-        WHERE h.state = 'pending' AND NOT EXISTS (
-            SELECT FROM platform.nodes n WHERE n.boot_id = h.owner_boot AND n.heartbeat_at > $1
-        )
-        ORDER BY h.deadline_at, h.network_id, h.hold_id LIMIT $2
+        SELECT network_id, hold_id, owner_boot, deadline_at FROM tenant.holds
+        WHERE state = 'pending' AND (deadline_at < $1 OR NOT owner_boot = ANY ($2::uuid[]))
+        ORDER BY deadline_at, network_id, hold_id LIMIT $3
         """,
-        heartbeat_after,
-        HOLDS_LISTED_MAX,
-    )
-    return [OpenHold(**row) for row in rows]
-
-
-async def expired_holds(tx: Tx, at: datetime) -> list[OpenHold]:
-    """Pending holds whose deadline has passed; at most 1000, the oldest first, System scope."""
-    rows = await tx.fetch(
-        """
-        SELECT network_id, hold_id, transaction_id, owner_boot, deadline_at FROM tenant.holds
-        WHERE state = 'pending' AND deadline_at <= $1
-        ORDER BY deadline_at, network_id, hold_id LIMIT $2
-        """,
-        at,
+        deadline_before,
+        list(live_boots),
         HOLDS_LISTED_MAX,
     )
     return [OpenHold(**row) for row in rows]

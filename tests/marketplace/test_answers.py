@@ -1,0 +1,149 @@
+"""A chat answer as it grows: what passes, what is dropped, where it is cut. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from yggdrasil.marketplace import answers
+from yggdrasil.marketplace.answers import BadAnswerError, ChatAnswer
+
+
+class Words:
+    """A word is a token."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def push(self, delta: str) -> int:
+        self.count += len(delta.split())
+        return self.count
+
+
+def fresh(tokens_max: int = 1_000_000) -> ChatAnswer:
+    return ChatAnswer(UUID(int=1), "model", 0, Words(), tokens_max)
+
+
+def raw(delta: dict[str, Any], finish: str | None = None, **choice: Any) -> bytes:
+    return json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish, **choice}]}).encode()
+
+
+def passed(answer: ChatAnswer, delta: dict[str, Any], finish: str | None = None, **more: Any) -> Any:
+    out = answer.take(raw(delta, finish, **more))
+    return None if out is None else json.loads(out)["choices"][0]
+
+
+def test_a_role_alone_is_not_passed_on_and_comes_with_the_first_words() -> None:
+    answer = fresh()
+    assert passed(answer, {"role": "assistant", "content": ""}) is None
+    assert passed(answer, {"content": "one"})["delta"] == {"role": "assistant", "content": "one"}
+    assert passed(answer, {"role": "assistant", "content": "two"})["delta"] == {"content": "two"}
+
+
+def test_calls_of_tools_pass_in_parts_and_whole() -> None:
+    answer = fresh()
+    parts = [
+        {"index": 0, "id": "call_1", "type": "function"},
+        {"index": 0, "function": {"name": "look", "arguments": ""}},
+        {"index": 0, "function": {"arguments": '{"at": '}},
+        {"index": 0, "function": {"arguments": '"stars"}'}},
+        {"index": 1, "id": "call_2", "type": "function", "function": {"name": "stop", "arguments": "{}"}},
+    ]
+    seen = [passed(answer, {"tool_calls": [part]})["delta"]["tool_calls"] for part in parts]
+    assert seen == [[part] for part in parts]
+    assert passed(answer, {}, "tool_calls")["finish_reason"] == "tool_calls"
+    assert not answer.empty
+    choice = answer.whole()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] is None
+    assert choice["message"]["tool_calls"] == [
+        {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "stars"}'}},
+        {"id": "call_2", "type": "function", "function": {"name": "stop", "arguments": "{}"}},
+    ]
+
+
+def test_logprobs_pass_in_the_stream_and_whole_without_what_is_not_theirs() -> None:
+    answer = fresh()
+
+    def likely(token: str) -> dict[str, Any]:
+        top = [{"token": token, "logprob": -0.5, "bytes": None}]
+        return {"token": token, "logprob": -0.5, "bytes": [104], "top_logprobs": top}
+
+    for token in ("one", " two"):
+        secret = {**likely(token), "host": "secret"}
+        out = passed(answer, {"content": token}, logprobs={"content": [secret], "host": "secret"})
+        assert out["logprobs"] == {"content": [likely(token)], "refusal": None}
+    assert answer.whole()["choices"][0]["logprobs"] == {
+        "content": [likely("one"), likely(" two")],
+        "refusal": None,
+    }
+
+
+def test_a_long_answer_is_cut_and_paid_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limit the answer is too long, not the provider's fault: else it would be a free one."""
+    monkeypatch.setattr(answers, "ANSWER_BYTES_MAX", 10_000)
+    answer = fresh()
+    words = 0
+    while not answer.cut:
+        out = passed(answer, {"content": "word \x00"})
+        words += 1
+    assert out["finish_reason"] == "length"
+    assert answer.observed_tokens == 2 * (words - 1)
+    whole = answer.whole()
+    assert whole["choices"][0]["finish_reason"] == "length"
+    # What is stored is as long as its JSON.
+    assert 5_000 < len(json.dumps(whole)) < 11_000
+
+
+def test_what_surrounds_each_token_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "ANSWER_BYTES_MAX", 10_000)
+    answer = fresh()
+    for _ in range(100):
+        assert passed(answer, {"content": "word "}, model="x" * 1_000)["delta"]["content"] == "word "
+    assert answer.observed_tokens == 100
+
+
+def test_chunks_with_nothing_in_them_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "ANSWER_BYTES_MAX", 1_000)
+    idle = fresh()
+    while idle._ignored_bytes + len(raw({})) <= 1_000:
+        assert passed(idle, {}) is None
+    with pytest.raises(BadAnswerError):
+        passed(idle, {})
+    ended = fresh()
+    passed(ended, {"content": "all"}, "stop")
+    for _ in range(1_000):
+        assert passed(ended, {"content": "more"}) is None
+    # It goes on after its end: nobody listens any more, and what came before stands.
+    assert ended.cut
+    assert ended.whole()["choices"][0]["finish_reason"] == "stop"
+    assert ended.observed_tokens == 1
+
+
+def test_the_cap_on_tokens_cuts_before_what_does_not_fit() -> None:
+    answer = fresh(tokens_max=3)
+    assert passed(answer, {"content": "one two"})["finish_reason"] is None
+    out = passed(answer, {"content": " three four"})
+    assert (out["delta"], out["finish_reason"]) == ({}, "length")
+    assert (answer.cut, answer.observed_tokens) == (True, 2)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"\xff",
+        b"[]",
+        raw({"content": 5}),
+        raw({"content": "a"}, "because"),
+        raw({"content": "a"}, index=1),
+        raw({"tool_calls": [{"index": 128}]}),
+        raw({"content": "a"}, logprobs={"content": "secret"}),
+        json.dumps({"choices": [{"delta": {}}, {"delta": {}}]}).encode(),
+    ],
+)
+def test_what_is_no_answer_is_the_providers_fault(bad: bytes) -> None:
+    with pytest.raises(BadAnswerError):
+        fresh().take(bad)
