@@ -86,7 +86,7 @@ def _greet(settings: Any) -> None:
     print(f"Yggdrasil listens at {base}", flush=True)
     if settings.production:
         return
-    if settings.smtp_url is None:
+    if settings.smtp_url is None and not settings.behind_proxy:
         print(f"  sign-in codes   {base}/dev/mail (also printed here)")
     print(f"  OpenAPI         {base}/schema/openapi.json")
     print("  try it          yggdrasil quickstart", flush=True)

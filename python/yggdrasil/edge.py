@@ -21,6 +21,8 @@ from yggdrasil import errors
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 NESTING_MAX: Final = 64
+BODY_SECONDS_MAX: Final = 30.0
+"""Or half a request, which costs a stranger nothing, would hold its place for ever."""
 DRAINED_BYTES_MAX: Final = 4 * BODY_BYTES_MAX
 DRAIN_SECONDS_MAX: Final = 5.0
 NAME_SHOWN_CHARS_MAX: Final = 64
@@ -130,7 +132,11 @@ class EdgeRequest(Request[Any, Any, Any]):
     async def body(self) -> bytes:
         """The whole body; TooLarge after the client had a chance to read the answer."""
         try:
-            read = await super().body()
+            async with asyncio.timeout(BODY_SECONDS_MAX):
+                read = await super().body()
+        except TimeoutError:
+            rule = f"body: must arrive within {BODY_SECONDS_MAX:.0f} seconds"
+            raise errors.InvalidInput(rule, field="body") from None
         except HTTPException as error:
             if error.status_code == 413:
                 await self._drain()

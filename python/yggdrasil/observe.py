@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+import traceback
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from litestar.enums import ScopeType
@@ -42,6 +46,51 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 _log = structlog.get_logger("yggdrasil.http")
 
 
+_TELLING: Final = (AttributeError, ImportError, NameError, NotImplementedError, RecursionError, TypeError)
+"""Bugs whose message speaks of our code. That of any other exception may quote a row or a request."""
+
+
+def traceback_without_data(error: BaseException) -> str:
+    """Where it happened and what kind of error it was, down the chain of causes, without their messages."""
+    parts: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        told = f": {current}" if isinstance(current, _TELLING) else ""
+        frames = "".join(traceback.format_tb(current.__traceback__))
+        parts.append(f"{frames}{type(current).__module__}.{type(current).__qualname__}{told}")
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "\n\nwhich came of\n\n".join(parts)
+
+
+def _replace_exc_info(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """The structlog processor for `exc_info`: True for the exception at hand, or an exception."""
+    given = event.pop("exc_info", None)
+    error = given if isinstance(given, BaseException) else sys.exc_info()[1] if given else None
+    if error is not None:
+        event["exception"] = traceback_without_data(error)
+    return event
+
+
+class _LineFormatter(logging.Formatter):
+    """Records of libraries in the form of our own: a JSON line, with the first line of their message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        error = record.exc_info[1] if record.exc_info else None
+        line = {
+            "event": record.getMessage().partition("\n")[0],
+            "logger": record.name,
+            "level": record.levelname.lower(),
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+        }
+        if error is not None:
+            line["exception"] = traceback_without_data(error)
+        return json.dumps(line)
+
+
 def configure_logging(level: str) -> None:
     """JSON lines on stderr; one line per event, fields chosen by the caller, nothing added from requests."""
     structlog.configure(
@@ -49,14 +98,16 @@ def configure_logging(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _replace_exc_info,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LineFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 class Observe:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
+import ssl
+import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -26,7 +30,8 @@ from yggdrasil.kernel import System
 from yggdrasil.observe import LEDGER_SUM, RECONCILED, configure_logging
 
 DRAIN_SECONDS_MAX: Final = 10.0
-RECONNECT_AFTER_MS: Final = 2_000
+RECONNECT_AFTER_MS: Final = int(DRAIN_SECONDS_MAX * 1000)
+"""The hub cuts what is left after this time, so it must not be shorter than running requests may take."""
 SOCKETS_MAX: Final = 16_384
 HEADER_SECONDS_MAX: Final = 5
 HTTP1_BUFFER_BYTES: Final = 64 * 1024
@@ -42,6 +47,8 @@ async def serve(settings: Settings, *, ready: Callable[[Settings], None] | None 
     """
     configure_logging(settings.log_level)
     _refuse_taken_port(settings)
+    _check_data_dir(settings.data_dir)
+    _check_certificate(settings)
     async with build(settings) as services:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -61,6 +68,8 @@ async def serve(settings: Settings, *, ready: Callable[[Settings], None] | None 
             _log.info("draining")
             services.hub.drain(RECONNECT_AFTER_MS)
             await services.marketplace.stop(DRAIN_SECONDS_MAX)
+            # Every socket sees its close code before the server that carries it goes.
+            await services.hub.aclose()
         finally:
             for job in jobs:
                 job.cancel()
@@ -99,11 +108,44 @@ def _refuse_taken_port(settings: Settings) -> None:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise ConfigurationError(
+                    f"host: {settings.host} is no address of this machine", field="host"
+                ) from None
             raise ConfigurationError(
                 f"port: {settings.host}:{settings.port} cannot be used: {error.strerror}; "
                 "stop what listens there, or choose another port",
                 field="port",
             ) from None
+
+
+def _check_data_dir(data_dir: Path) -> None:
+    """Make it if it is not there, and write in it once, before anything else does."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+        with tempfile.TemporaryFile(dir=data_dir):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"data_dir: {data_dir} cannot be used: {error.strerror}", field="data_dir"
+        ) from None
+
+
+def _check_certificate(settings: Settings) -> None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return
+    for field, path in (("tls_certificate", settings.tls_certificate), ("tls_key", settings.tls_key)):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ConfigurationError(f"{field}: cannot read {path}: {error.strerror}", field=field) from None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (ssl.SSLError, OSError):
+        raise ConfigurationError(
+            "tls_certificate: with tls_key it must be a PEM certificate chain and its unencrypted key",
+            field="tls_certificate",
+        ) from None
 
 
 async def _listening(settings: Settings, serving: asyncio.Task[None]) -> None:

@@ -88,7 +88,7 @@ async def world(seed: int) -> AsyncIterator[World]:
         for number in range(SELLERS):
             seller = await stack.enter_async_context(await person(house, f"seller{number}"))
             await fund(seller)
-            scripts.append(Script(words=12, pause_seconds=0.02 + 0.05 * dice.random()))
+            scripts.append(Script(words=12, pause_seconds=0.1 + 0.2 * dice.random()))
             await stack.enter_async_context(
                 selling(seller, model=MODEL, script=scripts[-1], price_cents=2 + number)
             )

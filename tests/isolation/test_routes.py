@@ -22,6 +22,7 @@ from litestar.routes import HTTPRoute
 from tests.isolation.conftest import MODEL, Two
 from yggdrasil.adapters.devmail import DevMailer
 from yggdrasil.app import Services, create_app
+from yggdrasil.config import Settings
 from yggdrasil.kernel import SystemClock, SystemIds
 from yggdrasil.wire.proof import encode_bytes
 
@@ -187,7 +188,9 @@ PROBES: dict[tuple[str, str], Probe] = {
     ("GET", "/v1/models"): NOBODY,
     ("GET", "/v1/models/{model}"): Probe((Slot("model", ("device_id", "provider", "offer")),)),
     ("POST", "/v1/chat/completions"): Probe(
-        (Slot("yggdrasil.only", ("offer",), body=lambda value: {**CHAT, "yggdrasil": {"only": [value]}}),)
+        (Slot("yggdrasil.only", ("offer",), body=lambda value: {**CHAT, "yggdrasil": {"only": [value]}}),),
+        # `tool_call_id` is a word of the caller's own prompt.
+        fields=("ignore", "tool_call_id"),
     ),
     ("POST", "/v1/embeddings"): Probe(
         (
@@ -200,7 +203,8 @@ PROBES: dict[tuple[str, str], Probe] = {
                     "yggdrasil": {"only": [value]},
                 },
             ),
-        )
+        ),
+        fields=("ignore",),
     ),
     ("GET", "/health/live"): NOBODY,
     ("GET", "/health/ready"): NOBODY,
@@ -233,6 +237,7 @@ def routes() -> Iterator[Route]:
         marketplace=None,
         hub=None,
         readiness=None,
+        settings=Settings(),
     )
     for route in create_app(cast(Services, nothing)).routes:
         if not isinstance(route, HTTPRoute):

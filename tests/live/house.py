@@ -218,6 +218,7 @@ async def selling(
     kind: str = "chat",
     capacity_jobs: int = 64,
     audience: str = "market",
+    context_tokens_max: int = 8192,
 ) -> AsyncIterator[Connection]:
     """The account's device online and offering `model`."""
     connection = Connection.of(account.identity, account.token)
@@ -225,7 +226,7 @@ async def selling(
     async with connection:
         await connection.live()
         await account.register_provider(
-            [Model(model, kind, price_cents, 1000, 8192)],  # type: ignore[arg-type]
+            [Model(model, kind, price_cents, 1000, context_tokens_max)],  # type: ignore[arg-type]
             audience=audience,
             capacity_jobs=capacity_jobs,  # type: ignore[arg-type]
         )

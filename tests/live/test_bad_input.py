@@ -214,6 +214,10 @@ async def test_a_wrong_query_is_named(stranger: Stranger, path: str) -> None:
         assert found["detail"].startswith(found["field"]), query
 
 
+async def test_clients_of_other_vendors_may_add_to_the_query(stranger: Stranger) -> None:
+    assert (await stranger.http.get("/v1/models?api-version=2024-10-21")).status_code == 200
+
+
 IDS = (
     "%00",
     "a%00b",

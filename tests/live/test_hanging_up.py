@@ -13,8 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.live.house import House, chunk, fund, person, selling
-from yggdrasil.errors import Conflict
+from tests.live.house import House, Script, chunk, fund, person, selling
 from yggdrasil.vedrfolnir.account import Account
 from yggdrasil.vedrfolnir.links import Job
 
@@ -26,7 +25,7 @@ WALLET_CENTS = 10_000
 class Held:
     """A provider who says a few words and then waits, until it is told to stop."""
 
-    text: str = "word "
+    text: str = " word"
     words: int = WORDS
     sent: int = 0
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -40,10 +39,10 @@ class Held:
                 await job.send(chunk({"content": self.text}))
                 self.sent += 1
             self.started.set()
-            await job.cancelled.wait()
-        except Conflict:
-            pass
-        self.stopped.set()
+            await asyncio.Event().wait()
+        finally:
+            # Told to stop: the session cancels the job's task.
+            self.stopped.set()
 
 
 @dataclass
@@ -87,26 +86,10 @@ async def trade(house: House, name: str, held: Held) -> AsyncIterator[Trade]:
         await fund(seller)
         await fund(buyer, WALLET_CENTS)
         key = (await buyer.create_key(name))["key"]
-        quick = Held(words=1)
-
-        class Switch:
-            """The test of a new provider is answered to its end; after it, `held` serves."""
-
-            async def handle(self, job: Job) -> None:
-                if not self.listed:
-                    job.accept()
-                    await job.body()
-                    await job.send(chunk({"content": "ready"}, "stop"))
-                    job.done(prompt_tokens=1, completion_tokens=1)
-                    return
-                await held.serve(job)
-
-            listed = False
-
-        switch = Switch()
-        del quick
-        async with selling(seller, model=name, script=switch, price_cents=10):  # type: ignore[arg-type]
-            switch.listed = True
+        script = Script()
+        async with selling(seller, model=name, script=script, price_cents=1, context_tokens_max=10_000_000):
+            # Only now: the test of a new provider is answered to its end.
+            script.serve = held.serve
             yield Trade(house, buyer, key, held, name)
 
 
@@ -140,7 +123,7 @@ async def test_a_reset_connection_is_a_hang_up(house: House) -> None:
         head, body = raw_request(house, made, stream=True)
         reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
         writer.write(head + body)
-        await asyncio.wait_for(reader.readuntil(b"word "), 15)
+        await asyncio.wait_for(reader.readuntil(b" word"), 15)
         linger = bytes([1, 0, 0, 0, 0, 0, 0, 0])
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         writer.transport.abort()
@@ -161,8 +144,8 @@ def raw_request(house: House, made: Trade, **more: Any) -> tuple[bytes, bytes]:
 
 
 async def test_a_whole_answer_that_nobody_waits_for_is_cancelled_or_kept(house: House) -> None:
-    """The caller of a whole answer hangs up: the books are closed by the deadline at the latest, and nothing of
-    the provider's work is free that was delivered."""
+    """The caller of a whole answer hangs up: the books are closed by the deadline at the latest, and what was
+    delivered is not free."""
     async with trade(house, "whole", Held()) as made:
         head, body = raw_request(house, made, yggdrasil={"deadline_seconds": 3})
         _, writer = await asyncio.open_connection("127.0.0.1", house.port)
@@ -178,53 +161,47 @@ async def test_a_whole_answer_that_nobody_waits_for_is_cancelled_or_kept(house: 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_cancelled_request_is_paid_as_far_as_it_came(house: House, stream: bool) -> None:
-    async with trade(house, f"cancel-{stream}".lower(), Held()) as made:
-        async with httpx.AsyncClient(timeout=30, headers=made.headers) as http:
-            asking = asyncio.create_task(
-                http.post(
-                    f"{house.url}/v1/chat/completions",
-                    json=made.body(
-                        stream=stream, **({"stream_options": {"include_usage": True}} if stream else {})
-                    ),
-                )
-            )
-            await asyncio.wait_for(made.held.started.wait(), 15)
-            (mine,) = await made.buyer.transactions()
-            place = f"{house.url}/api/v1/marketplace/requests/{mine['transaction_id']}"
-            assert (await http.post(f"{place}/cancel")).status_code == httpx.codes.ACCEPTED
-            answer = await asyncio.wait_for(asking, 15)
-            await asyncio.wait_for(made.held.stopped.wait(), 15)
-            mine = await made.ended()
-            assert (mine["state"], mine["completion_tokens"]) == ("CANCELLED", WORDS)
-            assert mine["total_microcents"] > 0
-            assert answer.status_code == httpx.codes.OK
-            if stream:
-                assert answer.text.count('"content"') == WORDS
-                assert answer.text.rstrip().endswith("data: [DONE]")
-            else:
-                assert answer.json()["choices"][0]["message"]["content"] == "word " * WORDS
-                assert int(answer.headers["x-yggdrasil-cost-microcents"]) == mine["total_microcents"]
-            kept = await http.get(f"{place}/result")
-            assert kept.json()["choices"][0]["message"]["content"] == "word " * WORDS
-            again = await http.post(f"{place}/cancel")
-            assert (again.status_code, again.json()["code"]) == (httpx.codes.CONFLICT, "conflict")
+    more = {"stream_options": {"include_usage": True}} if stream else {}
+    async with (
+        trade(house, f"cancel-{stream}".lower(), Held()) as made,
+        httpx.AsyncClient(timeout=30, headers=made.headers, base_url=house.url) as http,
+    ):
+        asking = asyncio.create_task(http.post("/v1/chat/completions", json=made.body(stream=stream, **more)))
+        await asyncio.wait_for(made.held.started.wait(), 15)
+        (mine,) = await made.buyer.transactions()
+        place = f"/api/v1/marketplace/requests/{mine['transaction_id']}"
+        assert (await http.post(f"{place}/cancel")).status_code == httpx.codes.ACCEPTED
+        answer = await asyncio.wait_for(asking, 15)
+        await asyncio.wait_for(made.held.stopped.wait(), 15)
+        mine = await made.ended()
+        assert (mine["state"], mine["completion_tokens"]) == ("CANCELLED", WORDS)
+        assert mine["total_microcents"] > 0
+        assert answer.status_code == httpx.codes.OK
+        if stream:
+            assert answer.text.count(" word") == WORDS
+            assert answer.text.rstrip().endswith("data: [DONE]")
+        else:
+            assert answer.json()["choices"][0]["message"]["content"] == " word" * WORDS
+            assert int(answer.headers["x-yggdrasil-cost-microcents"]) == mine["total_microcents"]
+        kept = await http.get(f"{place}/result")
+        assert kept.json()["choices"][0]["message"]["content"] == " word" * WORDS
+        again = await http.post(f"{place}/cancel")
+        assert (again.status_code, again.json()["code"]) == (httpx.codes.CONFLICT, "conflict")
 
 
 async def test_a_reader_who_reads_nothing_is_not_buffered_without_bound(house: House) -> None:
-    """The provider would send 60 MB; it gets no further than the buffers on the way."""
-    held = Held(text="word " * 2_000, words=6_000)
+    """The provider would send 60 MB, and an answer is cut at 7: it gets no further than the buffers."""
+    held = Held(text=" " * 10_000, words=6_000)
     async with trade(house, "slow", held) as made:
-        head, body = raw_request(house, made, stream=True, max_tokens=8_000)
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port, limit=2**16)
-        writer.write(head + body)
-        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 15)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        last = -1
-        while held.sent != last or not held.sent:
-            last = held.sent
-            await asyncio.sleep(0.5)
-        assert not held.stopped.is_set()
-        writer.transport.abort()
+        head, body = raw_request(house, made, stream=True, max_tokens=1_000_000)
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            slow.connect(("127.0.0.1", house.port))
+            slow.sendall(head + body)
+            last = -1
+            while held.sent != last or not held.sent:
+                last = held.sent
+                await asyncio.sleep(0.5)
+            assert not held.stopped.is_set(), (held.sent, await made.buyer.transactions())
         await asyncio.wait_for(held.stopped.wait(), 15)
-        print("SENT", held.sent, held.sent * len(held.text))
         assert (await made.ended())["state"] == "CANCELLED"

@@ -39,7 +39,7 @@ def errors_have_one_shape(ctx: CheckContext, response: Any, case: Any) -> None:
         assert body["error"]["message"]
         assert body["error"]["code"]
     elif case.path == "/health/ready" and response.status_code == 503:
-        assert body == {"database": False}
+        assert not all(body.values())
     else:
         assert media_type == "application/problem+json"
         assert body["status"] == response.status_code
@@ -64,7 +64,11 @@ CHECKS = [
 
 
 def attack(
-    document: dict[str, Any], url: str, token: str, mode: schemathesis.GenerationMode
+    document: dict[str, Any],
+    url: str,
+    token: str,
+    mode: schemathesis.GenerationMode,
+    examples_max: int = EXAMPLES_MAX,
 ) -> tuple[dict[str, int], list[str]]:
     """Every operation with made-up data. How often each operation was asked, and what was found."""
     schema = schemathesis.openapi.from_dict(document)
@@ -80,7 +84,7 @@ def attack(
 
             @seed(SEED)
             @settings(
-                max_examples=EXAMPLES_MAX,
+                max_examples=examples_max,
                 deadline=None,
                 database=None,
                 phases=[Phase.explicit, Phase.generate],
@@ -138,15 +142,15 @@ async def test_the_control_a_document_that_lies_is_caught(house: House, attacker
     async with httpx.AsyncClient() as http:
         document = (await http.get(f"{house.url}/schema/openapi.json")).json()
     path = "/api/v1/devices/{device_id}"
-    document = with_what_exists(document, attacker.identity.device_id)
     document["paths"] = {path: {"put": document["paths"][path]["put"]}}
+    document["paths"][path]["put"]["parameters"][0]["schema"] = {"enum": [attacker.identity.device_id]}
     # Said to need a field that it does not know: bodies without it are said to be wrong, and are taken.
     document["components"]["schemas"]["UpdateDevice"]["required"] = ["no_such_field"]
     token = await attacker.token()
     negative = schemathesis.GenerationMode.NEGATIVE
-    _, found = await asyncio.to_thread(attack, document, house.url, token, negative)
+    _, found = await asyncio.to_thread(attack, document, house.url, token, negative, 150)
     assert any("accepted" in line for line in found), found
 
     del document["paths"][path]["put"]["responses"]["400"]
-    _, found = await asyncio.to_thread(attack, document, house.url, token, negative)
+    _, found = await asyncio.to_thread(attack, document, house.url, token, negative, 150)
     assert any("status code" in line for line in found), found

@@ -90,6 +90,32 @@ async def test_another_node_ends_it_only_after_silence(world: World, admin: Logi
     await world.no_holds()
 
 
+async def test_after_the_database_was_away_the_others_get_time_to_come_back(
+    world: World, admin: Login
+) -> None:
+    stuck = await two_stuck_runs(world)
+    other = world.make_reconciler(Node(world.ids.uuid(), world.ids.uuid()))
+    assert await other.run_once() == 0
+    silence = world.settings.node_silent_seconds
+    await as_superuser(
+        world.database,
+        admin,
+        "UPDATE platform.nodes SET heartbeat_at = heartbeat_at - $1::interval WHERE boot_id = $2",
+        timedelta(seconds=silence + 1),
+        world.node.boot_id,
+    )
+    world.clock.advance(silence)  # nobody could beat for so long
+    assert await other.run_once() == 0
+    world.clock.advance(silence / 2 - 1)
+    assert await other.run_once() == 0
+    world.clock.advance(silence / 2 - 1)
+    assert await other.run_once() == 0
+    world.clock.advance(3)
+    assert await other.run_once() == 2  # the control: silent still
+    assert await states(world, stuck) == ["FAILED", "FAILED"]
+    await world.no_holds()
+
+
 async def test_two_reconcilers_at_once_end_each_once(world: World) -> None:
     await two_stuck_runs(world)
     await forget(world)
@@ -186,7 +212,8 @@ async def test_one_that_cannot_be_ended_keeps_nothing_from_the_others(
     stuck = await two_stuck_runs(world)
     await forget(world)
     following = world.make_reconciler(Node(world.node.node_id, world.ids.uuid()))
-    end_open, failed = following._records.end_open, []
+    end_open = following._records.end_open
+    failed: list[UUID] = []
 
     async def broken(attempt: OpenAttempt, code: str) -> bool:
         if not failed:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 
+import msgspec
 import pytest
 
 from tests.marketplace import world as scripts
 from tests.marketplace.world import World, chat, chat_terms, embed, embed_terms
+from tests.support import START
 from yggdrasil import heidrun
-from yggdrasil.errors import NoProvider, PaymentMethodRequired, PaymentRequired, ProviderFailed
-from yggdrasil.marketplace.requests import State
+from yggdrasil.errors import NoProvider, PaymentMethodRequired, PaymentRequired, ProviderFailed, Timeout
+from yggdrasil.kernel import System
+from yggdrasil.marketplace import store_nodes
+from yggdrasil.marketplace.bodies import ChatBody, chat_request
+from yggdrasil.marketplace.requests import Offer, State, wishes_from
 from yggdrasil.marketplace.run import Chunk, Finished
 
 
@@ -131,8 +136,72 @@ async def test_a_lie_about_tokens_is_paid_up_to_the_tolerance(world: World) -> N
     assert (await world.no_holds()).cost_microcents == finished.cost_microcents
 
 
-def _offer(world: World, seller: scripts.Provider) -> object:
+def _offer(world: World, seller: scripts.Provider) -> Offer:
     return next(o for o in world.market.routing.visible(seller.scope) if o.device == seller.device)
+
+
+@pytest.mark.parametrize("seconds", [1, 120])
+async def test_a_deadline_too_short_for_an_answer_is_not_held_against_the_provider(
+    world: World, seconds: int
+) -> None:
+    """Else a requester could ruin providers for nothing. With time enough it is (the control)."""
+    settings = scripts.replace(world.settings, first_chunk_seconds=30.0, stall_seconds=30.0)
+    world.market._serving._settings = settings
+    seller = await world.seller(behaviour=scripts.silent)
+    before = world.market.routing.standing(_offer(world, seller)).availability
+    run = await world.market.run(await world.buyer(), chat(deadline_seconds=seconds))
+    await asyncio.wait_for(seller.got_job.wait(), 5)
+    world.clock.advance(seconds + 1)
+    world.hub.on_timer()
+    with pytest.raises(Timeout):
+        await run.outcome()
+    after = world.market.routing.standing(_offer(world, seller)).availability
+    assert (after == before) if seconds == 1 else (after < before)
+    async with world.database.transaction(System("router-recall")) as tx:
+        past = await store_nodes.past_attempts(tx, START, 10, 25, settings.first_chunk_seconds)
+    assert len(past) == (0 if seconds == 1 else 1)
+    assert (await world.no_holds()).cost_microcents == 0
+
+
+async def test_the_deadline_cuts_a_stream_and_what_came_is_paid(world: World) -> None:
+    def slow(device: scripts.Provider, job: scripts.JobReady) -> None:
+        for _ in range(3):
+            device.client.send(job.link, scripts.chunk(" word"))
+
+    await world.seller(behaviour=slow)
+    world.market._serving._settings = scripts.replace(world.settings, stall_seconds=30.0)
+    run = await world.market.run(await world.buyer(), chat(deadline_seconds=10))
+    parts = [await run.pipe.get() for _ in range(3)]
+    assert all(isinstance(part, Chunk) for part in parts)
+    world.clock.advance(11)
+    world.hub.on_timer()
+    finished = await run.outcome()
+    assert (finished.state, finished.completion_tokens) == (State.COMPLETED, 3)
+    assert finished.answer["choices"][0]["finish_reason"] == "length"
+    assert (await world.no_holds()).cost_microcents == finished.cost_microcents > 0
+
+
+async def test_what_a_model_is_asked_for_reaches_the_provider(world: World) -> None:
+    seller = await world.seller()
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    asked = {
+        "stop": ["end"],
+        "logprobs": True,
+        "top_logprobs": 3,
+        "tools": [tool],
+        "tool_choice": "auto",
+        "seed": 7,
+        "temperature": 0.5,
+        "n": 1,
+    }
+    body = msgspec.convert(
+        {"model": scripts.MODEL, "messages": [{"role": "user", "content": "x"}], **asked}, ChatBody
+    )
+    await (await world.market.run(await world.buyer(), chat_request(body, wishes_from()))).outcome()
+    sent = json.loads(seller.jobs[0].body)
+    assert {name: sent[name] for name in asked} == asked
+    with pytest.raises(msgspec.ValidationError, match=r"\$\.n"):
+        msgspec.convert({"model": "m", "messages": [{"role": "user", "content": "x"}], "n": 2}, ChatBody)
 
 
 async def test_an_empty_answer_costs_nothing(world: World) -> None:

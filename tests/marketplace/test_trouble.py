@@ -12,7 +12,7 @@ from tests.marketplace.flaky import Flaky, flaky
 from tests.marketplace.world import World, chat, chat_terms
 from tests.support import as_superuser
 from yggdrasil.db.address import Login
-from yggdrasil.errors import Conflict, LimitReached, ProviderFailed, Unavailable
+from yggdrasil.errors import Conflict, LedgerError, LimitReached, NoProvider, ProviderFailed, Unavailable
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace import serving
 from yggdrasil.marketplace.pipe import ITEMS_MAX
@@ -147,6 +147,24 @@ async def test_a_bug_in_an_attempt_ends_in_the_books_at_once(
     await served(world, buyer)
 
 
+async def test_nothing_is_paid_into_a_transaction_that_has_ended(world: World, admin: Login) -> None:
+    """The requester's row was moved by something else: no payment, and no hold that stays."""
+    seller = await world.seller(behaviour=scripts.silent)
+    buyer = await world.buyer()
+    run = await world.market.run(buyer, chat())
+    await asyncio.wait_for(seller.got_job.wait(), 5)
+    await as_superuser(
+        world.database, admin, "UPDATE tenant.transactions SET state = 'FAILED' WHERE side = 'requester'"
+    )
+    scripts.good(seller, seller.jobs[-1])
+    seller.wake()
+    with pytest.raises(LedgerError):
+        await run.outcome()
+    assert (await world.no_holds()).cost_microcents == 0
+    rows = await as_superuser(world.database, admin, "SELECT state FROM platform.attempts")
+    assert [row["state"] for row in rows] == ["lost"]
+
+
 async def test_an_answer_read_to_its_end_is_paid_even_if_the_provider_dies_then(world: World) -> None:
     await world.seller(behaviour=scripts.all_but_done)
     buyer = await world.buyer()
@@ -233,6 +251,12 @@ async def test_a_user_over_his_limit_gets_the_slot_back(world: World) -> None:
     await quiet(world)
     await served(world, buyer)
     assert len(seller.jobs) == 2
+    seller.leave()
+    with pytest.raises(NoProvider):
+        await world.market.run(buyer, request)
+    # A used key is a conflict even if nobody could serve it now.
+    with pytest.raises(Conflict):
+        await world.market.run(buyer, keyed)
 
 
 async def test_a_stop_leaves_nobody_waiting(world: World) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.payments.support import CENT, Money
 from yggdrasil.db import Database
-from yggdrasil.errors import LedgerError, PaymentRequired
+from yggdrasil.errors import Conflict, LedgerError, PaymentRequired, Unavailable
 
 AT_ONCE_MAX = 64  # more would wait for the pool's few connections, not for each other
 T = TypeVar("T")
@@ -90,6 +90,32 @@ async def test_settlements_racing_under_two_transfers_post_once(money: Money) ->
     seen = Counter(await all_of([attempt] * 8))
     assert seen == {"posted": 1, "refused": 7}
     assert (await money.payments.trial_balance()).cost_microcents == CENT
+
+
+async def test_a_used_hold_id_racing_the_end_of_its_hold_is_refused(money: Money) -> None:
+    """They lock in opposite orders: PostgreSQL may refuse either of them, and nothing is held twice."""
+    payer = await money.network(100)
+    for _ in range(5):
+        hold_id = await money.hold(payer.network_id, CENT)
+
+        async def again(hold_id=hold_id) -> str:  # type: ignore[no-untyped-def]
+            try:
+                await money.hold(payer.network_id, CENT, hold_id=hold_id)
+            except (Conflict, Unavailable) as refused:
+                return refused.code
+            return "held"
+
+        async def void(hold_id=hold_id) -> str:  # type: ignore[no-untyped-def]
+            try:
+                return str(await money.void(payer.network_id, hold_id))
+            except Unavailable:
+                return str(await money.void(payer.network_id, hold_id))
+
+        seen = await all_of([void, again])
+        assert (seen[0], seen[1] in ("conflict", "unavailable")) == ("True", True), seen
+    books = await money.payments.trial_balance()
+    assert books.sound
+    assert books.open_holds == 0
 
 
 async def test_networks_paying_each_other_never_deadlock(money: Money) -> None:

@@ -284,6 +284,15 @@ def dev_client(sender: Any, client: str = "127.0.0.1", host: str = "localhost:84
     return httpx.AsyncClient(transport=transport, base_url=f"http://{host}")
 
 
+@pytest.mark.parametrize(
+    "header", ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "X-Real-IP"]
+)
+async def test_development_mail_is_not_for_what_a_proxy_forwards(clock: ManualClock, header: str) -> None:
+    async with dev_client(DevMailer(clock, development=True)) as client:
+        assert (await client.get("/dev/mail/messages")).status_code == 200
+        assert (await client.get("/dev/mail/messages", headers={header: "x"})).status_code == 404
+
+
 async def test_development_mail_is_printed_and_shown(
     clock: ManualClock, capsys: pytest.CaptureFixture[str]
 ) -> None:

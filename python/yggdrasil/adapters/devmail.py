@@ -26,6 +26,7 @@ _HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+_FORWARDED: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 _PAGE: Final = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Mail of this development server</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}}
@@ -101,7 +102,7 @@ def _guard(request: Request[Any, Any, Any], mailer: Mailer) -> DevMailer:
     client = request.client.host if request.client is not None else ""
     host = request.headers.get("host", "").lower()
     name = host[1 : host.find("]")] if host.startswith("[") else host.partition(":")[0]
-    forwarded = "forwarded" in request.headers or "x-forwarded-for" in request.headers
+    forwarded = any(name in request.headers for name in _FORWARDED)
     if isinstance(mailer, DevMailer) and _is_loopback(client) and _is_loopback(name) and not forwarded:
         return mailer
     raise NotFound

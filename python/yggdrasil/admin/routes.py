@@ -9,7 +9,6 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from yggdrasil.errors import YggdrasilError
 from yggdrasil.observe import REGISTRY
 
 Readiness = Callable[[], Awaitable[dict[str, bool]]]
@@ -26,10 +25,7 @@ async def ready(
     readiness: NamedDependency[SkipValidation[Readiness]],
 ) -> Response[dict[str, bool]]:
     """200 if every part answers, else 503; names the parts, never their addresses."""
-    try:
-        parts = await readiness()
-    except YggdrasilError:
-        parts = {"database": False}
+    parts = await readiness()
     return Response(parts, status_code=200 if all(parts.values()) else 503)
 
 

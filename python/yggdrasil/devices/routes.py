@@ -99,7 +99,7 @@ async def update_device(
 async def remove_device(
     device_id: FromPath[str], caller: CallerDependency, devices: DevicesDependency
 ) -> None:
-    """Unregister a device: its sockets close and its offers end."""
+    """Unregister a device: its sockets close, its offers end; it is signed out unless it asks itself."""
     await devices.remove(caller, device_id)
 
 

@@ -73,7 +73,8 @@ class Admitted:
 
 class Devices:
     """`authenticate` checks an Authorization header; `online` asks the relay; `on_removed(network, device)`
-    is told after a device is gone, to close its socket and end its offers."""
+    is told after a device is gone, to close its socket and end its offers;
+    `end_sessions(scope, user, device_key)` before, to sign it out."""
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class Devices:
         authenticate: Callable[[str | None], Awaitable[Network]],
         online: Callable[[UUID, UUID], bool],
         on_removed: Callable[[UUID, UUID], None],
+        end_sessions: Callable[[Network, UUID, bytes], Awaitable[None]] | None = None,
         devices_max: int = model.DEVICES_PER_NETWORK_MAX,
     ) -> None:
         self._database = database
@@ -92,6 +94,7 @@ class Devices:
         self._authenticate = authenticate
         self._online = online
         self._on_removed = on_removed
+        self._end_sessions = end_sessions
         self._devices_max = devices_max
         self._present: dict[tuple[UUID, UUID], UUID] = {}
         self._seen: dict[tuple[UUID, UUID], tuple[UUID, datetime]] = {}
@@ -213,9 +216,13 @@ class Devices:
         return self._shown(after)
 
     async def remove(self, scope: Network, device_id: str) -> None:
-        """Delete a device; its sockets close and its offers end. Raises NotFound, Forbidden."""
+        """Delete a device: it is signed out, its sockets close and its offers end. NotFound, Forbidden."""
         async with self._database.transaction(scope) as tx:
             found = await self._changeable(tx, scope, device_id)
+        # First, so that a failure in between leaves a device that can be removed again.
+        if self._end_sessions is not None:
+            await self._end_sessions(scope, found.user_id, found.device_key)
+        async with self._database.transaction(scope) as tx:
             if not await store.delete(tx, scope.network_id, found.id):
                 raise NotFound
         self._on_removed(scope.network_id, found.id)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -16,6 +17,8 @@ from yggdrasil.marketplace import store, store_nodes, store_run
 from yggdrasil.marketplace.records import Records
 from yggdrasil.marketplace.settings import MarketSettings, Node
 from yggdrasil.payments.service import Payments
+
+_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _log = structlog.get_logger("yggdrasil.marketplace")
 
@@ -38,6 +41,8 @@ class Reconciler:
         self._node = node
         self._settings = settings or MarketSettings()
         self._records = Records(database, payments, clock, self._settings)
+        self._beat_at: float | None = None
+        self._spared_until = 0.0
 
     async def start(self) -> None:
         """The first round: this boot lives, and what an earlier boot of this node left behind ends now."""
@@ -59,6 +64,7 @@ class Reconciler:
         now = self._clock.now()
         async with self._database.transaction(System("reconciler")) as tx:
             await store_nodes.beat(tx, self._node.node_id, self._node.boot_id, await tx.clock())
+            self._note_beat()
             await store.delete_expired_results(tx, now)
             found = await store_run.open_attempts(
                 tx, live_boots=await self._live_boots(tx), deadline_before=now
@@ -79,9 +85,18 @@ class Reconciler:
             ended += await self._end(self._records.end_hold(hold.network_id, hold.hold_id), hold.hold_id)
         return ended
 
+    def _note_beat(self) -> None:
+        """Where this boot could not beat for long, the others could not either: the database was away. They
+        get the time to come back, and to settle what they were about to, before their silence counts."""
+        at, before, self._beat_at = self._clock.monotonic(), self._beat_at, self._clock.monotonic()
+        if before is not None and at - before > self._settings.node_silent_seconds / 2:
+            self._spared_until = at + self._settings.node_silent_seconds
+
     async def _live_boots(self, tx: Tx) -> list[UUID]:
         """Leases are told by the database's clock, which several nodes share."""
         silent_before = await tx.clock() - timedelta(seconds=self._settings.node_silent_seconds)
+        if self._clock.monotonic() < self._spared_until:
+            silent_before = _EVER
         return [*await store_nodes.live_boots(tx, silent_before), self._node.boot_id]
 
     async def _end(self, ending: Awaitable[bool], what: UUID) -> bool:

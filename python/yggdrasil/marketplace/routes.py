@@ -10,7 +10,6 @@ import msgspec
 from litestar import Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
-from litestar.response import Stream
 from msgspec import Meta
 
 from yggdrasil.devices.paging import LIMIT_DEFAULT, Page
@@ -24,6 +23,7 @@ from yggdrasil.marketplace.run import Finished
 from yggdrasil.marketplace.service import Marketplace
 from yggdrasil.marketplace.shown import OfferView, ProviderView
 from yggdrasil.marketplace.store import TransactionView
+from yggdrasil.marketplace.streaming import RunStream
 
 TRANSACTION_HEADER = "x-yggdrasil-transaction"
 COST_HEADER = "x-yggdrasil-cost-microcents"
@@ -183,7 +183,7 @@ async def remove_provider(
 @post("/requests")
 async def create_request(
     data: JSONBody[NewRequest], caller: CallerDependency, marketplace: MarketplaceDependency
-) -> Response[RequestAnswer] | Stream:
+) -> Response[RequestAnswer] | RunStream:
     """Run a compute request. With `stream` the answer is a stream of server-sent events: chunks, then
     `done` or
     `error`; the transaction is in the header from the start. A repeated `idempotency_key` gets the first
@@ -202,8 +202,7 @@ async def create_request(
             finished=_done_events,
             failed=_error_events,
         )
-        headers["cache-control"] = "no-store"
-        return Stream(body, headers=headers, media_type="text/event-stream", status_code=200)
+        return RunStream(run, body, headers)
     finished = await run.outcome()
     headers[COST_HEADER] = str(finished.cost_microcents)
     transaction = await marketplace.transaction(caller, run.transaction_id)

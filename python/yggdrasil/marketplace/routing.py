@@ -165,6 +165,10 @@ class Routing:
     def online(self, offer: Offer) -> bool:
         return (offer.network_id, offer.device) in self._online
 
+    def online_count(self) -> int:
+        """Offers whose device is connected, for metrics."""
+        return sum(len(self._of_device.get(key, ())) for key in self._online)
+
     def offer(self, offer_id: UUID) -> Offer | None:
         return self._offers.get(offer_id)
 

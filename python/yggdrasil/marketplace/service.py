@@ -97,7 +97,11 @@ class Marketplace:
         since = self._clock.now() - timedelta(days=RECALL_DAYS)
         async with self._database.transaction(System("router-recall")) as tx:
             past = await store_nodes.past_attempts(
-                tx, since, RECALL_ATTEMPTS_MAX, self.settings.tolerance_percent
+                tx,
+                since,
+                RECALL_ATTEMPTS_MAX,
+                self.settings.tolerance_percent,
+                self.settings.first_chunk_seconds,
             )
         self.routing.recall(past)
         self._ticking = asyncio.create_task(self._tick(), name="marketplace: epochs")
@@ -125,6 +129,10 @@ class Marketplace:
         idempotency key
         was used), LimitReached, InvalidInput, Unavailable. What goes wrong later is raised by the run.
         """
+        key = request.idempotency_key
+        if key is not None and await self.earlier(scope, key) is not None:
+            # The books would refuse it too, but only once a provider is found.
+            raise Conflict("idempotency_key: was used for another request", field="idempotency_key")
         return await self._serving.start(scope, request)
 
     async def earlier(self, scope: Network, idempotency_key: str) -> TransactionView | None:

@@ -233,11 +233,15 @@ class Serving:
             raise
 
     async def _attempt(self, run: Run, step: Step) -> Outcome:
+        left_seconds = run.deadline_monotonic - self._clock.monotonic()
         try:
             attempt = Attempt(self._hub, self._clock, self._settings, run, step.attempt, step.budget)
             outcome = await attempt.run()
         finally:
             self._routing.release(step.offer.id)
+        if outcome.error_code == "timeout" and left_seconds < self._settings.first_chunk_seconds:
+            # The requester left no time for it: that tells nothing about the provider.
+            return outcome
         exaggerates = billing.exaggerates(outcome.count, self._settings.tolerance_percent)
         self._routing.observe(step.offer, outcome, exaggerates=exaggerates)
         return outcome

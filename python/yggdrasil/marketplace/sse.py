@@ -4,7 +4,7 @@ framework."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from yggdrasil.errors import YggdrasilError
@@ -25,7 +25,7 @@ async def stream(
     keepalive_seconds: float,
     finished: Callable[[Finished], list[bytes]],
     failed: Callable[[YggdrasilError], list[bytes]],
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The body of the answer. Closing it, or the reader's going away, cancels the run; what was delivered
     is paid."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from yggdrasil.db import Tx
@@ -33,15 +33,19 @@ async def live_boots(tx: Tx, silent_before: datetime) -> list[UUID]:
     return [row["boot_id"] for row in rows]
 
 
-async def past_attempts(tx: Tx, since: datetime, limit: int, tolerance_percent: int) -> list[PastAttempt]:
-    """The latest ended attempts, for the quality of offers."""
+async def past_attempts(
+    tx: Tx, since: datetime, limit: int, tolerance_percent: int, first_chunk_seconds: float
+) -> list[PastAttempt]:
+    """The latest ended attempts, for the quality of offers; without those that had no time for an answer."""
     rows = await tx.fetch(
         "SELECT offer, state, observed_tokens, claimed_tokens, error_code, latency_ms,"
         " tokens_per_second, ended_at FROM platform.attempts"
         " WHERE ended_at > $1 AND state IN ('completed', 'failed', 'busy')"
+        " AND (error_code IS DISTINCT FROM 'timeout' OR ended_at - started_at >= $3)"
         " ORDER BY ended_at DESC LIMIT $2",
         since,
         limit,
+        timedelta(seconds=first_chunk_seconds),
     )
     return [
         PastAttempt(

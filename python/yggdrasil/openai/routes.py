@@ -8,7 +8,6 @@ import msgspec
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, SkipValidation
-from litestar.response import Stream
 
 from yggdrasil.edge import ANY_QUERY
 from yggdrasil.errors import InvalidInput, NotFound, YggdrasilError
@@ -18,6 +17,7 @@ from yggdrasil.marketplace.bodies import chat_request, embeddings_request
 from yggdrasil.marketplace.requests import idempotency_key_from
 from yggdrasil.marketplace.run import Finished
 from yggdrasil.marketplace.service import Marketplace, ModelView
+from yggdrasil.marketplace.streaming import RunStream
 from yggdrasil.openai import shapes
 from yggdrasil.openai.shapes import ChatCompletion, Embeddings
 
@@ -68,7 +68,7 @@ async def create_chat_completion(
     data: JSONBody[ChatCompletion],
     caller: CallerDependency,
     marketplace: MarketplaceDependency,
-) -> Response[dict[str, Any]] | Stream:
+) -> Response[dict[str, Any]] | RunStream:
     """A chat completion, whole or as a stream."""
     if data.stream_options is not None and not data.stream:
         raise InvalidInput("stream_options: needs stream true", field="stream_options")
@@ -100,8 +100,7 @@ async def create_chat_completion(
     body = sse.stream(
         run, keepalive_seconds=marketplace.settings.keepalive_seconds, finished=finished, failed=failed
     )
-    headers["cache-control"] = "no-store"
-    return Stream(body, headers=headers, media_type="text/event-stream", status_code=200)
+    return RunStream(run, body, headers)
 
 
 @post("/embeddings", status_code=200)

@@ -132,6 +132,13 @@ class Users:
         session_id = _session_of(scope, "logging out")
         self._spread([await self._sessions.end(scope.user_id, session_id, "logout")])
 
+    async def end_device(self, scope: Network, user_id: UUID, device_key: bytes) -> None:
+        """A device of the caller's network is removed: what was signed in with its key ends.
+
+        The caller's own session stays, even on that device: logging out is another wish.
+        """
+        self._spread(await self._sessions.end_of_key(scope.network_id, user_id, device_key, scope.session_id))
+
     async def attach_device(self, scope: Network, device_id: UUID) -> None:
         """The session's tokens name this device from the next refresh on."""
         await self._sessions.attach_device(scope, device_id)

@@ -126,6 +126,19 @@ class Sessions:
                 await self._publish(tx, revocation)
         return revocation
 
+    async def end_of_key(
+        self, network_id: UUID, user_id: UUID, device_key: bytes, but: UUID | None
+    ) -> list[Revocation]:
+        """End what was signed in with a device key, all but the session `but`; safe to repeat."""
+        async with self._database.transaction(Identity(network_id, user_id)) as tx:
+            ended = await store.end_sessions_of_key(
+                tx, network_id, user_id, device_key, but, self._clock.now()
+            )
+            revocations = [Revocation(user_id, session_id=session_id) for session_id in ended]
+            for revocation in revocations:
+                await self._publish(tx, revocation)
+        return revocations
+
     async def attach_device(self, scope: Network, device_id: UUID) -> None:
         """Tokens of the caller's session name this device from the next refresh on."""
         if scope.session_id is None:

@@ -312,6 +312,23 @@ async def end_session(tx: Tx, session_id: UUID, reason: str, now: datetime) -> b
     return status.endswith(" 1")
 
 
+async def end_sessions_of_key(
+    tx: Tx, network_id: UUID, user_id: UUID, device_key: bytes, but: UUID | None, now: datetime
+) -> list[UUID]:
+    """End the user's sessions in this network bound to a device key, all but one; which they were."""
+    rows = await tx.fetch(
+        "UPDATE identity.sessions SET revoked_at = $5, revoked_for = 'logout'"
+        " WHERE network_id = $1 AND user_id = $2 AND device_key = $3 AND session_id IS DISTINCT FROM $4"
+        " AND revoked_at IS NULL RETURNING session_id",
+        network_id,
+        user_id,
+        device_key,
+        but,
+        now,
+    )
+    return [row["session_id"] for row in rows]
+
+
 async def set_session_device(tx: Tx, session_id: UUID, device_id: UUID) -> None:
     query = SessionRow.update({SessionRow.device_id: device_id}).where(SessionRow.session_id == session_id)
     await tx.run(query)
