@@ -59,7 +59,8 @@ def prepare() -> None:
     HOME.mkdir(parents=True, exist_ok=True)
     for command in (
         [str(uv), "venv", "--quiet", "--clear", "--python", sys.executable, str(HOME / "venv")],
-        [str(uv), "pip", "install", "--quiet", "--python", str(_PYTHON), "--require-hashes", "-r", str(PINS)],
+        [str(uv), "pip", "install", "--quiet", "--compile-bytecode", "--python", str(_PYTHON)]
+        + ["--require-hashes", "-r", str(PINS)],
     ):
         subprocess.run(command, check=True)  # noqa: S603  our own command
     stamp.write_bytes(PINS.read_bytes())

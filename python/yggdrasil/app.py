@@ -196,9 +196,14 @@ def _assemble(
 
 
 def _mailer(settings: Settings, clock: Clock, ids: IdSource) -> Mailer:
-    if settings.smtp_url is not None:
-        return SmtpMailer(settings.smtp_url, settings.mail_from, clock, ids)
-    return DevMailer(clock, development=not settings.production)
+    smtp = (
+        SmtpMailer(settings.smtp_url, settings.mail_from, clock, ids)
+        if settings.smtp_url is not None
+        else None
+    )
+    if settings.production and smtp is not None:
+        return smtp
+    return DevMailer(clock, development=not settings.production, onward=smtp)
 
 
 def _gateway(settings: Settings, databases: Databases, clock: Clock) -> PaymentGateway:

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import email
 import email.policy
+import io
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator
@@ -338,3 +339,23 @@ async def test_the_page_is_for_development(clock: ManualClock) -> None:
         assert (await client.get("/dev/mail")).status_code == 200  # the control
     with pytest.raises(ConfigurationError):
         DevMailer(clock, development=False)
+
+
+class Terminal(io.StringIO):
+    """A stream that a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_development_mail_with_a_mail_server_is_sent_kept_and_printed_only_for_a_person(
+    clock: ManualClock,
+) -> None:
+    for stream, printed in ((Terminal(), 1), (io.StringIO(), 0)):
+        inbox = Inbox()
+        sender = DevMailer(clock, development=True, stream=stream, onward=inbox)
+        mail = Mail("ask@example.org", "code", "12345678")
+        await sender.send(mail)
+        assert inbox.mails == [mail]
+        assert [kept.mail for kept in sender.kept] == [mail]
+        assert stream.getvalue().count("Mail to ask@example.org") == printed

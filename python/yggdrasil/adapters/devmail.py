@@ -33,7 +33,7 @@ _PAGE: Final = """<!doctype html>
 article{{border:1px solid #8888;border-radius:.5rem;padding:1rem;margin:1rem 0}}pre{{white-space:pre-wrap}}
 small{{opacity:.7}}:root{{color-scheme:light dark}}</style>
 <h1>Mail of this development server</h1>
-<p>The last {limit} mails, newest first. Nothing was sent to anybody.</p>
+<p>The last {limit} mails, newest first.</p>
 {mails}</html>
 """
 
@@ -47,15 +47,26 @@ class KeptMail:
 
 
 class DevMailer:
-    """Prints every mail on stderr and keeps the last 50. For development only: the codes can be read here."""
+    """Prints every mail on stderr and keeps the last 50. For development only: the codes can be read here.
 
-    def __init__(self, clock: Clock, *, development: bool, stream: TextIO | None = None) -> None:
+    With `onward` each mail is sent there as well, and printed only for a person: codes do not belong in a log.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        development: bool,
+        stream: TextIO | None = None,
+        onward: Mailer | None = None,
+    ) -> None:
         if not development:
             raise ConfigurationError(
                 "the development mailer prints sign-in codes; production needs an SMTP URL"
             )
         self._clock = clock
         self._stream = stream
+        self._onward = onward
         self._kept: deque[KeptMail] = deque(maxlen=KEPT_MAX)
 
     @property
@@ -67,8 +78,11 @@ class DevMailer:
         self._kept.append(KeptMail(self._clock.now(), mail))
         line = "─" * 60
         stream = self._stream or sys.stderr
-        stream.write(f"\n{line}\nMail to {mail.to}\n{mail.subject}\n\n{mail.text.rstrip()}\n{line}\n")
-        stream.flush()
+        if self._onward is None or stream.isatty():
+            stream.write(f"\n{line}\nMail to {mail.to}\n{mail.subject}\n\n{mail.text.rstrip()}\n{line}\n")
+            stream.flush()
+        if self._onward is not None:
+            await self._onward.send(mail)
 
 
 class KeptMailView(msgspec.Struct, frozen=True):
