@@ -49,7 +49,7 @@ class KeptMail:
 class DevMailer:
     """Prints every mail on stderr and keeps the last 50. For development only: the codes can be read here.
 
-    With `onward` each mail is sent there as well, and printed only for a person: codes do not belong in a log.
+    With `onward` each mail is sent there as well, and printed only for a person: codes are not for logs.
     """
 
     def __init__(
