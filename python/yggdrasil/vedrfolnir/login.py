@@ -23,6 +23,7 @@ from yggdrasil.vedrfolnir.address import is_loopback
 from yggdrasil.vedrfolnir.backoff import delay_seconds
 from yggdrasil.vedrfolnir.identity import Identity, IdentityFile, Session
 
+START_LABEL: Final = b"yggdrasil.v1 start\0"
 VERIFY_LABEL: Final = b"yggdrasil.v1 verify\0"
 REFRESH_LABEL: Final = b"yggdrasil.v1 refresh\0"
 FRESH_SECONDS_MIN: Final = 30
@@ -134,15 +135,31 @@ class Login:
     # ---- sign-in -------------------------------------------------------------------------------------
 
     async def begin(self, email: str, display_name: str | None = None) -> Flow:
-        """Have a code sent to `email`; the same for new and known addresses."""
-        body = {"email": email, "device_key": self._identity.public_key()}
+        """Have a code sent to `email`; the same for new and known addresses.
+
+        A device that has been signed in before says so under its key: strangers who ask for codes in its
+        owner's name then use up their own tries, not the owner's.
+        """
+        body: dict[str, Any] = {"email": email, "device_key": self._identity.public_key()}
         if display_name is not None:
             body["display_name"] = display_name
         path = "/api/v1/users/register" if display_name is not None else "/api/v1/users/login"
-        answer = await self._send("POST", path, json=body)
+        known = self._known_device(email) if self._identity.session is not None else {}
+        try:
+            answer = await self._send("POST", path, json={**body, **known})
+        except InvalidInput as refused:
+            if not known or refused.field != "at_seconds":
+                raise
+            answer = await self._send("POST", path, json=body)  # this device's clock is wrong: as a stranger
         flow = msgspec.json.decode(answer.content, type=Flow)
         await self.change(email=email)
         return flow
+
+    def _known_device(self, email: str) -> dict[str, Any]:
+        at = int(self._clock.now().timestamp())
+        key = self._identity.private_key().public_key().public_bytes_raw()
+        signed = START_LABEL + key + at.to_bytes(8, "big") + hashlib.sha256(email.encode()).digest()
+        return {"at_seconds": at, "proof": self._identity.sign(signed)}
 
     async def verify(self, flow: Flow, code: str) -> Session:
         """Exchange the e-mailed code for a session, which is kept in the file. CodeRejected if it is not
