@@ -50,8 +50,8 @@ quick: build ## the fast tests, under a minute
 check: build .venv/.model ## formats, lints, types, stubs, import law, SQL and catalog lint
 	@cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
-	$(BIN)/ruff format --check python tests tools
-	$(BIN)/ruff check python tests tools
+	$(BIN)/ruff format --check python tests tools benches
+	$(BIN)/ruff check python tests tools benches
 	$(BIN)/mypy
 	$(BIN)/stubtest yggdrasil._core --ignore-disjoint-bases
 	$(BIN)/lint-imports
@@ -67,6 +67,13 @@ campaign-money: build ## 20 rounds of kill -9 of the server and of PostgreSQL un
 	@mkdir -p build
 	YGG_CRASH_ROUNDS=20 $(BIN)/pytest tests/crash
 
+bench: build ## all measures against their peers (LiteLLM is a 700 MB download); results in build/bench/*.json
+	@$(BIN)/python -m benches
+
+bench-ci: build ## the ratios that CI guards, taken inside one run
+	@$(BIN)/python -m benches rest --rounds 3 --seconds 1
+	$(BIN)/python -m benches.guard
+
 wheel: .venv/.ready ## an abi3 wheel and an sdist in dist/, smoke-tested in a clean environment
 	@rm -rf dist
 	$(BIN)/maturin build --release --sdist --out dist
@@ -81,4 +88,4 @@ clean: ## remove what was built; never touches .yggdrasil, where a server's data
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: announce build demo serve quickstart quick check test campaign-money wheel doctor clean help
+.PHONY: announce build demo serve quickstart quick check test campaign-money bench bench-ci wheel doctor clean help

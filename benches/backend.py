@@ -1,7 +1,7 @@
 """The backend of the gateway's measures: an OpenAI-compatible server that costs next to nothing.
 
-`python -m benches.backend PORT`. It answers every chat with the same words, whole or as a stream that leaves in
-one write, so that what is measured is the gateway and not a model. `GET /bare` is the bound of the load client.
+`python -m benches.backend PORT`. It answers every chat with the same words, whole or as a stream that leaves
+in one write, so that what is measured is the gateway and not a model. `GET /bare` bounds the load client.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ _USAGE: Final = {"prompt_tokens": 20, "completion_tokens": WORDS, "total_tokens"
 
 
 def _answer(kind: str, body: bytes) -> bytes:
-    return (
-        f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
-    ).encode() + body
+    return (f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n").encode() + body
 
 
 def _chunk(delta: dict[str, str], finish: str | None) -> dict[str, Any]:

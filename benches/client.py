@@ -1,9 +1,9 @@
 """The load client: one small HTTP/1.1 client over raw asyncio transports, the same for us and for every peer.
 
-A request is bytes that are written as they are, an answer is read as far as its length or its last chunk, and
-nothing of it is decoded. Closed loop: each connection asks again as soon as it was answered. Open loop: requests
-are due at fixed times and their latency counts from then, however late they are sent, so that a server that
-stalls is charged for everybody who had to wait (no coordinated omission).
+A request is bytes that are written as they are, an answer is read as far as its length or its last chunk,
+and nothing of it is decoded. Closed loop: each connection asks again as soon as it was answered. Open loop:
+requests are due at fixed times and their latency counts from then, however late they are sent, so that a
+server that stalls is charged for everybody who had to wait (no coordinated omission).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import gc
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -131,17 +131,18 @@ class Connection(asyncio.Protocol):
 class _Load:
     """Connections to a target and the answers they got."""
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self.targets = targets
         self.loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self.loop.create_future()
         self.latencies: list[float] = []
         self.connections: list[Connection] = []
 
     async def connect(self, count: int) -> None:
-        for _ in range(count):
-            made = Connection(self.target, self._lost)
-            await self.loop.create_connection(lambda made=made: made, "127.0.0.1", self.target.port)  # type: ignore[misc]
+        for number in range(count):
+            target = self.targets[number % len(self.targets)]
+            made = Connection(target, self._lost)
+            await self.loop.create_connection(lambda made=made: made, "127.0.0.1", target.port)  # type: ignore[misc]
             self.connections.append(made)
 
     def _lost(self, error: Exception) -> None:
@@ -164,9 +165,9 @@ class _Load:
         self.latencies.sort()
 
 
-async def closed_loop(target: Target, *, connections: int, seconds: float) -> Sample:
-    """As many requests as `connections` in a row can get answered in `seconds`."""
-    load = _Load(target)
+async def closed_loop(*targets: Target, connections: int, seconds: float) -> Sample:
+    """As many requests as `connections`, dealt out to `targets`, can get answered in `seconds`."""
+    load = _Load(targets)
     await load.connect(connections)
     running = connections
     started = time.perf_counter()
@@ -196,7 +197,7 @@ async def closed_loop(target: Target, *, connections: int, seconds: float) -> Sa
 
 async def open_loop(target: Target, *, per_second: float, connections: int, seconds: float) -> Sample:
     """`per_second` requests at even distances for `seconds`; one that finds no free connection waits."""
-    load = _Load(target)
+    load = _Load((target,))
     await load.connect(connections)
     free = deque(load.connections)
     due: deque[float] = deque()

@@ -36,7 +36,8 @@ def described() -> str:
                 model = line.partition(":")[2].strip()
                 break
     shared = "; server and client share one core" if SERVER_CORE == CLIENT_CORE else ""
-    return f"{model}, {len(_CORES)} cores, Linux {platform.release()}, Python {platform.python_version()}{shared}"
+    system = f"Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{model}, {len(_CORES)} cores, {system}{shared}"
 
 
 def _children() -> dict[int, list[int]]:

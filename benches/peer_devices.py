@@ -78,7 +78,12 @@ class _KeepConnection(asyncpg.Connection):
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     tuned: dict[str, Any] = {"connection_class": _KeepConnection} if SETTINGS["tuned"] else {}
     async with asyncpg.create_pool(
-        **SETTINGS["database"], min_size=10, max_size=10, init=_prepare, server_settings={"jit": "off"}, **tuned
+        **SETTINGS["database"],
+        min_size=10,
+        max_size=10,
+        init=_prepare,
+        server_settings={"jit": "off"},
+        **tuned,
     ) as pool:
         app.state.pool = pool
         yield
@@ -124,8 +129,9 @@ async def _rows(who: Caller, sql: str, *args: Any) -> list[asyncpg.Record]:
                 await connection.execute(SCOPE, str(who.network_id), str(who.user_id), who.role)
                 return await connection.fetch(sql, *args)
         await connection.execute(
-            f"BEGIN; SET LOCAL app.\"network\" = '{who.network_id}'; SET LOCAL app.\"user\" = '{who.user_id}';"
-            f" SET LOCAL app.\"role\" = '{who.role}'; SET LOCAL app.\"networks\" = ''; SET LOCAL app.\"job\" = ''"
+            f"BEGIN; SET LOCAL app.\"network\" = '{who.network_id}'; "
+            f"SET LOCAL app.\"user\" = '{who.user_id}'; SET LOCAL app.\"role\" = '{who.role}'; "
+            "SET LOCAL app.\"networks\" = ''; SET LOCAL app.\"job\" = ''"
         )
         try:
             return await connection.fetch(sql, *args)

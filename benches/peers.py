@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.live.house import free_port
+
 from benches.backend import MODEL
 from benches.client import BenchError
 from benches.machine import SERVER_CORE
 from benches.processes import running
 from benches.world import World
-from tests.live.house import free_port
 
 HOME: Final = Path("build/bench")
 PINS: Final = Path("requirements/bench.txt")
+REST_PINS: Final = Path("requirements/bench-rest.txt")
 _PYTHON: Final = HOME / "venv/bin/python"
 MASTER_KEY: Final = "sk-bench"
 
@@ -49,21 +51,22 @@ class Peer:
     pid: int
 
 
-def prepare() -> None:
-    """The environment of the peers, made once for each set of pins."""
+def prepare(groups: list[str]) -> None:
+    """The environment of the peers, made once for each set of pins; LiteLLM is large and comes only if measured."""
+    pins = PINS if "gateway" in groups else REST_PINS
     stamp = HOME / "venv/.pins"
-    if stamp.exists() and stamp.read_bytes() == PINS.read_bytes():
+    if stamp.exists() and stamp.read_bytes() in (PINS.read_bytes(), pins.read_bytes()):
         return
     print("→ environment of the peers in build/bench/venv", file=sys.stderr)
     uv = Path(sys.executable).with_name("uv")
     HOME.mkdir(parents=True, exist_ok=True)
+    into = ["--compile-bytecode", "--python", str(_PYTHON)]
     for command in (
         [str(uv), "venv", "--quiet", "--clear", "--python", sys.executable, str(HOME / "venv")],
-        [str(uv), "pip", "install", "--quiet", "--compile-bytecode", "--python", str(_PYTHON)]
-        + ["--require-hashes", "-r", str(PINS)],
+        [str(uv), "pip", "install", "--quiet", *into, "--require-hashes", "-r", str(pins)],
     ):
         subprocess.run(command, check=True)  # noqa: S603  our own command
-    stamp.write_bytes(PINS.read_bytes())
+    stamp.write_bytes(pins.read_bytes())
 
 
 def _pinned(package: str) -> str:
@@ -96,9 +99,10 @@ async def litellm(world: World) -> AsyncIterator[Peer]:
     port = free_port()
     config = world.house.place / "litellm.yaml"
     config.write_text(_LITELLM.format(model=MODEL, port=world.backend_port, key=MASTER_KEY))
+    command = [str(_PYTHON.with_name("litellm")), "--config", str(config), "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--num_workers", "1", "--telemetry", "False"]
     async with running(
-        [str(_PYTHON.with_name("litellm")), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-        + ["--num_workers", "1", "--telemetry", "False"],
+        command,
         core=SERVER_CORE,
         log=world.house.place / "litellm.log",
         ready_url=f"http://127.0.0.1:{port}/health/liveliness",

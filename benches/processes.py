@@ -35,7 +35,7 @@ async def running(
     """The pid of `command`, once `ready_url` answers 200 or its log holds `ready_text`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out, on_core(core):
-        process = subprocess.Popen(  # noqa: S603  our own commands
+        process = subprocess.Popen(  # noqa: ASYNC220, S603  our own commands, and nobody waits for this loop
             command,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=out,
@@ -67,9 +67,13 @@ async def _ready(
                     with contextlib.suppress(httpx.TransportError):
                         if (await http.get(ready_url)).is_success:
                             return
-                elif ready_text is None or ready_text in log.read_text(errors="replace"):
+                elif ready_text is None or ready_text in _text(log):
                     return
                 await asyncio.sleep(0.1)
     except TimeoutError:
         pass
-    raise BenchError(f"{log.stem} did not come up:\n{log.read_text(errors='replace')[-4000:]}")
+    raise BenchError(f"{log.stem} did not come up:\n{_text(log)[-4000:]}")
+
+
+def _text(log: Path) -> str:
+    return log.read_text(errors="replace")

@@ -7,7 +7,7 @@ from typing import Final
 
 from benches import peers
 from benches.client import Target, closed_loop, open_loop
-from benches.machine import Meter, descendants
+from benches.machine import Meter
 from benches.plan import Plan
 from benches.report import Measure
 from benches.world import World
@@ -25,22 +25,23 @@ async def measure(world: World, plan: Plan) -> list[Measure]:
     get = Measure("rest.device_get", "requests/s", "higher")
     tail = Measure("rest.device_get_p99", "ms", "lower", f"≤ 20 ms at {RATE_PER_SECOND:,}/s", bound=20)
     page.notes["connections"] = page_p99.notes["connections"] = get.notes["connections"] = CONNECTIONS
-    postmaster = world.house.postmaster()
     async with AsyncExitStack() as stack:
         plain = await stack.enter_async_context(peers.fastapi(world, tuned=False))
         tuned = await stack.enter_async_context(peers.fastapi(world, tuned=True))
-        sides = [("ours", world.house.port, world.server_pids["server"][0])]
+        sides = [("ours", world.house.port, world.pids["server"][0])]
         sides += [(peer.name, peer.port, peer.pid) for peer in (plain, tuned)]
         for number in plan.rounds_with_warm_up():
             token = await world.token()
             for name, port, pid in sides:
                 many = Target.of(port, "GET", PAGE, token=token, expect=b'"bench-0019"')
                 one = Target.of(port, "GET", ONE, token=token, expect=b'"bench-0050"')
-                meter = Meter({"server": [pid], "database": [postmaster, *descendants(postmaster)]})
+                meter = Meter({"server": [pid], "database": world.database_pids()})
                 pages = await closed_loop(many, connections=CONNECTIONS, seconds=plan.seconds)
                 used = meter.microseconds_each(len(pages.latencies))
                 gets = await closed_loop(one, connections=CONNECTIONS, seconds=plan.seconds)
-                steady = await open_loop(one, per_second=RATE_PER_SECOND, connections=64, seconds=plan.seconds)
+                steady = await open_loop(
+                    one, per_second=RATE_PER_SECOND, connections=64, seconds=plan.seconds
+                )
                 if number == 0:
                     continue
                 plan.add(page, name, pages.per_second)

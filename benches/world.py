@@ -1,4 +1,4 @@
-"""The world of a run: a real server with its embedded PostgreSQL, people, 10^5 devices, a device that sells."""
+"""The world of a run: a real server with its embedded PostgreSQL, people, 10^5 devices, a seller."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any, Final
 import asyncpg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests.live.house import House, free_port, fund, open_house, person
 
 from benches.backend import MODEL
 from benches.client import BenchError
-from benches.machine import CLIENT_CORE, SERVER_CORE, on_core
+from benches.machine import CLIENT_CORE, SERVER_CORE, descendants, on_core
 from benches.processes import running
-from tests.live.house import House, free_port, fund, open_house, person
 from yggdrasil.config import load_keys, load_settings
 from yggdrasil.db.embedded import running_socket
 from yggdrasil.keys import Keys
@@ -27,12 +27,14 @@ from yggdrasil.vedrfolnir.account import Account
 
 NETWORKS: Final = 1_000
 DEVICES_EACH: Final = 100
+PAYERS: Final = 8
 WALLET_CENTS: Final = 900_000
 
 _NETWORKS: Final = """
     INSERT INTO tenant.networks (network_id, created_at, currency)
     SELECT md5('bench network ' || n)::uuid, '2026-01-01', (SELECT min(currency) FROM tenant.networks)
     FROM generate_series(1, $1) n
+    RETURNING network_id
 """
 _DEVICES: Final = """
     INSERT INTO tenant.devices (network_id, id, device_id, user_id, name, world, capabilities, hardware,
@@ -53,10 +55,24 @@ class World:
     house: House
     keys: Keys
     owner: Account
-    api_key: str
+    api_keys: list[str]
+    """One for each payer, a network and a wallet each."""
     backend_port: int
-    server_pids: dict[str, list[int]]
-    """`server`: ours; `database`: PostgreSQL with its children; `provider`; `backend`."""
+    pids: dict[str, list[int]]
+    """Of `server`, `provider` and `backend`."""
+
+    def database_pids(self) -> list[int]:
+        """PostgreSQL and its children at this moment."""
+        postmaster = self.house.postmaster()
+        return [postmaster, *descendants(postmaster)]
+
+    async def analyze(self) -> None:
+        """What autovacuum does by itself within a minute of load: plans are those of every day."""
+        database = await asyncpg.connect(**self.database("postgres"))
+        try:
+            await database.execute("ANALYZE")
+        finally:
+            await database.close()
 
     async def token(self) -> str:
         """The owner's access token, fresh enough for a run."""
@@ -83,9 +99,8 @@ async def open_world(place: Path) -> AsyncIterator[World]:
         with on_core(SERVER_CORE):
             house = await stack.enter_async_context(open_house(place))
         keys = load_keys(load_settings(house.environment()))
-        buyer = await stack.enter_async_context(await person(house, "buyer"))
-        await fund(buyer, WALLET_CENTS)
-        api_key: str = (await buyer.create_key("bench"))["key"]
+        owner = await stack.enter_async_context(await person(house, "owner"))
+        api_keys = [await _payer(house, f"payer{number}") for number in range(PAYERS)]
         async with await person(house, "seller") as seller:
             await fund(seller)
         backend_port = free_port()
@@ -99,15 +114,20 @@ async def open_world(place: Path) -> AsyncIterator[World]:
         )
         provider = await stack.enter_async_context(_provider(house, place, backend_port))
         assert house.process is not None  # noqa: S101  it has started
-        pids = {"server": [house.process.pid], "database": [], "provider": [provider], "backend": [backend]}
-        world = World(house, keys, buyer, api_key, backend_port, pids)
+        pids = {"server": [house.process.pid], "provider": [provider], "backend": [backend]}
+        world = World(house, keys, owner, api_keys, backend_port, pids)
         await _seed(world)
         yield world
 
 
-def _provider(
-    house: House, place: Path, backend_port: int
-) -> contextlib.AbstractAsyncContextManager[int]:
+async def _payer(house: House, name: str) -> str:
+    """An API key of somebody with a full wallet."""
+    async with await person(house, name) as account:
+        await fund(account, WALLET_CENTS)
+        return str((await account.create_key("bench"))["key"])
+
+
+def _provider(house: House, place: Path, backend_port: int) -> contextlib.AbstractAsyncContextManager[int]:
     command = [sys.executable, "-u", "-m", "yggdrasil", "provide", "--server", house.url]
     command += ["--backend", f"http://127.0.0.1:{backend_port}/v1", "--model", MODEL, "--price", "1"]
     command += ["--capacity", "256", "--state", str(place / "seller.json")]
@@ -120,10 +140,7 @@ async def _seed(world: World) -> None:
     claims = json.loads(_segment((await world.token()).split(".")[1]))
     database = await asyncpg.connect(**world.database("postgres"))
     try:
-        await database.execute(_NETWORKS, NETWORKS - 1)
-        networks = [row[0] for row in await database.fetch("SELECT network_id FROM tenant.networks"
-                    " WHERE network_id = ANY (SELECT md5('bench network ' || n)::uuid"
-                    " FROM generate_series(1, $1) n)", NETWORKS - 1)]
+        networks = [row["network_id"] for row in await database.fetch(_NETWORKS, NETWORKS - 1)]
         mine = await database.fetchval(
             "SELECT count(*) FROM tenant.devices WHERE network_id = $1", session.network_id
         )
