@@ -1,7 +1,7 @@
 """`python -m benches.guard`: fail if a ratio taken inside the last run fell below its floor.
 
-Guarded is CPU time per request, of the server and of PostgreSQL together: on a shared machine it says what a change did
-to the code, where requests per second say what the neighbours did.
+Guarded is CPU time per request, of the server and of PostgreSQL together: on a shared machine it says what a
+change did to the code, where requests per second say what the neighbours did.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 RESULTS: Final = Path("build/bench/rest.json")
 FLOORS: Final = {("rest.device_page", "fastapi"): 1.25}
-"""(measure, peer) -> how many times our CPU time the peer must need. Set below what was seen (1.65), for noise."""
+"""(measure, peer) -> how many times our CPU time the peer must need; below what was seen (1.65), for noise."""
 
 
 def cpu_ratio(measure: dict[str, Any], peer: str) -> float:
@@ -31,9 +31,8 @@ def main() -> int:
         ratio = cpu_ratio(measures[name], peer)
         held = ratio >= floor
         failed += not held
-        print(
-            f"{name}: {peer} needs {ratio:.2f} times our CPU time (floor {floor}): {'ok' if held else 'BELOW'}"
-        )
+        verdict = "ok" if held else "BELOW"
+        print(f"{name}: {peer} needs {ratio:.2f} times our CPU time (floor {floor}): {verdict}")
     return 1 if failed else 0
 
 
