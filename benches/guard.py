@@ -13,7 +13,7 @@ from typing import Any, Final
 
 RESULTS: Final = Path("build/bench/rest.json")
 FLOORS: Final = {("rest.device_page", "fastapi"): 1.25}
-"""(measure, peer) -> how many times our CPU time the peer must need; below what was seen (1.65), for noise."""
+"""(measure, peer) -> how many times our CPU time the peer must need; below the 1.65 seen, for noise."""
 
 
 def cpu_ratio(measure: dict[str, Any], peer: str) -> float:

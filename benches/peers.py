@@ -52,7 +52,7 @@ class Peer:
 
 
 def prepare(groups: list[str]) -> None:
-    """The environment of the peers, made once for each set of pins; LiteLLM is large, and comes if measured."""
+    """The environment of the peers, made once for its pins; LiteLLM, which is large, only if measured."""
     pins = PINS if "gateway" in groups else REST_PINS
     stamp = HOME / "venv/.pins"
     if stamp.exists() and stamp.read_bytes() in (PINS.read_bytes(), pins.read_bytes()):
