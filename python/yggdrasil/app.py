@@ -105,8 +105,8 @@ async def build(
         node = Node(stack.enter_context(_node_id(settings.data_dir, ids)), ids.uuid())
         services = _assemble(settings, keys, databases, node, clock, ids)
         stack.push_async_callback(services.users.close)
-        # The first use of a vocabulary unpacks it: the common one now, and not in somebody's request. The older
-        # one (30 MiB, 20 ms) waits until a model needs it.
+        # The first use of a vocabulary unpacks it: the common one now, and not in somebody's request. The
+        # older one (30 MiB, 20 ms) waits until a model needs it.
         heidrun.count("gpt-4o", "")
         await services.users.start()
         await services.devices.start()
