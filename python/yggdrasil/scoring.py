@@ -13,16 +13,27 @@ alone.
 the seed; times are whole milliseconds from any fixed start, keys are 16 bytes, prices are micro-cents per
 1,000,000 tokens.
 
-- ``upsert(*, key, owner, group, model, price_microcents, context_tokens, capacity, visibility="market")``:
-  `owner` is the network, `group` the device (its offers share a breaker), `visibility` ``own`` or ``market``.
-  A new offer is offline; a changed one keeps how it stands. ``remove(key)``, ``set_online(key, online)`` and
-  ``set_estimates(key, *, quality, latency_ms, availability)`` return False if the offer is not here.
+- ``upsert(*, key, owner, group, model, price_microcents, context_tokens, capacity, visibility="market",
+  group_capacity=None, output_tokens=None)``: `owner` is the network, `group` the device (its offers share a
+  breaker, and its `group_capacity` slots), `visibility` ``own`` or ``market``. A new offer is offline and
+  open; a changed one keeps how it stands. ``remove(key)``, ``set_online(key, online)``,
+  ``set_open(key, open)`` (closed: its owner takes no work) and ``set_estimates(key, *, quality, latency_ms,
+  availability)`` return False if the offer is not here.
 - ``pick(*, model, network, scope, context_tokens, now_ms, seed, work_tokens=context_tokens,
-  price_microcents_max=None, only=(), ignore=(), tried=()) -> Decision``: `scope` is ``own`` (the network's
-  own offers) or ``market`` (those of other networks). Takes a slot of the offer picked, which
-  ``release(key)`` gives back, and charges it the work.
+  price_microcents_max=None, only=(), ignore=(), tried=(), output_tokens=None, prefer=None) -> Decision``:
+  `scope` is ``own`` (the network's own offers) or ``market`` (those of other networks). `prefer` is taken in
+  place of the best if it passes the gates and its band is the best one's or the next. Takes a slot of the
+  offer picked, which ``release(key)`` gives back, and charges it the work. ``load(group)``: the
+  slots taken of a device.
 - ``report(group, ok, now_ms)``: how a request to a device ended; failures in a row open its breaker.
-  ``breaker_state(group, now_ms)`` is ``closed``, ``open`` or ``half_open``.
+  with `breaker_window`, 40 % failed of the last requests do too. ``report_owner(owner, ok, now_ms)`` is the
+  same over all devices of an owner, with four times the failures in a row and twice the window.
+  ``breaker_state(group_or_owner, now_ms)`` is ``closed``, ``open`` or ``half_open``. With
+  `breaker_tested_apart` no request goes through a half-open breaker: `breaker_successes` reports close it.
+- ``take_tallies()``: for each offer asked for since the last call ``(key, asked, got, fair_share, missed)``,
+  `missed` by the gate it failed, the part of the score that cost it most against the winner, ``turn`` or
+  ``chance``. ``take_asked()``: requests to the market since the last call, of all and of each offerer.
+- ``medians()``: ``(model, price, latency_ms)`` over the offers that could serve the market now.
 - ``tick(now_ms)``: begins an epoch; ``set_references(model, *, price_reference, latency_reference_ms)`` at
   its start. Scores change only then, and when something happens to the provider itself.
 
@@ -34,8 +45,9 @@ the gates), and ``card() -> bytes``, the decision card as one JSON object: ``cho
 router's own: put pseudonyms in their place before a requester sees them.
 
 Offers whose scores differ by less than the band width count as equal and take turns by start-time fair
-queueing (Goyal, Vin and Cheng 1996), weighted by capacity. `explore_ppm` picks in a million are drawn evenly
-among all that passed the gates, with the probability of the pick recorded, so that logs can be evaluated
+queueing (Goyal, Vin and Cheng 1996), weighted by capacity. `newcomer_ppm` picks in a million go to an
+offer picked less than three times, if there is one. `explore_ppm` picks in a million are drawn evenly among
+all that passed the gates, with the probability of the pick recorded, so that logs can be evaluated
 offline.
 
 What breaks a rule raises `InvalidInput` with the name of the field, and changes nothing.

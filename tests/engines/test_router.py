@@ -261,3 +261,24 @@ class TestBadInput:
         router.upsert(**offer(1, price_microcents=5))
         with pytest.raises(InvalidInput, match="key"):
             router.upsert(**offer(2))
+
+
+def test_a_preferred_offer_goes_first_while_it_is_nearly_the_best() -> None:
+    offers = [offer(n, price_microcents=price) for n, price in ((1, 1), (2, 1), (3, 20_000_000), (4, 10**12))]
+    router = router_of(*offers)
+
+    def picked(number: int, **wishes: Any) -> bytes | None:
+        return router.pick(**request(prefer=key(number), work_tokens=0, **wishes)).key
+
+    bands = {one["key"]: one["band"] for one in candidates(router.pick(**request(work_tokens=0)))}
+    best = bands[key(1).hex()]
+    assert (bands[key(2).hex()], bands[key(3).hex()]) == (best, best - 1)
+    assert bands[key(4).hex()] < best - 1
+    assert [picked(n) for n in (1, 2, 3)] == [key(1), key(2), key(3)]
+    assert picked(4) in (key(1), key(2))
+    # A preference passes no gate.
+    assert picked(3, tried=[key(3)]) in (key(1), key(2))
+    assert picked(3, only=[key(2)]) == key(2)
+    router.set_online(key(3), False)
+    assert picked(3) in (key(1), key(2))
+    assert picked(99) in (key(1), key(2))

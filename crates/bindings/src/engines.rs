@@ -2,6 +2,7 @@
 
 mod quality;
 mod router;
+mod score;
 mod tokens;
 
 use pyo3::prelude::*;
@@ -9,5 +10,6 @@ use pyo3::prelude::*;
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tokens::register(module)?;
     quality::register(module)?;
+    score::register(module)?;
     router::register(module)
 }

@@ -1,11 +1,12 @@
-//! A breaker keeps requests from a device that fails one after another.
+//! A breaker keeps requests from a device, or from all devices of an owner, that fails one after another or too often.
 //!
 //! ```text
 //! closed --failures in a row--> open --its time passes--> half-open --success--> closed
 //!                                ^                            |
 //!                                +---- failure: twice as long-+
 //! ```
-//! Half-open admits one probe at a time. A probe that never reports is given up after the length of the last opening.
+//! Half-open admits one probe at a time, or none if it is tested apart. A probe that never reports is given up after the
+//! length of the last opening.
 
 use crate::offer::Key;
 use crate::settings::Settings;
@@ -13,10 +14,18 @@ use crate::settings::Settings;
 /// A breaker that heard nothing for this long is forgotten.
 const SILENCE_MS: i64 = 3_600_000;
 
-/// The state of one device.
+/// Of the last requests, the share in percent that opens.
+const FAILED_PERCENT: u32 = 40;
+
+/// The state of one device or owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Breaker {
     failures: u32,
+    /// Successes in a row since it is half-open.
+    successes: u32,
+    /// How the last requests ended, the latest in the lowest bit, 1 for a failure; and how many are known.
+    history: u32,
+    known: u32,
     /// Length of the present opening; 0 while closed.
     open_ms: i64,
     open_until_ms: i64,
@@ -27,9 +36,10 @@ pub struct Breaker {
 
 impl Breaker {
     /// Whether a request may go there now.
-    pub fn admits(&self, now_ms: i64) -> bool {
+    pub fn admits(&self, now_ms: i64, settings: &Settings) -> bool {
         self.open_ms == 0
-            || (now_ms >= self.open_until_ms
+            || (!settings.breaker_tested_apart
+                && now_ms >= self.open_until_ms
                 && self.probe.is_none_or(|(_, until_ms)| now_ms >= until_ms))
     }
 
@@ -60,15 +70,25 @@ impl Breaker {
             return;
         }
         self.heard_ms = now_ms;
+        if open && ok {
+            self.successes += 1;
+            if self.successes >= settings.breaker_successes {
+                *self = Self {
+                    heard_ms: now_ms,
+                    ..Self::default()
+                };
+            }
+            return;
+        }
+        self.history = (self.history << 1) | u32::from(!ok);
+        self.known = (self.known + 1).min(settings.breaker_window);
         if ok {
-            *self = Self {
-                heard_ms: now_ms,
-                ..Self::default()
-            };
+            self.failures = 0;
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        if open || self.failures >= settings.breaker_failures {
+        self.successes = 0;
+        if open || self.failures >= settings.breaker_failures || self.fails_often(settings) {
             self.open_ms = if open {
                 self.open_ms
                     .saturating_mul(2)
@@ -79,6 +99,16 @@ impl Breaker {
             self.open_until_ms = now_ms.saturating_add(self.open_ms);
             self.probe = None;
         }
+    }
+
+    fn fails_often(&self, settings: &Settings) -> bool {
+        let window = settings.breaker_window;
+        let seen = match window {
+            0 => return false,
+            1..=31 => self.history & ((1 << window) - 1),
+            _ => self.history,
+        };
+        self.known * 2 >= window && seen.count_ones() * 100 >= self.known * FAILED_PERCENT
     }
 
     /// The name of the state, for people.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::offer::Key;
 use crate::score::Parts;
+use crate::tally::Reason;
 
 /// Offers that the request could see, by the first gate that each failed.
 ///
@@ -24,11 +25,11 @@ pub struct Gates {
     pub ignore: u64,
     /// This request was there before.
     pub tried: u64,
-    /// The context is too short.
+    /// The context is too short, or the longest completion.
     pub context: u64,
     /// Dearer than the highest price.
     pub max_price: u64,
-    /// The device is away.
+    /// The device is away, or takes no work at the moment.
     pub online: u64,
     /// The device failed too often of late.
     pub breaker: u64,
@@ -37,6 +38,28 @@ pub struct Gates {
 }
 
 impl Gates {
+    /// Counts one more. An offer that is closed shows as one whose device is away.
+    pub(crate) fn count(&mut self, failed: Reason) {
+        match failed {
+            Reason::Only => self.only += 1,
+            Reason::Ignore => self.ignore += 1,
+            Reason::Tried => self.tried += 1,
+            Reason::Context => self.context += 1,
+            Reason::MaxPrice => self.max_price += 1,
+            Reason::Closed | Reason::Online => self.online += 1,
+            Reason::Breaker => self.breaker += 1,
+            Reason::Capacity => self.capacity += 1,
+            // No gates.
+            Reason::Price
+            | Reason::Quality
+            | Reason::Latency
+            | Reason::Availability
+            | Reason::Fairness
+            | Reason::Turn
+            | Reason::Chance => {}
+        }
+    }
+
     /// The counts by name, in the order in which the gates are tried.
     #[must_use]
     pub fn named(&self) -> [(&'static str, u64); 10] {

@@ -15,6 +15,7 @@ mod router;
 mod score;
 mod settings;
 mod standing;
+mod tally;
 
 pub use bounds::{Invalid, KEYS_MAX, MODEL_BYTES_MAX};
 pub use card::{Candidate, Decision, Gates, Pick};
@@ -24,3 +25,4 @@ pub use score::{
     references_checked, score, score_columns, Columns, Inputs, Parts, References, WEIGHTS,
 };
 pub use settings::Settings;
+pub use tally::{Tally, REASON_NAMES};

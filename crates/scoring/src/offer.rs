@@ -38,8 +38,12 @@ pub struct Offer {
     pub price_microcents: i64,
     /// The longest prompt and completion together.
     pub context_tokens: i64,
+    /// The longest completion.
+    pub output_tokens: i64,
     /// Requests it takes at the same time.
     pub capacity: u32,
+    /// Requests its device takes at the same time, over all its offers.
+    pub group_capacity: u32,
     /// Who may be served.
     pub visibility: Visibility,
 }
@@ -58,6 +62,11 @@ impl Offer {
             self.context_tokens >= 1,
             "context_tokens",
             "must be at least 1",
+        )?;
+        ensure(
+            self.output_tokens >= 1,
+            "output_tokens",
+            "must be at least 1",
         )
     }
 }
@@ -73,6 +82,8 @@ pub struct Request {
     pub scope: Scope,
     /// Prompt and longest completion together.
     pub context_tokens: i64,
+    /// The longest completion asked for.
+    pub output_tokens: i64,
     /// The work charged to the provider picked, in tokens.
     pub work_tokens: i64,
     /// The highest acceptable price, micro-cents per 1 000 000 tokens.
@@ -83,6 +94,8 @@ pub struct Request {
     pub ignore: Vec<Key>,
     /// Offers this request was already sent to.
     pub tried: Vec<Key>,
+    /// Taken in place of the best if it passes the gates and is not far worse.
+    pub prefer: Option<Key>,
     /// The time, in milliseconds from any fixed start.
     pub now_ms: i64,
     /// All the chance there is in the pick.
@@ -97,6 +110,11 @@ impl Request {
         ensure(
             self.context_tokens >= 0,
             "context_tokens",
+            "must be at least 0",
+        )?;
+        ensure(
+            self.output_tokens >= 0,
+            "output_tokens",
             "must be at least 0",
         )?;
         ensure(self.work_tokens >= 0, "work_tokens", "must be at least 0")?;

@@ -66,3 +66,15 @@ impl Chance {
         u64::try_from(product >> 64).unwrap_or(0)
     }
 }
+
+/// The offer with that key, if its band is the best one's or the next.
+pub fn preferred(
+    places: &[(Place, usize)],
+    best: (Place, usize),
+    key: Key,
+) -> Option<(Place, usize)> {
+    places
+        .iter()
+        .copied()
+        .find(|(place, _)| place.key == key && place.band >= best.0.band.saturating_sub(1))
+}

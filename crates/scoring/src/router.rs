@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use crate::bounds::{above_zero, amount, ensure, model as model_checked, share, Invalid};
 use crate::breaker::Breaker;
 use crate::card::{Decision, Pick};
-use crate::offer::{Key, Offer, Request};
+use crate::offer::{Key, Offer, Request, Scope};
 use crate::portable::{decay, Bands};
-use crate::queue::Chance;
+use crate::queue::{preferred, Chance, Place};
 use crate::score::References;
 use crate::settings::Settings;
 use crate::standing::{Bucket, Holdings, Standing};
+
+/// An offer picked less often is new.
+const NEWCOMER_PICKS: u64 = 3;
 
 /// Picks one of many offers for a request.
 ///
@@ -27,6 +30,11 @@ pub struct Router {
     pub(crate) holdings: HashMap<Key, Holdings>,
     pub(crate) market: u64,
     pub(crate) breakers: HashMap<Key, Breaker>,
+    /// Slots taken of each device.
+    pub(crate) loads: HashMap<Key, u32>,
+    /// Requests to the market since the tallies were taken: of all, and of each network that makes offers.
+    pub(crate) asked: u64,
+    pub(crate) asked_by: HashMap<Key, u64>,
     pub(crate) epoch_ms: i64,
     pub(crate) served: u64,
 }
@@ -48,6 +56,9 @@ impl Router {
             holdings: HashMap::new(),
             market: 0,
             breakers: HashMap::new(),
+            loads: HashMap::new(),
+            asked: 0,
+            asked_by: HashMap::new(),
             epoch_ms: 0,
             served: 0,
         })
@@ -100,6 +111,13 @@ impl Router {
     pub fn set_online(&mut self, key: &Key, online: bool) -> bool {
         self.standing_mut(key)
             .map(|standing| standing.online = online)
+            .is_some()
+    }
+
+    /// Says whether the owner of an offer takes work; false if the offer is not here.
+    pub fn set_open(&mut self, key: &Key, open: bool) -> bool {
+        self.standing_mut(key)
+            .map(|standing| standing.open = open)
             .is_some()
     }
 
@@ -186,6 +204,12 @@ impl Router {
     /// [`Invalid`] naming the field of the request that breaks its rule.
     pub fn pick(&mut self, request: &Request) -> Result<Decision, Invalid> {
         request.check()?;
+        if request.scope == Scope::Market {
+            self.asked += 1;
+            if self.holdings.contains_key(&request.network) {
+                *self.asked_by.entry(request.network).or_default() += 1;
+            }
+        }
         let (gates, mut places) = self.gate(request);
         let mut decision = Decision {
             pick: None,
@@ -199,11 +223,31 @@ impl Router {
         let Some(&best) = places.iter().min_by_key(|(place, _)| *place) else {
             return Ok(decision);
         };
+        let best = request
+            .prefer
+            .and_then(|key| preferred(&places, best, key))
+            .unwrap_or(best);
         let mut chance = Chance::new(request.seed);
         let explored = chance.below(1_000_000) < u64::from(self.settings.explore_ppm);
         let drawn = usize::try_from(chance.below(places.len() as u64)).unwrap_or(0);
-        let chosen = if explored { places[drawn] } else { best };
-        let propensity = self.propensity(chosen == best, places.len());
+        let newcomers = self.newcomers(&places);
+        let newcomer = !newcomers.is_empty()
+            && chance.below(1_000_000) < u64::from(self.settings.newcomer_ppm);
+        let chosen = if newcomer {
+            newcomers[usize::try_from(chance.below(newcomers.len() as u64)).unwrap_or(0)]
+        } else if explored {
+            places[drawn]
+        } else {
+            best
+        };
+        let explored = explored || newcomer;
+        let propensity = self.propensity(
+            chosen == best,
+            newcomers.contains(&chosen),
+            places.len(),
+            newcomers.len(),
+        );
+        self.tell(&places, chosen, explored);
         decision.candidates = self.best_candidates(&mut places, chosen);
         decision.pick = self.give(chosen, request).map(|offer| Pick {
             key: offer.key,
@@ -225,29 +269,67 @@ impl Router {
         }
         standing.in_flight -= 1;
         let group = standing.offer.group;
+        self.unload(group, 1);
         if let Some(breaker) = self.breakers.get_mut(&group) {
             breaker.released(*key);
         }
         true
     }
 
+    /// The offers among these that were hardly ever picked.
+    fn newcomers(&self, places: &[(Place, usize)]) -> Vec<(Place, usize)> {
+        if self.settings.newcomer_ppm == 0 {
+            return Vec::new();
+        }
+        places
+            .iter()
+            .copied()
+            .filter(|&(_, slot)| {
+                self.standings[slot]
+                    .as_ref()
+                    .is_some_and(|standing| standing.picks < NEWCOMER_PICKS)
+            })
+            .collect()
+    }
+
+    /// Says how a request to a device of an owner ended: a breaker over all his devices, which bears more.
+    pub fn report_owner(&mut self, owner: &Key, ok: bool, now_ms: i64) {
+        let settings = Settings {
+            breaker_failures: self.settings.breaker_failures.saturating_mul(4),
+            breaker_window: self.settings.breaker_window.saturating_mul(2).min(32),
+            ..self.settings
+        };
+        self.report_to(owner, ok, now_ms, &settings);
+    }
+
     /// Says how a request to a device ended.
     pub fn report(&mut self, group: &Key, ok: bool, now_ms: i64) {
         let settings = self.settings;
-        let room = self.breakers.len() < settings.offers_max;
-        match self.breakers.get_mut(group) {
-            Some(breaker) => breaker.report(ok, now_ms, &settings),
-            None if !ok && room => {
+        self.report_to(group, ok, now_ms, &settings);
+    }
+
+    fn report_to(&mut self, key: &Key, ok: bool, now_ms: i64, settings: &Settings) {
+        let room = self.breakers.len() < 2 * settings.offers_max;
+        match self.breakers.get_mut(key) {
+            Some(breaker) => breaker.report(ok, now_ms, settings),
+            // Without a window a breaker begins with a failure.
+            None if room && (!ok || settings.breaker_window > 0) => {
                 self.breakers
-                    .entry(*group)
+                    .entry(*key)
                     .or_default()
-                    .report(ok, now_ms, &settings);
+                    .report(ok, now_ms, settings);
             }
             None => {}
         }
     }
 
-    /// The state of a device's breaker: `closed`, `open` or `half_open`.
+    /// Slots taken of a device, over all its offers.
+    #[must_use]
+    pub fn load(&self, group: &Key) -> u32 {
+        self.loads.get(group).copied().unwrap_or(0)
+    }
+
+    /// The state of a device's or an owner's breaker: `closed`, `open` or `half_open`.
     #[must_use]
     pub fn breaker_state(&self, group: &Key, now_ms: i64) -> &'static str {
         self.breakers

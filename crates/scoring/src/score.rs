@@ -59,6 +59,18 @@ impl Parts {
         }
     }
 
+    /// The parts in the order of [`WEIGHTS`].
+    #[must_use]
+    pub fn in_order(&self) -> [f64; 5] {
+        [
+            self.price,
+            self.quality,
+            self.latency,
+            self.availability,
+            self.fairness,
+        ]
+    }
+
     /// The weighted sum, added in the order of [`WEIGHTS`].
     #[must_use]
     pub fn total(&self) -> f64 {

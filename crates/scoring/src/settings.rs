@@ -14,8 +14,16 @@ pub struct Settings {
     pub band_width: f64,
     /// Picks in a million that explore.
     pub explore_ppm: u32,
-    /// Failures in a row that open a breaker.
+    /// Picks in a million that go to an offer picked less than three times, if there is one.
+    pub newcomer_ppm: u32,
+    /// Failures in a row that open a breaker; of an owner's, four times as many.
     pub breaker_failures: u32,
+    /// Of this many last requests, 40 % failed open a breaker as well (at least half of them seen); 0: never.
+    pub breaker_window: u32,
+    /// Successes in a row that close a half-open breaker.
+    pub breaker_successes: u32,
+    /// Whether no request goes through a half-open breaker: somebody else tests it, and reports.
+    pub breaker_tested_apart: bool,
     /// How long the first opening lasts; each failed probe doubles it.
     pub breaker_open_ms: i64,
     /// The longest opening.
@@ -40,7 +48,11 @@ impl Default for Settings {
             work_half_life_ms: 600_000,
             band_width: 0.05,
             explore_ppm: 15_000,
+            newcomer_ppm: 0,
             breaker_failures: 5,
+            breaker_window: 0,
+            breaker_successes: 1,
+            breaker_tested_apart: false,
             breaker_open_ms: 10_000,
             breaker_open_ms_max: 300_000,
             quality_prior: 0.5,
@@ -70,6 +82,21 @@ impl Settings {
             self.explore_ppm <= 1_000_000,
             "explore_ppm",
             "must be at most 1000000",
+        )?;
+        ensure(
+            self.newcomer_ppm <= 1_000_000,
+            "newcomer_ppm",
+            "must be at most 1000000",
+        )?;
+        ensure(
+            self.breaker_window <= 32,
+            "breaker_window",
+            "must be at most 32",
+        )?;
+        ensure(
+            self.breaker_successes >= 1,
+            "breaker_successes",
+            "must be at least 1",
         )?;
         ensure(
             self.breaker_failures >= 1,

@@ -5,13 +5,19 @@ use crate::offer::{Key, Offer, Request, Scope, Visibility};
 use crate::queue::{cost, Place};
 use crate::router::Router;
 use crate::score::{Inputs, Parts, References};
+use crate::tally::{first_failed, Tally};
 
 /// An offer and how it stands.
 #[derive(Clone, Debug)]
 pub struct Standing {
     pub offer: Offer,
     pub online: bool,
+    /// Whether its owner takes work at the moment.
+    pub open: bool,
     pub in_flight: u32,
+    /// How often it was picked.
+    pub picks: u64,
+    pub tally: Tally,
     pub quality: Option<f64>,
     pub latency_ms: Option<f64>,
     pub availability: Option<f64>,
@@ -49,7 +55,10 @@ impl Standing {
         Self {
             offer,
             online: false,
+            open: true,
             in_flight: 0,
+            picks: 0,
+            tally: Tally::default(),
             quality: None,
             latency_ms: None,
             availability: None,
@@ -101,6 +110,7 @@ impl Router {
         self.slot_of.remove(&standing.offer.key);
         self.free.push(slot);
         let on_market = u64::from(standing.offer.visibility == Visibility::Market);
+        self.unload(standing.offer.group, standing.in_flight);
         self.market -= on_market;
         if let Some(holdings) = self.holdings.get_mut(&standing.offer.owner) {
             holdings.all -= 1;
@@ -126,6 +136,9 @@ impl Router {
             self.standings.len() - 1
         });
         let turn = standing.turn;
+        if standing.in_flight > 0 {
+            *self.loads.entry(standing.offer.group).or_default() += standing.in_flight;
+        }
         self.standings[slot] = Some(standing);
         self.slot_of.insert(key, slot);
         let place = self
@@ -139,6 +152,16 @@ impl Router {
         }
         bucket.slots.insert(place, slot);
         self.rescore(slot);
+    }
+
+    /// Gives slots of a device back.
+    pub(crate) fn unload(&mut self, group: Key, slots: u32) {
+        if let Some(load) = self.loads.get_mut(&group) {
+            *load = load.saturating_sub(slots);
+            if *load == 0 {
+                self.loads.remove(&group);
+            }
+        }
     }
 
     /// Computes the score of one offer anew: something happened to it, or an epoch began.
@@ -171,13 +194,21 @@ impl Router {
     }
 
     /// Sends the offers of the model through the gates: the counts of those that failed, the places of those that passed.
-    pub(crate) fn gate(&self, request: &Request) -> (Gates, Vec<(Place, usize)>) {
+    pub(crate) fn gate(&mut self, request: &Request) -> (Gates, Vec<(Place, usize)>) {
         let mut gates = Gates::default();
         let mut places = Vec::new();
         let mut shown = 0;
-        if let Some(bucket) = self.buckets.get(&request.model) {
+        let Self {
+            buckets,
+            standings,
+            breakers,
+            loads,
+            settings,
+            ..
+        } = self;
+        if let Some(bucket) = buckets.get(&request.model) {
             for &slot in &bucket.slots {
-                let Some(standing) = &self.standings[slot] else {
+                let Some(standing) = &mut standings[slot] else {
                     continue;
                 };
                 let own = standing.offer.owner == request.network;
@@ -191,8 +222,19 @@ impl Router {
                     Scope::Market if !on_market => continue,
                     _ => shown += 1,
                 }
-                if let Some(failed) = self.first_failed(standing, request, &mut gates) {
-                    *failed += 1;
+                standing.tally.asked += 1;
+                let admits = |key: &Key| {
+                    breakers
+                        .get(key)
+                        .is_none_or(|breaker| breaker.admits(request.now_ms, settings))
+                };
+                let offer = &standing.offer;
+                let full = standing.in_flight >= offer.capacity
+                    || loads.get(&offer.group).copied().unwrap_or(0) >= offer.group_capacity;
+                let broken = !admits(&offer.group) || !admits(&offer.owner);
+                if let Some(failed) = first_failed(standing, request, broken, full) {
+                    standing.tally.miss(failed);
+                    gates.count(failed);
                     continue;
                 }
                 let place = Place {
@@ -217,53 +259,26 @@ impl Router {
         (gates, places)
     }
 
-    /// The count of the first gate that this offer fails: the requester's wishes first, then what passes by itself.
-    fn first_failed<'a>(
+    /// The probability of a pick: the best one's by order and by chance, any other's by chance, a newcomer's by its own
+    /// chance besides.
+    pub(crate) fn propensity(
         &self,
-        standing: &Standing,
-        request: &Request,
-        gates: &'a mut Gates,
-    ) -> Option<&'a mut u64> {
-        let offer = &standing.offer;
-        if !request.only.is_empty() && !request.only.contains(&offer.key) {
-            Some(&mut gates.only)
-        } else if request.ignore.contains(&offer.key) {
-            Some(&mut gates.ignore)
-        } else if request.tried.contains(&offer.key) {
-            Some(&mut gates.tried)
-        } else if offer.context_tokens < request.context_tokens {
-            Some(&mut gates.context)
-        } else if request
-            .price_microcents_max
-            .is_some_and(|price| offer.price_microcents > price)
-        {
-            Some(&mut gates.max_price)
-        } else if !standing.online {
-            Some(&mut gates.online)
-        } else if self
-            .breakers
-            .get(&offer.group)
-            .is_some_and(|breaker| !breaker.admits(request.now_ms))
-        {
-            Some(&mut gates.breaker)
-        } else if standing.in_flight >= offer.capacity {
-            Some(&mut gates.capacity)
-        } else {
-            None
-        }
-    }
-
-    /// The probability of a pick: the best one's by order and by chance, any other's by chance.
-    pub(crate) fn propensity(&self, is_best: bool, feasible: usize) -> f64 {
+        is_best: bool,
+        is_new: bool,
+        feasible: usize,
+        newcomers: usize,
+    ) -> f64 {
         let explore = f64::from(self.settings.explore_ppm) / 1_000_000.0;
+        let first = if newcomers == 0 {
+            0.0
+        } else {
+            f64::from(self.settings.newcomer_ppm) / 1_000_000.0
+        };
         // At most 2³² offers.
         #[allow(clippy::cast_precision_loss)]
-        let by_chance = explore / feasible as f64;
-        if is_best {
-            1.0 - explore + by_chance
-        } else {
-            by_chance
-        }
+        let (by_chance, by_newness) = (explore / feasible as f64, first / newcomers.max(1) as f64);
+        let by_order = if is_best { 1.0 - explore } else { 0.0 };
+        (1.0 - first) * (by_order + by_chance) + if is_new { by_newness } else { 0.0 }
     }
 
     /// The best of the places in order, and the chosen one at the end if it is not among them.
@@ -304,6 +319,7 @@ impl Router {
         self.served += 1;
         let standing = self.standings[slot].as_mut()?;
         standing.in_flight += 1;
+        *self.loads.entry(standing.offer.group).or_default() += 1;
         standing.served = self.served;
         standing.turn = place.turn + cost(request.work_tokens, standing.offer.capacity);
         // Work loses its last bits above 2⁵³ tokens, where it scores 0 anyway.

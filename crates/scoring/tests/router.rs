@@ -47,7 +47,9 @@ fn offer(number: u8, price_microcents: i64, capacity: u32, own: bool) -> Offer {
         model: if number % 2 == 0 { "even" } else { "odd" }.to_owned(),
         price_microcents,
         context_tokens: 100,
+        output_tokens: 100,
         capacity,
+        group_capacity: u32::MAX,
         visibility: if own {
             Visibility::Own
         } else {
@@ -66,11 +68,13 @@ fn request(network: u8, work_tokens: i64, seed: u64) -> Request {
             Scope::Market
         },
         context_tokens: 10,
+        output_tokens: 0,
         work_tokens,
         price_microcents_max: None,
         only: Vec::new(),
         ignore: Vec::new(),
         tried: Vec::new(),
+        prefer: None,
         now_ms: 5,
         seed,
     }

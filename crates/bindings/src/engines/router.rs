@@ -1,135 +1,16 @@
-//! scoring: the score and the router.
+//! scoring: the router.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyString};
-use scoring::{Columns, Inputs, Key, Offer, References, Request, Scope, Settings, Visibility};
+use scoring::{Key, Offer, References, Request, Scope, Settings, Visibility};
 
+use super::score::Decision;
 use crate::errors::{caught, integer, invalid, key, number, scoring as scoring_error, text};
 
-#[pyfunction]
-#[pyo3(signature = (
-    price, quality, latency_ms, availability, work, *, price_reference, latency_reference_ms, work_reference
-))]
-// The five parts and their references are what a score is of; Python names each.
-#[allow(clippy::too_many_arguments)]
-fn score(
-    py: Python<'_>,
-    price: f64,
-    quality: f64,
-    latency_ms: f64,
-    availability: f64,
-    work: f64,
-    price_reference: f64,
-    latency_reference_ms: f64,
-    work_reference: f64,
-) -> PyResult<f64> {
-    let inputs = Inputs {
-        price,
-        quality,
-        latency_ms,
-        availability,
-        work,
-    };
-    let references = References {
-        price: price_reference,
-        latency_ms: latency_reference_ms,
-        work: work_reference,
-    };
-    scoring::score(&inputs, &references).map_err(|error| scoring_error(py, error))
-}
-
-#[pyfunction]
-#[pyo3(signature = (
-    price, quality, latency_ms, availability, work, *, price_reference, latency_reference_ms, work_reference
-))]
-// Columns arrive as owned vectors; that is the conversion.
-#[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
-fn score_columns(
-    py: Python<'_>,
-    price: Vec<f64>,
-    quality: Vec<f64>,
-    latency_ms: Vec<f64>,
-    availability: Vec<f64>,
-    work: Vec<f64>,
-    price_reference: f64,
-    latency_reference_ms: f64,
-    work_reference: f64,
-) -> PyResult<Vec<f64>> {
-    let columns = Columns {
-        price: &price,
-        quality: &quality,
-        latency_ms: &latency_ms,
-        availability: &availability,
-        work: &work,
-    };
-    let references = References {
-        price: price_reference,
-        latency_ms: latency_reference_ms,
-        work: work_reference,
-    };
-    scoring::score_columns(&columns, &references).map_err(|error| scoring_error(py, error))
-}
-
-/// What was picked, from what, and why.
-#[pyclass(frozen, module = "yggdrasil._core")]
-pub struct Decision(scoring::Decision);
-
-#[pymethods]
-impl Decision {
-    /// The offer picked, or None if none passed the gates.
-    #[getter]
-    fn key<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.0.pick.map(|pick| PyBytes::new(py, &pick.key))
-    }
-
-    /// The device of the offer picked.
-    #[getter]
-    fn group<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.0.pick.map(|pick| PyBytes::new(py, &pick.group))
-    }
-
-    /// The network of the offer picked.
-    #[getter]
-    fn owner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.0.pick.map(|pick| PyBytes::new(py, &pick.owner))
-    }
-
-    /// Whether chance picked it.
-    #[getter]
-    fn explored(&self) -> bool {
-        self.0.pick.is_some_and(|pick| pick.explored)
-    }
-
-    /// The probability of this pick, or None.
-    #[getter]
-    fn propensity(&self) -> Option<f64> {
-        self.0.pick.map(|pick| pick.propensity)
-    }
-
-    /// How many offers passed the gates.
-    #[getter]
-    fn feasible(&self) -> u64 {
-        self.0.feasible
-    }
-
-    /// How many failed each gate, in the order of the gates.
-    #[getter]
-    fn gates<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let gates = PyDict::new(py);
-        for (name, failed) in self.0.gates.named() {
-            gates.set_item(name, failed)?;
-        }
-        Ok(gates)
-    }
-
-    /// The card as one JSON object.
-    fn card<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        caught(|| Ok(PyBytes::new(py, self.0.to_json().as_bytes())))
-    }
-}
+type TallyOf<'py> = (Bound<'py, PyBytes>, u64, u64, f64, Bound<'py, PyDict>);
 
 /// Picks one of many offers for a request.
 #[pyclass(frozen, module = "yggdrasil._core")]
@@ -149,7 +30,8 @@ impl Router {
         *, price_reference = 100_000_000.0, latency_reference_ms = 1_000.0, work_reference_tokens = 100_000.0,
         work_half_life_ms = 600_000, band_width = 0.05, explore_ppm = 15_000, breaker_failures = 5,
         breaker_open_ms = 10_000, breaker_open_ms_max = 300_000, quality_prior = 0.5, availability_prior = 0.5,
-        offers_max = 1_000_000
+        offers_max = 1_000_000, newcomer_ppm = 0, breaker_window = 0, breaker_successes = 1,
+        breaker_tested_apart = false
     ))]
     #[allow(clippy::too_many_arguments)] // settings, each named in Python
     fn new(
@@ -166,6 +48,10 @@ impl Router {
         quality_prior: f64,
         availability_prior: f64,
         offers_max: usize,
+        newcomer_ppm: u32,
+        breaker_window: u32,
+        breaker_successes: u32,
+        breaker_tested_apart: bool,
     ) -> PyResult<Self> {
         let settings = Settings {
             references: References {
@@ -182,6 +68,10 @@ impl Router {
             quality_prior,
             availability_prior,
             offers_max,
+            newcomer_ppm,
+            breaker_window,
+            breaker_successes,
+            breaker_tested_apart,
         };
         let router = scoring::Router::new(settings).map_err(|error| scoring_error(py, error))?;
         Ok(Self(Mutex::new(router)))
@@ -192,7 +82,8 @@ impl Router {
     }
 
     #[pyo3(signature = (
-        *, key, owner, group, model, price_microcents, context_tokens, capacity, visibility = "market"
+        *, key, owner, group, model, price_microcents, context_tokens, capacity, visibility = "market",
+        group_capacity = None, output_tokens = None
     ))]
     #[allow(clippy::too_many_arguments)] // the facts of an offer, each named in Python
     fn upsert(
@@ -206,6 +97,8 @@ impl Router {
         context_tokens: &Bound<'_, PyAny>,
         capacity: &Bound<'_, PyAny>,
         visibility: &str,
+        group_capacity: Option<&Bound<'_, PyAny>>,
+        output_tokens: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let offer = Offer {
             key: self::key(py, "key", key)?,
@@ -214,7 +107,15 @@ impl Router {
             model: text("model", model)?.to_owned(),
             price_microcents: integer("price_microcents", price_microcents)?,
             context_tokens: integer("context_tokens", context_tokens)?,
+            output_tokens: match output_tokens {
+                Some(output_tokens) => integer("output_tokens", output_tokens)?,
+                None => i64::MAX,
+            },
             capacity: integer("capacity", capacity)?,
+            group_capacity: match group_capacity {
+                Some(group_capacity) => integer("group_capacity", group_capacity)?,
+                None => u32::MAX,
+            },
             visibility: match visibility {
                 "own" => Visibility::Own,
                 "market" => Visibility::Market,
@@ -236,6 +137,11 @@ impl Router {
     fn set_online(&self, py: Python<'_>, key: &[u8], online: bool) -> PyResult<bool> {
         let key = self::key(py, "key", key)?;
         caught(|| Ok(self.lock().set_online(&key, online)))
+    }
+
+    fn set_open(&self, py: Python<'_>, key: &[u8], open: bool) -> PyResult<bool> {
+        let key = self::key(py, "key", key)?;
+        caught(|| Ok(self.lock().set_open(&key, open)))
     }
 
     #[pyo3(signature = (key, *, quality, latency_ms, availability))]
@@ -286,7 +192,7 @@ impl Router {
 
     #[pyo3(signature = (
         *, model, network, scope, context_tokens, now_ms, seed, work_tokens = None, price_microcents_max = None,
-        only = Vec::new(), ignore = Vec::new(), tried = Vec::new()
+        only = Vec::new(), ignore = Vec::new(), tried = Vec::new(), output_tokens = None, prefer = None
     ))]
     // The wishes of a request, each named in Python; lists arrive as owned vectors.
     #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
@@ -304,6 +210,8 @@ impl Router {
         only: Vec<PyBackedBytes>,
         ignore: Vec<PyBackedBytes>,
         tried: Vec<PyBackedBytes>,
+        output_tokens: Option<&Bound<'_, PyAny>>,
+        prefer: Option<&[u8]>,
     ) -> PyResult<Decision> {
         let context_tokens = integer("context_tokens", context_tokens)?;
         let request = Request {
@@ -315,6 +223,10 @@ impl Router {
                 _ => return Err(invalid(py, "scope", "must be own or market")),
             },
             context_tokens,
+            output_tokens: match output_tokens {
+                Some(output_tokens) => integer("output_tokens", output_tokens)?,
+                None => 0,
+            },
             work_tokens: match work_tokens {
                 Some(work_tokens) => integer("work_tokens", work_tokens)?,
                 None => context_tokens,
@@ -325,6 +237,7 @@ impl Router {
             only: keys(py, "only", &only)?,
             ignore: keys(py, "ignore", &ignore)?,
             tried: keys(py, "tried", &tried)?,
+            prefer: prefer.map(|offer| key(py, "prefer", offer)).transpose()?,
             now_ms: integer("now_ms", now_ms)?,
             seed: integer("seed", seed)?,
         };
@@ -341,6 +254,12 @@ impl Router {
         caught(|| Ok(self.lock().release(&key)))
     }
 
+    /// Slots taken of a device.
+    fn load(&self, py: Python<'_>, group: &[u8]) -> PyResult<u32> {
+        let group = key(py, "group", group)?;
+        caught(|| Ok(self.lock().load(&group)))
+    }
+
     fn report(
         &self,
         py: Python<'_>,
@@ -354,6 +273,54 @@ impl Router {
             self.lock().report(&group, ok, now_ms);
             Ok(())
         })
+    }
+
+    fn report_owner(
+        &self,
+        py: Python<'_>,
+        owner: &[u8],
+        ok: bool,
+        now_ms: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let owner = key(py, "owner", owner)?;
+        let now_ms = integer("now_ms", now_ms)?;
+        caught(|| {
+            self.lock().report_owner(&owner, ok, now_ms);
+            Ok(())
+        })
+    }
+
+    /// (key, asked, got, fair share, missed by reason) of each offer that was asked for anything.
+    fn take_tallies<'py>(&self, py: Python<'py>) -> PyResult<Vec<TallyOf<'py>>> {
+        let tallies = caught(|| Ok(self.lock().take_tallies()))?;
+        tallies
+            .into_iter()
+            .map(|(key, tally)| {
+                let missed = PyDict::new(py);
+                for (name, count) in scoring::REASON_NAMES.iter().zip(tally.missed) {
+                    if count > 0 {
+                        missed.set_item(name, count)?;
+                    }
+                }
+                let key = PyBytes::new(py, &key);
+                Ok((key, tally.asked, tally.got, tally.fair_share, missed))
+            })
+            .collect()
+    }
+
+    /// Requests to the market: of all, and of each network that makes offers.
+    fn take_asked<'py>(&self, py: Python<'py>) -> PyResult<(u64, Bound<'py, PyDict>)> {
+        let (all, by) = caught(|| Ok(self.lock().take_asked()))?;
+        let of = PyDict::new(py);
+        for (network, count) in by {
+            of.set_item(PyBytes::new(py, &network), count)?;
+        }
+        Ok((all, of))
+    }
+
+    /// (model, price, latency) of each model that somebody could serve now.
+    fn medians(&self) -> PyResult<Vec<(String, f64, f64)>> {
+        caught(|| Ok(self.lock().medians()))
     }
 
     fn breaker_state(
@@ -373,8 +340,5 @@ fn keys(py: Python<'_>, field: &str, values: &[PyBackedBytes]) -> PyResult<Vec<K
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Router>()?;
-    module.add_class::<Decision>()?;
-    module.add_function(wrap_pyfunction!(score, module)?)?;
-    module.add_function(wrap_pyfunction!(score_columns, module)?)
+    module.add_class::<Router>()
 }
