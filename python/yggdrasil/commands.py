@@ -66,6 +66,81 @@ def audit(*, data_dir: Path | None = None, json: bool = False) -> None:
 
 
 @app.command
+def explain(request: str, /, *, reason: str, data_dir: Path | None = None, json: bool = False) -> None:
+    """Print the trace of a request: states, attempts, decision card, holds, ledger rows. Works beside a
+    running server. The networks it belongs to can read that it was opened, and the reason.
+
+    Parameters
+    ----------
+    request
+        The id of the request, of its provider's side, or of one of its attempts.
+    reason
+        Why it is opened, for the networks concerned; name nobody in it.
+    data_dir
+        The data directory of the server.
+    json
+        One JSON object instead of lines.
+    """
+    from yggdrasil.admin.explain import explain as run
+    from yggdrasil.config import load_settings
+
+    asyncio.run(run(load_settings(data_dir=data_dir), request, reason=reason, json=json))
+
+
+operators = App(name="operator", help="The people who run the server: make, list and revoke them.")
+app.command(operators)
+
+
+@operators.command(name="create")
+def create_operator(name: str, /, *, data_dir: Path | None = None) -> None:
+    """Make an operator, and print the credential for /api/v1/admin, this once.
+
+    Parameters
+    ----------
+    name
+        How colleagues know this person.
+    data_dir
+        The data directory of the server.
+    """
+    from yggdrasil.admin.operators import create
+    from yggdrasil.config import load_settings
+
+    asyncio.run(create(load_settings(data_dir=data_dir), name))
+
+
+@operators.command(name="list")
+def list_operators(*, data_dir: Path | None = None) -> None:
+    """Print all operators, those too whose credential was revoked.
+
+    Parameters
+    ----------
+    data_dir
+        The data directory of the server.
+    """
+    from yggdrasil.admin.operators import show
+    from yggdrasil.config import load_settings
+
+    asyncio.run(show(load_settings(data_dir=data_dir)))
+
+
+@operators.command(name="revoke")
+def revoke_operator(operator: str, /, *, data_dir: Path | None = None) -> None:
+    """End an operator's credential at once.
+
+    Parameters
+    ----------
+    operator
+        The operator's id.
+    data_dir
+        The data directory of the server.
+    """
+    from yggdrasil.admin.operators import revoke
+    from yggdrasil.config import load_settings
+
+    asyncio.run(revoke(load_settings(data_dir=data_dir), operator))
+
+
+@app.command
 def quickstart(*, server: str = "http://127.0.0.1:8480", email: str = "quickstart@example.org") -> None:
     """On a development server: make a user, a device, a sandbox method, a balance and an API key.
 
@@ -88,5 +163,5 @@ def _greet(settings: Any) -> None:
         return
     if settings.smtp_url is None and not settings.behind_proxy:
         print(f"  sign-in codes   {base}/dev/mail (also printed here)")
-    print(f"  OpenAPI         {base}/schema/openapi.json")
+    print(f"  API reference   {base}/docs")
     print("  try it          yggdrasil quickstart", flush=True)

@@ -36,7 +36,8 @@ class Role(StrEnum):
 class Network:
     """One user in one network; made by authentication alone.
 
-    `device_id` is the internal id of the device, `key_id` that of the API key, if one made the call.
+    `device_id` is the internal id of the device, `key_id` that of the API key, if one made the call;
+    `key_models` are the only models that key may ask for (None: all).
     """
 
     network_id: UUID
@@ -45,6 +46,7 @@ class Network:
     device_id: UUID | None = None
     key_id: UUID | None = None
     session_id: UUID | None = None
+    key_models: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,12 @@ def check_then_spend() -> Callable[[Database], None]:
                         " WHERE network_id = $1 AND account = 'wallet'",
                         args[0],
                     )
-                    return {"may_spend": True, "covered": free >= args[3]}
+                    return {
+                        "may_spend": True,
+                        "covered": free >= args[3],
+                        "key_works": True,
+                        "within_limits": True,
+                    }
                 return await self.tx.fetchrow(sql, *args)
 
         database.transaction = Naive  # type: ignore[method-assign,assignment]

@@ -140,3 +140,42 @@ async def test_only_the_retention_job_drops_sessions(
     for job, status in (("another-job", "DELETE 0"), ("session-retention", "DELETE 1")):
         async with database.transaction(System(job)) as tx:
             assert await tx.execute("DELETE FROM identity.sessions") == status
+
+
+async def test_the_poster_reads_a_keys_limits_and_not_its_digests(
+    database: Database, ids: SeededIds, clock: ManualClock
+) -> None:
+    ours = await make_network(database, ids, clock)
+    theirs = await make_network(database, ids, clock)
+    for scope in (ours, theirs):
+        async with database.transaction(scope) as tx:
+            await store_keys.insert_key(
+                tx, scope.network_id, ids.uuid(), scope.user_id, "x", bytes(32), clock.now()
+            )
+    async with database.transaction(Settle((ours.network_id,))) as tx:
+        rows = await tx.fetch("SELECT network_id, spend_limit_microcents FROM tenant.api_keys")
+        assert [row["network_id"] for row in rows] == [ours.network_id]
+    for column in ("secret_digest", "previous_digest", "name", "user_id"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with database.transaction(Settle((ours.network_id,))) as tx:
+                await tx.fetch(f"SELECT {column} FROM tenant.api_keys")
+
+
+async def test_only_the_job_of_uses_writes_them_and_nothing_else(
+    database: Database, ids: SeededIds, clock: ManualClock
+) -> None:
+    keys = {}
+    for _ in range(2):
+        ours = await make_network(database, ids, clock)
+        key_id = ids.uuid()
+        async with database.transaction(ours) as tx:
+            await store_keys.insert_key(
+                tx, ours.network_id, key_id, ours.user_id, "x", bytes(32), clock.now()
+            )
+        keys[ours.network_id, key_id] = clock.now()
+    for job, noted in (("another-job", 0), ("key-use", 2)):
+        async with database.transaction(System(job)) as tx:
+            assert await store_keys.note_uses(tx, keys) == noted
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with database.transaction(System("key-use")) as tx:
+            await tx.execute("UPDATE tenant.api_keys SET revoked_at = NULL")

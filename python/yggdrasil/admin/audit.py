@@ -9,7 +9,7 @@ import msgspec
 from yggdrasil.config import Settings, load_keys
 from yggdrasil.db.bootstrap import attach
 from yggdrasil.kernel import System, SystemClock, SystemIds
-from yggdrasil.payments.store import trial_balance
+from yggdrasil.payments.store_books import trial_balance
 
 
 async def audit(settings: Settings, *, json: bool) -> int:
@@ -25,5 +25,4 @@ async def audit(settings: Settings, *, json: bool) -> int:
     else:
         for name, value in fields.items():
             sys.stdout.write(f"{name.replace('_', ' '):<24}{value:>20,}\n")
-    balanced = balance.sum_microcents == balance.clearing_microcents == balance.mismatched_balances == 0
-    return 0 if balanced else 1
+    return 0 if balance.sound else 1

@@ -155,7 +155,8 @@ def check_balanced(legs: Iterable[Leg]) -> None:
 class TrialBalance:
     """The books in one look.
 
-    Sound: sum, clearing, mismatched balances and unbalanced transfers are 0, and cost = fee + earnings.
+    Sound: sum, clearing, mismatched balances and keys and unbalanced transfers are 0, and
+    cost = fee + earnings. `mismatched_keys`: API keys' sums that differ from their holds and payments.
     """
 
     sum_microcents: int
@@ -169,6 +170,7 @@ class TrialBalance:
     unbalanced_transfers: int
     wallets_microcents: int
     gateway_microcents: int
+    mismatched_keys: int
 
     @property
     def sound(self) -> bool:
@@ -177,6 +179,7 @@ class TrialBalance:
             self.sum_microcents == 0
             and self.clearing_microcents == 0
             and self.mismatched_balances == 0
+            and self.mismatched_keys == 0
             and self.unbalanced_transfers == 0
             and self.cost_microcents == self.fee_microcents + self.earnings_microcents
         )

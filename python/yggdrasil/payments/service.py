@@ -18,9 +18,11 @@ from yggdrasil.errors import (
     PaymentMethodRequired,
     PaymentRequired,
     ScopeError,
+    SpendLimitReached,
+    Unauthenticated,
 )
 from yggdrasil.kernel import CURRENCY, PLATFORM_NETWORK, Clock, IdSource, Network, Role, Settle, System
-from yggdrasil.payments import ledger, method_store, store
+from yggdrasil.payments import ledger, method_store, store, store_books
 from yggdrasil.payments.ledger import Account, TrialBalance
 from yggdrasil.payments.store import HoldEnd, OpenHold
 from yggdrasil.payments.topups import TopUps
@@ -81,11 +83,14 @@ class Payments:
         transaction_id: UUID,
         amount_microcents: int,
         deadline_at: datetime,
+        key_id: UUID | None = None,
     ) -> None:
-        """The one admission to spending: reserve an amount of the wallet until it is settled or given back.
+        """The one admission to spending: reserve an amount of the wallet, and of what the API key may spend,
+        until it is settled or given back.
 
-        Errors: PaymentMethodRequired, PaymentRequired (not that much is free), InvalidInput (amount below 1),
-        Conflict (the hold id was used). After an error, leave the transaction. Settle scope.
+        Errors: PaymentMethodRequired, PaymentRequired (not that much is free), SpendLimitReached (the key's
+        limits), Unauthenticated (the key has ended), InvalidInput (amount below 1), Conflict (the hold id
+        was used). After an error, leave the transaction. Settle scope.
         """
         _check_scope(tx, network_id)
         outcome = await store.insert_hold(
@@ -98,11 +103,19 @@ class Payments:
             owner_boot=self._node.boot_id,
             deadline_at=deadline_at,
             at=self._clock.now(),
+            key_id=key_id,
         )
         if not outcome.may_spend:
             raise PaymentMethodRequired("spending needs a verified payment method")
         if not outcome.covered:
             raise PaymentRequired("the available balance does not cover this request's maximum cost")
+        if not outcome.key_works:
+            raise Unauthenticated
+        if not outcome.within_limits:
+            raise SpendLimitReached(
+                "the API key's spend limit does not cover this request's maximum cost: lower max_cost, or use"
+                " another key"
+            )
 
     async def settle(
         self,
@@ -171,7 +184,7 @@ class Payments:
     async def trial_balance(self) -> TrialBalance:
         """The sums of all books, from one snapshot. Reads every entry: for audits and operators."""
         async with self._database.transaction(System("trial-balance")) as tx:
-            return await store.trial_balance(tx)
+            return await store_books.trial_balance(tx)
 
     async def stale_holds(
         self, tx: Tx, *, live_boots: Sequence[UUID], deadline_before: datetime

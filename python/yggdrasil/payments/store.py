@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Literal
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from asyncpg.exceptions import NumericValueOutOfRangeError, UniqueViolationError
 from yggdrasil.db import Tx
 from yggdrasil.errors import Conflict, LedgerError, MoneyOverflow
 from yggdrasil.kernel import CURRENCY
-from yggdrasil.payments.ledger import Account, Leg, TrialBalance
+from yggdrasil.payments.ledger import Account, Leg
 
 HOLDS_LISTED_MAX: Final = 1000
 
@@ -38,10 +38,15 @@ class OpenHold:
 
 @dataclass(frozen=True, slots=True)
 class HoldOutcome:
-    """Whether the network may spend at all, and whether the amount was free."""
+    """Whether the network may spend at all, whether the amount was free, and what the API key allows.
+
+    After anything but three times True (and no `key_works` of False), leave the transaction.
+    """
 
     may_spend: bool
     covered: bool
+    key_works: bool
+    within_limits: bool
 
 
 async def insert_hold(
@@ -55,8 +60,13 @@ async def insert_hold(
     owner_boot: UUID,
     deadline_at: datetime,
     at: datetime,
+    key_id: UUID | None = None,
 ) -> HoldOutcome:
-    """Reserve an amount of the wallet if a verified method for spending exists and that much is free."""
+    """Reserve an amount of the wallet if a verified method for spending exists and that much is free.
+
+    With a key: also of what the key may spend in all and this month. Its rows are locked behind the wallet
+    and in one order; a limit is checked on the row as it is once locked.
+    """
     try:
         row = await tx.fetchrow(
             """
@@ -73,11 +83,31 @@ async def insert_hold(
                 RETURNING 1
             ), made AS (
                 INSERT INTO tenant.holds (network_id, hold_id, transaction_id, amount_microcents, currency,
-                    state, owner_node, owner_boot, deadline_at, created_at)
-                SELECT $1, $2, $3, $4, $5, 'pending', $6, $7, $8, $9 FROM covered
+                    state, owner_node, owner_boot, deadline_at, created_at, key_id, key_month)
+                SELECT $1, $2, $3, $4, $5, 'pending', $6, $7, $8, $9, $10::uuid, $11::text FROM covered
+                RETURNING 1
+            ), working AS (
+                SELECT p.period, p.most FROM tenant.api_keys k, LATERAL (VALUES
+                    ('total', k.spend_limit_microcents), ($11::text, k.monthly_limit_microcents)
+                ) AS p (period, most)
+                WHERE k.network_id = $1 AND k.key_id = $10::uuid AND k.revoked_at IS NULL
+                  AND (k.expires_at IS NULL OR k.expires_at > $9)
+            ), spent AS (
+                INSERT INTO tenant.key_spend AS s (network_id, key_id, period, limit_microcents,
+                    held_microcents, spent_microcents)
+                SELECT $1, $10::uuid, w.period, w.most, $4, 0 FROM working w, covered
+                WHERE w.most IS NULL OR w.most >= $4
+                ORDER BY w.period
+                ON CONFLICT (network_id, key_id, period)
+                    DO UPDATE SET held_microcents = s.held_microcents + excluded.held_microcents
+                    WHERE s.limit_microcents IS NULL
+                       OR s.limit_microcents - s.held_microcents - s.spent_microcents
+                           >= excluded.held_microcents
                 RETURNING 1
             )
-            SELECT (SELECT found FROM payer) AS may_spend, EXISTS (SELECT FROM made) AS covered
+            SELECT (SELECT found FROM payer) AS may_spend, EXISTS (SELECT FROM made) AS covered,
+                $10::uuid IS NULL OR EXISTS (SELECT FROM working) AS key_works,
+                $10::uuid IS NULL OR (SELECT count(*) FROM spent) = 2 AS within_limits
             """,
             network_id,
             hold_id,
@@ -88,12 +118,19 @@ async def insert_hold(
             owner_boot,
             deadline_at,
             at,
+            key_id,
+            None if key_id is None else _month_of(at),
         )
     except UniqueViolationError as error:
         raise Conflict("hold_id: was used before", field="hold_id") from error
     if row is None:
         raise LedgerError("the hold was not answered")
-    return HoldOutcome(row["may_spend"], row["covered"])
+    return HoldOutcome(**row)
+
+
+def _month_of(at: datetime) -> str:
+    """The month, in UTC, that a hold of this moment counts to, whenever it is settled."""
+    return at.astimezone(UTC).strftime("%Y-%m")
 
 
 async def end_hold(tx: Tx, *, network_id: UUID, hold_id: UUID, state: HoldEnd, at: datetime) -> bool:
@@ -103,14 +140,20 @@ async def end_hold(tx: Tx, *, network_id: UUID, hold_id: UUID, state: HoldEnd, a
         WITH ended AS (
             UPDATE tenant.holds SET state = $3, ended_at = $4
             WHERE network_id = $1 AND hold_id = $2 AND state = 'pending'
-            RETURNING amount_microcents
+            RETURNING amount_microcents, key_id, key_month
         ), released AS (
             UPDATE tenant.balances b SET held_microcents = b.held_microcents - e.amount_microcents
             FROM ended e
             WHERE b.network_id = $1 AND b.account = 'wallet'
+            RETURNING e.amount_microcents, e.key_id, e.key_month
+        ), unspent AS (
+            UPDATE tenant.key_spend s SET held_microcents = s.held_microcents - r.amount_microcents
+            FROM released r
+            WHERE s.network_id = $1 AND s.key_id = r.key_id AND s.period IN ('total', r.key_month)
             RETURNING 1
         )
-        SELECT (SELECT count(*) FROM ended) AS ended, (SELECT count(*) FROM released) AS released
+        SELECT (SELECT count(*) FROM ended) AS ended, (SELECT count(*) FROM released) AS released,
+            (SELECT count(*) FROM unspent) = (SELECT 2 * count(key_id) FROM ended) AS counted
         """,
         network_id,
         hold_id,
@@ -119,6 +162,8 @@ async def end_hold(tx: Tx, *, network_id: UUID, hold_id: UUID, state: HoldEnd, a
     )
     if row is None or row["ended"] != row["released"]:
         raise LedgerError("a hold without a wallet")
+    if not row["counted"]:
+        raise LedgerError("a hold that its key does not count")
     return bool(row["ended"])
 
 
@@ -145,7 +190,7 @@ async def post_settlement(
             WITH ended AS (
                 UPDATE tenant.holds SET state = 'posted', ended_at = $3, transfer_id = $4
                 WHERE network_id = $1 AND hold_id = $2 AND state = 'pending' AND amount_microcents >= $5
-                RETURNING amount_microcents
+                RETURNING amount_microcents, key_id, key_month
             ), locked AS MATERIALIZED (
                 SELECT b.network_id FROM tenant.balances b
                 WHERE EXISTS (SELECT FROM ended)
@@ -159,6 +204,12 @@ async def post_settlement(
                     held_microcents = b.held_microcents - e.amount_microcents
                 FROM ended e, (SELECT count(*) FROM locked) l
                 WHERE b.network_id = $1 AND b.account = 'wallet'
+                RETURNING e.amount_microcents, e.key_id, e.key_month
+            ), spent AS (
+                UPDATE tenant.key_spend s SET held_microcents = s.held_microcents - p.amount_microcents,
+                    spent_microcents = s.spent_microcents + $5
+                FROM paid p
+                WHERE s.network_id = $1 AND s.key_id = p.key_id AND s.period IN ('total', p.key_month)
                 RETURNING 1
             ), earned AS (
                 INSERT INTO tenant.balances AS b (network_id, account, posted_microcents, held_microcents,
@@ -177,7 +228,8 @@ async def post_settlement(
                 RETURNING 1
             )
             SELECT (SELECT count(*) FROM ended) AS ended, (SELECT count(*) FROM earned) AS earned,
-                (SELECT count(*) FROM written) AS written
+                (SELECT count(*) FROM written) AS written,
+                (SELECT count(*) FROM spent) = (SELECT 2 * count(key_id) FROM ended) AS counted
             """,
             requester_network,
             hold_id,
@@ -195,6 +247,8 @@ async def post_settlement(
         raise MoneyOverflow("earnings_microcents: the balance would leave the range of the ledger") from error
     if row is None or (row["ended"] and (row["earned"] != 1 or row["written"] != len(legs))):
         raise LedgerError("a hold without a wallet")
+    if not row["counted"]:
+        raise LedgerError("a hold that its key does not count")
     return bool(row["ended"])
 
 
@@ -324,53 +378,6 @@ async def stale_holds(tx: Tx, *, live_boots: Sequence[UUID], deadline_before: da
         HOLDS_LISTED_MAX,
     )
     return [OpenHold(**row) for row in rows]
-
-
-async def trial_balance(tx: Tx) -> TrialBalance:
-    """Every sum of the books from one snapshot; System scope. Reads all entries: an audit, not a hot path."""
-    row = await tx.fetchrow(
-        """
-        WITH legs AS (
-            SELECT network_id, transfer_id, account, kind, amount_microcents AS amount FROM tenant.entries
-        ), local AS (
-            SELECT count(*) AS broken FROM (
-                SELECT FROM legs GROUP BY network_id, transfer_id HAVING sum(amount) <> 0
-            ) b
-        ), derived AS (
-            SELECT network_id, account, sum(posted) AS posted, sum(held) AS held FROM (
-                SELECT network_id, account, amount AS posted, 0 AS held FROM legs
-                WHERE account IN ('wallet', 'earnings')
-                UNION ALL
-                SELECT network_id, 'wallet', 0, amount_microcents FROM tenant.holds WHERE state = 'pending'
-            ) parts GROUP BY network_id, account
-        ), compared AS (
-            SELECT count(*) AS mismatched
-            FROM tenant.balances b FULL JOIN derived d USING (network_id, account)
-            WHERE coalesce(b.posted_microcents, 0) <> coalesce(d.posted, 0)
-               OR coalesce(b.held_microcents, 0) <> coalesce(d.held, 0)
-        ), pending AS (
-            SELECT count(*) AS holds, coalesce(sum(amount_microcents), 0) AS held
-            FROM tenant.holds WHERE state = 'pending'
-        )
-        SELECT coalesce(sum(amount), 0) AS sum_microcents,
-            coalesce(sum(amount) FILTER (WHERE account = 'clearing'), 0) AS clearing_microcents,
-            (SELECT holds FROM pending) AS open_holds,
-            (SELECT held FROM pending) AS held_microcents,
-            (SELECT mismatched FROM compared) AS mismatched_balances,
-            coalesce(-sum(amount) FILTER (WHERE account = 'wallet' AND kind = 'settlement'), 0)
-                AS cost_microcents,
-            coalesce(sum(amount) FILTER (WHERE account = 'fee'), 0) AS fee_microcents,
-            coalesce(sum(amount) FILTER (WHERE account = 'earnings' AND kind = 'settlement'), 0)
-                AS earnings_microcents,
-            (SELECT broken FROM local) AS unbalanced_transfers,
-            coalesce(sum(amount) FILTER (WHERE account = 'wallet'), 0) AS wallets_microcents,
-            coalesce(sum(amount) FILTER (WHERE account = 'gateway'), 0) AS gateway_microcents
-        FROM legs
-        """
-    )
-    if row is None:
-        raise LedgerError("the books were not answered")
-    return TrialBalance(**{name: int(value) for name, value in row.items()})
 
 
 def _columns(legs: Sequence[Leg]) -> tuple[list[UUID], list[int], list[str], list[int]]:

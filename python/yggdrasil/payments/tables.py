@@ -41,6 +41,17 @@ class Holds(Table, tablename="holds", schema="tenant"):
     created_at = Timestamptz()
     ended_at = Timestamptz(null=True)
     transfer_id = UUID(null=True)
+    key_id = UUID(null=True)
+    key_month = Text(null=True)
+
+
+class KeySpend(Table, tablename="key_spend", schema="tenant"):
+    network_id = UUID()
+    key_id = UUID()
+    period = Text(primary_key=True)
+    limit_microcents = BigInt(null=True)
+    held_microcents = BigInt()
+    spent_microcents = BigInt()
 
 
 class PaymentMethods(Table, tablename="payment_methods", schema="tenant"):

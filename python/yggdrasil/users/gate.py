@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -43,7 +44,9 @@ class Gate:
         self._clock = clock
         self._key_cache_seconds = key_cache_seconds
         self._tokens: OrderedDict[bytes, tuple[Access, Network]] = OrderedDict()
-        self._api_keys: OrderedDict[bytes, tuple[Network, float]] = OrderedDict()
+        self._api_keys: OrderedDict[bytes, tuple[Network, float, datetime | None]] = OrderedDict()
+        self.keys_seen = 0
+        """Counts rotations: a lookup that one overtook is not kept."""
         self._ended: dict[UUID, float] = {}
         self._epochs: dict[UUID, tuple[int, float]] = {}
 
@@ -80,14 +83,25 @@ class Gate:
         found = self._api_keys.get(hashlib.sha256(text.encode()).digest())
         if found is None or self._clock.monotonic() >= found[1]:
             return None
+        if found[2] is not None and self._clock.now() >= found[2]:
+            return None
         self._refuse_ended_key(found[0])
         return found[0]
 
-    def keep_key(self, text: str, scope: Network) -> None:
-        """Keep a looked-up key, unless it ended while it was being looked up."""
+    def keep_key(self, text: str, scope: Network, until: datetime | None, seen: int) -> None:
+        """Keep a looked-up key for a moment, at most `until`; unless it ended while it was being looked up,
+        or any was rotated since `keys_seen` was `seen`."""
         self._refuse_ended_key(scope)
-        until = self._clock.monotonic() + self._key_cache_seconds
-        _put(self._api_keys, hashlib.sha256(text.encode()).digest(), (scope, until))
+        if seen != self.keys_seen:
+            return
+        moment = self._clock.monotonic() + self._key_cache_seconds
+        _put(self._api_keys, hashlib.sha256(text.encode()).digest(), (scope, moment, until))
+
+    def forget_key(self, key_id: UUID) -> None:
+        """Every text of this key is looked up anew."""
+        self.keys_seen += 1
+        for digest in [d for d, (scope, _, _) in self._api_keys.items() if scope.key_id == key_id]:
+            del self._api_keys[digest]
 
     def end(self, revocation: Revocation, epoch: int | None = None) -> None:
         """From now on refuse what the revocation names. `epoch`: the user's tokens below it, and all keys."""
@@ -106,7 +120,7 @@ class Gate:
         self._epochs = {user: entry for user, entry in self._epochs.items() if entry[1] > moment}
         for digest in [d for d, (access, _) in self._tokens.items() if access.expires_at_seconds <= now]:
             del self._tokens[digest]
-        for digest in [d for d, (_, until) in self._api_keys.items() if until <= moment]:
+        for digest in [d for d, (_, until, _) in self._api_keys.items() if until <= moment]:
             del self._api_keys[digest]
 
     def _refuse_ended_key(self, scope: Network) -> None:

@@ -4,6 +4,7 @@ in.md.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -15,9 +16,16 @@ from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 
 from yggdrasil.kernel import Network
 from yggdrasil.users.codes import CODE_DIGITS, DEVICE_KEY_BYTES, PROOF_BYTES
-from yggdrasil.users.service import KeyInfo, Me, Users
+from yggdrasil.users.keyring import (
+    LIMIT_MICROCENTS_MAX,
+    MODEL_CHARS_MAX,
+    MODELS_MAX,
+    OVERLAP_SECONDS_MAX,
+)
+from yggdrasil.users.service import Me, Users
 from yggdrasil.users.sessions import Tokens
 from yggdrasil.users.signin import NAME_CHARS_MAX
+from yggdrasil.users.store_keys import KeyTerms
 from yggdrasil.users.tokens import REFRESH_CHARS
 from yggdrasil.wire.proof import decode_bytes
 
@@ -28,6 +36,8 @@ ProofText = Annotated[str, msgspec.Meta(min_length=86, max_length=86)]
 UnixSeconds = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Code = Annotated[str, msgspec.Meta(pattern=rf"^[0-9]{{{CODE_DIGITS}}}$", max_length=CODE_DIGITS)]
 RefreshText = Annotated[str, msgspec.Meta(min_length=1, max_length=REFRESH_CHARS)]
+LimitMicrocents = Annotated[int, msgspec.Meta(ge=0, le=LIMIT_MICROCENTS_MAX)]
+ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=MODEL_CHARS_MAX)]
 UsersDependency = NamedDependency[SkipValidation[Users]]
 CallerDependency = NamedDependency[SkipValidation[Network]]
 _NO_STORE = {"cache-control": "no-store"}
@@ -104,17 +114,42 @@ class MeBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class KeyBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A new API key."""
+    """A new API key. Limits are micro-cents, in all and in each month (UTC); none of these terms can be
+    changed later.
+    """
 
     name: DisplayName
+    spend_limit_microcents: LimitMicrocents | None = None
+    monthly_limit_microcents: LimitMicrocents | None = None
+    models: Annotated[list[ModelName], msgspec.Meta(min_length=1, max_length=MODELS_MAX)] | None = None
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class RotateBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """For how long the present text of a key goes on working beside the new one."""
+
+    overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=OVERLAP_SECONDS_MAX)]
 
 
 class KeyView(msgspec.Struct, frozen=True):
-    """An API key without its secret."""
+    """An API key without its secret. `previous_until`: the text before the last rotation works until then;
+    `month_…`: this month, in UTC; `last_used_at` lags by a minute.
+    """
 
     key_id: UUID
     name: str
     created_at: datetime
+    spend_limit_microcents: int | None
+    monthly_limit_microcents: int | None
+    models: list[str] | None
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    rotated_at: datetime | None
+    previous_until: datetime | None
+    spent_microcents: int
+    held_microcents: int
+    month_spent_microcents: int
+    month_held_microcents: int
 
 
 class NewKeyView(KeyView, frozen=True):
@@ -227,9 +262,23 @@ async def create_key(
     users: UsersDependency, caller: CallerDependency, data: JSONBody[KeyBody]
 ) -> Response[NewKeyView]:
     """The text of the key is in this answer and nowhere else."""
-    info, text = await users.create_key(caller, data.name)
-    view = NewKeyView(info.key_id, info.name, info.created_at, text)
-    return Response(view, headers=_NO_STORE)
+    terms = KeyTerms(
+        data.spend_limit_microcents,
+        data.monthly_limit_microcents,
+        None if data.models is None else tuple(data.models),
+        data.expires_at,
+    )
+    info, text = await users.create_key(caller, data.name, terms)
+    return Response(NewKeyView(**asdict(info), key=text), headers=_NO_STORE)
+
+
+@post("/keys/{key_id:uuid}/rotate", status_code=200, summary="Give an API key another text")
+async def rotate_key(
+    users: UsersDependency, caller: CallerDependency, key_id: FromPath[UUID], data: JSONBody[RotateBody]
+) -> Response[NewKeyView]:
+    """The new text is in this answer and nowhere else; the present one works until the overlap ends."""
+    info, text = await users.rotate_key(caller, key_id, data.overlap_seconds)
+    return Response(NewKeyView(**asdict(info), key=text), headers=_NO_STORE)
 
 
 @get("/keys", summary="My working API keys")
@@ -239,13 +288,9 @@ async def list_keys(
     limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
 ) -> KeysView:
-    """Oldest first, without their secrets."""
+    """Oldest first, without their secrets; with their limits and what they spent."""
     items, following = await users.list_keys(caller, limit=limit, cursor=cursor)
-    return KeysView([_key(info) for info in items], following)
-
-
-def _key(info: KeyInfo) -> KeyView:
-    return KeyView(info.key_id, info.name, info.created_at)
+    return KeysView([KeyView(**asdict(info)) for info in items], following)
 
 
 @delete("/keys/{key_id:uuid}", summary="Revoke an API key")
@@ -267,6 +312,7 @@ router = Router(
         delete_me,
         create_key,
         list_keys,
+        rotate_key,
         revoke_key,
     ],
     tags=["users"],

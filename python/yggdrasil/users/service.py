@@ -4,6 +4,7 @@ housekeeping.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,22 +14,23 @@ from uuid import UUID
 import structlog
 
 from yggdrasil.db import Database
-from yggdrasil.errors import Forbidden, InvalidInput, LimitReached, NotFound, Unauthenticated
+from yggdrasil.errors import Forbidden, Unauthenticated, Unavailable
 from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role, System
 from yggdrasil.keys import Keys
 from yggdrasil.mimir.service import Mimir
 from yggdrasil.ports import Mailer
-from yggdrasil.users import apikeys, store, store_keys
+from yggdrasil.users import apikeys, store
 from yggdrasil.users.gate import ENDED_SECONDS, Gate, Revocation
+from yggdrasil.users.keyring import KeyInfo, KeyRing
 from yggdrasil.users.keys import UsersKeys
 from yggdrasil.users.mailing import Postman
 from yggdrasil.users.sessions import Sessions, Tokens
 from yggdrasil.users.settings import DAY_SECONDS, UsersSettings
 from yggdrasil.users.signin import SignIn, Started, check_name
+from yggdrasil.users.store_keys import NO_TERMS, KeyTerms
 
 AUTHORIZATION_CHARS_MAX: Final = 2048
 SESSION_KEPT_SECONDS: Final = 30 * DAY_SECONDS
-LIST_LIMIT_MAX: Final = 100
 _SWEEP_ROWS_MAX: Final = 500
 _RETENTION_SECONDS: Final = 3600
 _log = structlog.get_logger("yggdrasil.users")
@@ -43,15 +45,6 @@ class Me:
     role: Role
     email: str = field(repr=False)
     display_name: str | None = field(repr=False)
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class KeyInfo:
-    """An API key without its secret."""
-
-    key_id: UUID
-    name: str
     created_at: datetime
 
 
@@ -84,6 +77,7 @@ class Users:
         self._gate = Gate(users_keys, clock, self.settings.key_cache_seconds)
         self._signin = SignIn(database, mimir, self.postman, clock, ids, users_keys, self.settings)
         self._sessions = Sessions(database, clock, ids, users_keys, self.settings)
+        self._keyring = KeyRing(database, clock, ids, self._gate, self.settings)
         self._heard: set[UUID] = set()
         self._retention_at = clock.monotonic()
 
@@ -92,8 +86,10 @@ class Users:
         await self._hear_revocations()
 
     async def close(self) -> None:
-        """Let waiting mails go out."""
+        """Let waiting mails go out, and note which keys were used."""
         await self.postman.close()
+        with contextlib.suppress(Unavailable):
+            await self._keyring.note_uses(due=True)
 
     # Sign-in
 
@@ -158,25 +154,7 @@ class Users:
         credential = credential.strip(" ")
         if not credential.startswith(apikeys.PREFIX):
             return self._gate.pass_token(credential)
-        return self._gate.pass_key(credential) or await self._look_up_key(credential)
-
-    async def _look_up_key(self, text: str) -> Network:
-        key = apikeys.parse(text)
-        if key is None:
-            raise Unauthenticated
-        async with self._database.transaction(Identity(key.network_id)) as tx:
-            found = await store_keys.select_key(tx, key.network_id, key.key_id)
-        # Compared even if there is none, so that the time does not tell which it was.
-        user_id, digest = found or (None, bytes(32))
-        if not key.matches(digest) or user_id is None:
-            raise Unauthenticated
-        async with self._database.transaction(Identity(key.network_id, user_id)) as tx:
-            role = await store.select_role(tx, key.network_id, user_id)
-        if role is None:
-            raise Unauthenticated
-        scope = Network(key.network_id, user_id, role, key_id=key.key_id)
-        self._gate.keep_key(text, scope)
-        return scope
+        return await self._keyring.authenticate(credential)
 
     # The person
 
@@ -220,45 +198,26 @@ class Users:
 
     # API keys
 
-    async def create_key(self, scope: Network, name: str) -> tuple[KeyInfo, str]:
+    async def create_key(self, scope: Network, name: str, terms: KeyTerms = NO_TERMS) -> tuple[KeyInfo, str]:
         """A new key of the caller; the text is answered here and nowhere again."""
         _session_of(scope, "making an API key")
-        name = check_name(name, field="name")
-        now = self._clock.now()
-        key = apikeys.ApiKey(scope.network_id, self._ids.uuid(), self._ids.secret(apikeys.SECRET_BYTES))
-        async with self._database.transaction(scope) as tx:
-            if await store_keys.count_keys(tx, scope.network_id, scope.user_id) >= self.settings.keys_max:
-                raise LimitReached(f"at most {self.settings.keys_max} working API keys; revoke one first")
-            await store_keys.insert_key(
-                tx, scope.network_id, key.key_id, scope.user_id, name, key.digest(), now
-            )
-        return KeyInfo(key.key_id, name, now), key.text()
+        return await self._keyring.create(scope, name, terms)
 
     async def list_keys(
         self, scope: Network, *, limit: int = 20, cursor: str | None = None
     ) -> tuple[list[KeyInfo], str | None]:
-        """The caller's working keys, oldest first, and the cursor of the next page."""
-        if not 1 <= limit <= LIST_LIMIT_MAX:
-            raise InvalidInput(f"limit must be 1 to {LIST_LIMIT_MAX}", field="limit")
-        try:
-            after = None if cursor is None else UUID(hex=cursor)
-        except ValueError:
-            raise InvalidInput("cursor must be the `next` of an earlier answer", field="cursor") from None
-        async with self._database.transaction(scope) as tx:
-            rows = await store_keys.select_keys(tx, scope.network_id, scope.user_id, after, limit + 1)
-        items = [KeyInfo(**row) for row in rows[:limit]]
-        return items, items[-1].key_id.hex if len(rows) > limit else None
+        """The caller's keys that are not revoked, oldest first, and the cursor of the next page."""
+        return await self._keyring.page(scope, limit=limit, cursor=cursor)
+
+    async def rotate_key(self, scope: Network, key_id: UUID, overlap_seconds: int) -> tuple[KeyInfo, str]:
+        """Another text for a key of the caller; see KeyRing.rotate."""
+        _session_of(scope, "rotating an API key")
+        return await self._keyring.rotate(scope, key_id, overlap_seconds)
 
     async def revoke_key(self, scope: Network, key_id: UUID) -> None:
         """End a key of the caller at once. NotFound for absent, foreign and revoked ones."""
         _session_of(scope, "revoking an API key")
-        now = self._clock.now()
-        async with self._database.transaction(scope) as tx:
-            if not await store_keys.revoke_key(tx, scope.network_id, key_id, now):
-                raise NotFound
-            ended = store.Ended(scope.user_id, None, key_id, None)
-            await store.insert_revocation(tx, self._ids.uuid(), ended, now)
-        self._spread([Revocation(scope.user_id, key_id=key_id)])
+        self._spread([await self._keyring.revoke(scope, key_id)])
 
     # Housekeeping
 
@@ -266,10 +225,17 @@ class Users:
         """Everything that falls due: call every second or so. Each step may be repeated, and none stops the
         next.
 
-        Hear what ended on other nodes; finish erasures; end `pending` subjects; drop what has expired.
+        Hear what ended on other nodes; finish erasures; end `pending` subjects; drop what has expired; note
+        which keys were used.
         """
         self._gate.prune()
-        steps = [self._hear_revocations, self._finish_erasures, self._end_pending, self._drop_expired]
+        steps: list[Callable[[], Awaitable[None]]] = [
+            self._hear_revocations,
+            self._finish_erasures,
+            self._end_pending,
+            self._drop_expired,
+            self._note_uses,
+        ]
         if self._clock.monotonic() >= self._retention_at:
             self._retention_at = self._clock.monotonic() + _RETENTION_SECONDS
             steps.append(self._drop_old)
@@ -278,7 +244,11 @@ class Users:
                 await step()
             except Exception as error:
                 # By class and step only: what a step works on is a person.
-                _log.error("sweep_step_failed", step=step.__name__, error=type(error).__name__)
+                name = getattr(step, "__name__", "")
+                _log.error("sweep_step_failed", step=name, error=type(error).__name__)
+
+    async def _note_uses(self) -> None:
+        await self._keyring.note_uses()
 
     async def _finish_erasures(self) -> None:
         async with self._database.transaction(Identity()) as tx:

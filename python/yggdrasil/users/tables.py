@@ -1,6 +1,6 @@
 """The definitions of the tables of sign-in; the drift test holds them against the live catalog."""
 
-from piccolo.columns import UUID, Bytea, Integer, Text, Timestamptz
+from piccolo.columns import UUID, Array, BigInt, Bytea, Integer, Text, Timestamptz
 from piccolo.table import Table
 
 
@@ -80,3 +80,11 @@ class ApiKeyRow(Table, tablename="api_keys", schema="tenant"):
     secret_digest = Bytea(default=None)
     created_at = Timestamptz(default=None)
     revoked_at = Timestamptz(default=None, null=True)
+    spend_limit_microcents = BigInt(default=None, null=True)
+    monthly_limit_microcents = BigInt(default=None, null=True)
+    models = Array(base_column=Text(), default=None, null=True)
+    expires_at = Timestamptz(default=None, null=True)
+    last_used_at = Timestamptz(default=None, null=True)
+    rotated_at = Timestamptz(default=None, null=True)
+    previous_digest = Bytea(default=None, null=True)
+    previous_until = Timestamptz(default=None, null=True)

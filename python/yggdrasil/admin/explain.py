@@ -1,0 +1,182 @@
+"""Why a request went as it did: its states, attempts, decision card, holds and ledger rows.
+
+Looking is an opening: it needs a reason, and every network whose rows are shown can read that it was done.
+What was asked and answered is sealed, and not shown.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from yggdrasil.admin import store, store_explain
+from yggdrasil.admin.store import Opening
+from yggdrasil.config import Settings, load_keys
+from yggdrasil.db import Tx
+from yggdrasil.db.bootstrap import attach
+from yggdrasil.errors import InvalidInput, NotFound
+from yggdrasil.kernel import PLATFORM_NETWORK, Clock, IdSource, System, SystemClock, SystemIds
+
+REASON_CHARS_MIN: Final = 3
+REASON_CHARS_MAX: Final = 300
+JOB: Final = "explain"
+
+_PRIVATE: Final = ("decision_card", "idempotency_key")
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """The rows of a request. `events`: (at, what) in the order of time."""
+
+    request_id: UUID
+    events: list[tuple[datetime, str]]
+    decision: Any
+    transactions: list[dict[str, Any]]
+    attempts: list[dict[str, Any]]
+    holds: list[dict[str, Any]]
+    entries: list[dict[str, Any]]
+
+
+def check_reason(text: str) -> str:
+    """InvalidInput names the rule."""
+    reason = text.strip()
+    if not REASON_CHARS_MIN <= len(reason) <= REASON_CHARS_MAX or not reason.isprintable():
+        raise InvalidInput(
+            f"reason: must be {REASON_CHARS_MIN} to {REASON_CHARS_MAX} printable characters; the network"
+            " reads it",
+            field="reason",
+        )
+    return reason
+
+
+async def open_request(
+    tx: Tx, request: UUID, *, reason: str, operator_id: UUID | None, job: str, ids: IdSource, at: datetime
+) -> Explanation:
+    """Note the opening for every network concerned, then read; show nothing before the commit. `request` is
+    the id of either side's transaction, or of an attempt. Under System(job). Raises NotFound."""
+    reason = check_reason(reason)
+    attempts = await store_explain.attempts_of(tx, request)
+    if not attempts:
+        raise NotFound("no request has this id")
+    first = attempts[0]
+    networks = {first["requester_network"]} | {one["provider_network"] for one in attempts}
+    sides = [first["requester_transaction"]]
+    sides += [one["provider_transaction"] for one in attempts if one["provider_transaction"] is not None]
+    transactions = await store_explain.transactions_of(tx, sorted(networks), sides)
+    openings = [
+        Opening(
+            network_id=one["network_id"],
+            opening_id=ids.uuid(),
+            operator_id=operator_id,
+            user_id=one["user_id"],
+            subject="request",
+            subject_id=one["transaction_id"],
+            reason=reason,
+            at=at,
+        )
+        for one in transactions
+    ]
+    await store.insert_openings(tx, job, openings)
+    hold_ids = [one["hold_id"] for one in attempts if one["hold_id"] is not None]
+    holds = await store_explain.holds_of(tx, first["requester_network"], hold_ids)
+    entries = await store_explain.entries_of(
+        tx, sorted(networks | {PLATFORM_NETWORK}), [one["attempt_id"] for one in attempts]
+    )
+    card = next((one["decision_card"] for one in transactions if one["side"] == "requester"), None)
+    return Explanation(
+        request_id=first["requester_transaction"],
+        events=sorted(_events(transactions, attempts, holds, entries), key=lambda event: event[0]),
+        decision=None if card is None else jsonlib.loads(card),
+        transactions=[_without(one) for one in transactions],
+        attempts=attempts,
+        holds=holds,
+        entries=entries,
+    )
+
+
+def _without(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in _PRIVATE}
+
+
+def _events(
+    transactions: list[dict[str, Any]],
+    attempts: list[dict[str, Any]],
+    holds: list[dict[str, Any]],
+    entries: list[dict[str, Any]],
+) -> Iterator[tuple[datetime, str]]:
+    for one in transactions:
+        if one["side"] == "requester":
+            yield one["created_at"], f"asked for {one['model']} ({one['kind']}, scope {one['scope']})"
+            if one["ended_at"] is not None:
+                yield one["ended_at"], f"{one['state']}, {one['total_microcents']:,} micro-cents"
+    for one in holds:
+        yield one["created_at"], f"{one['amount_microcents']:,} micro-cents held until {one['deadline_at']}"
+        if one["ended_at"] is not None:
+            yield one["ended_at"], f"hold {one['state']}"
+    for one in attempts:
+        yield one["started_at"], f"attempt {one['ordinal']} sent to offer {one['offer']}"
+        if one["ended_at"] is not None:
+            why = f" ({one['error_code']})" if one["error_code"] else ""
+            yield one["ended_at"], f"attempt {one['ordinal']} {one['state']}{why}"
+    for transfer, at in {one["transfer_id"]: one["at"] for one in entries}.items():
+        yield at, f"transfer {transfer} posted"
+
+
+def lines(found: Explanation) -> Iterator[str]:
+    """For people."""
+    yield f"request {found.request_id}"
+    for at, what in found.events:
+        yield f"  {at.isoformat()}  {what}"
+    for title, rows in (
+        ("transaction", found.transactions),
+        ("attempt", found.attempts),
+        ("hold", found.holds),
+    ):
+        for row in rows:
+            yield ""
+            yield title
+            yield from (f"  {name:<24}{value}" for name, value in row.items() if value is not None)
+    if found.entries:
+        yield ""
+        yield "ledger"
+        for row in found.entries:
+            amount = f"{row['amount_microcents']:>20,}"
+            yield f"  {row['transfer_id']}  {row['network_id']}  {row['account']:<9}{amount}"
+    if found.decision is not None:
+        yield ""
+        yield "decision"
+        yield from ("  " + line for line in jsonlib.dumps(found.decision, indent=2).splitlines())
+
+
+async def explain(
+    settings: Settings,
+    request: str,
+    *,
+    reason: str,
+    json: bool,
+    clock: Clock | None = None,
+    ids: IdSource | None = None,
+) -> None:
+    """Print the trace of a request. Errors: InvalidInput, NotFound, ConfigurationError, Unavailable."""
+    clock, ids = clock or SystemClock(), ids or SystemIds()
+    try:
+        request_id = UUID(request)
+    except ValueError:
+        raise InvalidInput("REQUEST: must be the UUID of a request", field="request") from None
+    check_reason(reason)
+    async with (
+        attach(settings, load_keys(settings), clock, ids) as database,
+        database.transaction(System(JOB)) as tx,
+    ):
+        found = await open_request(
+            tx, request_id, reason=reason, operator_id=None, job=JOB, ids=ids, at=clock.now()
+        )
+    if json:
+        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+    else:
+        sys.stdout.write("\n".join(lines(found)) + "\n")
