@@ -131,6 +131,68 @@ def test_the_cap_on_tokens_cuts_before_what_does_not_fit() -> None:
     assert (answer.cut, answer.observed_tokens) == (True, 2)
 
 
+def several(count: int, tokens_max: int = 1_000_000) -> ChatAnswer:
+    return ChatAnswer(UUID(int=1), "model", 0, Words(), tokens_max, [Words() for _ in range(count - 1)])
+
+
+def chunk(*choices: dict[str, Any]) -> bytes:
+    return json.dumps({"choices": list(choices)}).encode()
+
+
+def one(index: int, content: str | None = None, finish: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": {"content": content} if content else {}, "finish_reason": finish}
+
+
+def test_several_choices_are_held_back_until_each_has_begun() -> None:
+    answer = several(2)
+    assert answer.take(chunk(one(0, "a b"))) is None
+    assert answer.take(chunk(one(0, " c", "stop"))) is None
+    assert answer.empty
+    with pytest.raises(BadAnswerError, match="n: 1 of 2"):
+        answer.check()
+    out = json.loads(answer.take(chunk(one(1, "d"))) or b"")
+    assert [(c["index"], c["delta"], c["finish_reason"]) for c in out["choices"]] == [
+        (0, {"role": "assistant", "content": "a b c"}, "stop"),
+        (1, {"role": "assistant", "content": "d"}, None),
+    ]
+    answer.check()
+    assert (answer.empty, answer.observed_tokens, answer.finish_reason) == (False, 4, None)
+    # A choice that has ended says no more, and from here each chunk passes as it comes.
+    out = json.loads(answer.take(chunk(one(0, "more"), one(1, " e"))) or b"")
+    assert [(c["index"], c["delta"]) for c in out["choices"]] == [(1, {"content": " e"})]
+    assert json.loads(answer.end("length"))["choices"][0]["index"] == 1
+    assert answer.finish_reason == "stop"
+    assert [c["message"]["content"] for c in answer.whole()["choices"]] == ["a b c", "d e"]
+    assert [c["finish_reason"] for c in answer.whole()["choices"]] == ["stop", "length"]
+
+
+def test_calls_that_were_held_back_come_whole() -> None:
+    answer = several(2)
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}
+    assert answer.take(chunk({"index": 1, "delta": {"tool_calls": [call]}})) is None
+    more = {"index": 0, "function": {"arguments": "}"}}
+    assert answer.take(chunk({"index": 1, "delta": {"tool_calls": [more]}})) is None
+    out = json.loads(answer.take(chunk(one(0, "x"))) or b"")
+    assert out["choices"][1]["delta"]["tool_calls"] == [
+        {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    ]
+
+
+def test_the_cap_on_tokens_is_for_all_choices() -> None:
+    answer = several(2, tokens_max=4)
+    answer.take(chunk(one(0, "a"), one(1, "b")))
+    answer.take(chunk(one(0, " c d")))
+    out = json.loads(answer.take(chunk(one(1, " e"))) or b"")
+    assert [(c["index"], c["delta"], c["finish_reason"]) for c in out["choices"]] == [
+        (0, {}, "length"),
+        (1, {}, "length"),
+    ]
+    assert (answer.cut, answer.observed_tokens) == (True, 4)
+    for bad in (chunk(one(2, "x")), chunk(one(0, "x"), one(0, "y"))):
+        with pytest.raises(BadAnswerError):
+            several(2).take(bad)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

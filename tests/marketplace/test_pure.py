@@ -14,8 +14,9 @@ from yggdrasil.errors import ConfigurationError, InvalidInput
 from yggdrasil.marketplace import billing
 from yggdrasil.marketplace.billing import Count
 from yggdrasil.marketplace.pseudonym import Pseudonyms
-from yggdrasil.marketplace.requests import TRANSITIONS, Offer, State, sources, wishes_from
+from yggdrasil.marketplace.requests import TRANSITIONS, Offer, State, sources
 from yggdrasil.marketplace.sealing import ResultSeal
+from yggdrasil.marketplace.wishes import wishes_from
 
 KEY = bytes(range(32))
 
@@ -172,3 +173,31 @@ def test_wishes_have_rules(given_wishes: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         wishes_from(**given_wishes)  # type: ignore[arg-type]
     assert caught.value.field == field
+
+
+@given(
+    choices=st.integers(1, 16),
+    prompt=st.integers(0, 5_000),
+    output=st.integers(1, 5_000),
+    cap=st.none() | st.integers(0, 50_000_000),
+)
+def test_a_budget_of_several_choices_lets_each_begin_and_none_go_beyond(
+    choices: int, prompt: int, output: int, cap: int | None
+) -> None:
+    budget = billing.paid_budget(
+        OFFER,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        fee_basis_points=1_200,
+        tolerance_percent=25,
+        cost_microcents_max=cap,
+        choices=choices,
+    )
+    if budget is None:
+        assert cap is not None
+        return
+    assert 1 <= budget.output_tokens_max <= output
+    assert budget.output_tokens_max * choices <= budget.completion_tokens_max
+    paid = heidrun.settle(budget.tokens_max, OFFER.price_cents, OFFER.price_unit_tokens, 1_200, "per_request")
+    assert paid.total_microcents <= budget.hold_microcents
+    assert cap is None or budget.hold_microcents <= cap

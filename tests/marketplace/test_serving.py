@@ -16,8 +16,9 @@ from yggdrasil.errors import NoProvider, PaymentMethodRequired, PaymentRequired,
 from yggdrasil.kernel import System
 from yggdrasil.marketplace import store_nodes
 from yggdrasil.marketplace.bodies import ChatBody, chat_request
-from yggdrasil.marketplace.requests import Offer, State, wishes_from
+from yggdrasil.marketplace.requests import Offer, State
 from yggdrasil.marketplace.run import Chunk, Finished
+from yggdrasil.marketplace.wishes import wishes_from
 
 
 async def test_a_market_chat_is_streamed_and_paid(world: World) -> None:
@@ -201,7 +202,7 @@ async def test_what_a_model_is_asked_for_reaches_the_provider(world: World) -> N
     sent = json.loads(seller.jobs[0].body)
     assert {name: sent[name] for name in asked} == asked
     with pytest.raises(msgspec.ValidationError, match=r"\$\.n"):
-        msgspec.convert({"model": "m", "messages": [{"role": "user", "content": "x"}], "n": 2}, ChatBody)
+        msgspec.convert({"model": "m", "messages": [{"role": "user", "content": "x"}], "n": 17}, ChatBody)
 
 
 async def test_an_empty_answer_costs_nothing(world: World) -> None:

@@ -42,10 +42,12 @@ from yggdrasil.keys import Keys
 from yggdrasil.marketplace.bodies import ChatBody, EmbeddingsBody, Message, chat_request, embeddings_request
 from yggdrasil.marketplace.providers import Terms
 from yggdrasil.marketplace.reconciler import Reconciler
-from yggdrasil.marketplace.requests import ComputeRequest, wishes_from
+from yggdrasil.marketplace.requests import ComputeRequest
 from yggdrasil.marketplace.service import Marketplace
 from yggdrasil.marketplace.settings import MarketSettings
 from yggdrasil.marketplace.shown import ProviderView
+from yggdrasil.marketplace.upstream_settings import KeyedUpstream
+from yggdrasil.marketplace.wishes import wishes_from
 from yggdrasil.payments.ledger import TrialBalance
 from yggdrasil.payments.service import Payments
 from yggdrasil.wire.proof import encode_bytes
@@ -77,7 +79,11 @@ MODEL = "tiny-chat"
 EMBEDDER = "tiny-embed"
 
 SETTINGS = MarketSettings(
-    first_chunk_seconds=0.3, stall_seconds=0.3, settle_backoff_seconds=0.01, keepalive_seconds=0.05
+    first_chunk_seconds=0.3,
+    stall_seconds=0.3,
+    settle_backoff_seconds=0.01,
+    keepalive_seconds=0.05,
+    newcomer_picks_ppm=0,
 )
 
 
@@ -104,6 +110,7 @@ class World:
     reconciler: Reconciler = field(init=False)
     node: Node = field(init=False)
     providers: list[Provider] = field(default_factory=list)
+    upstreams: list[KeyedUpstream] = field(default_factory=list)
 
     async def start(self) -> None:
         self.node = Node(self.ids.uuid(), self.ids.uuid())
@@ -146,6 +153,7 @@ class World:
             keys=self.keys,
             node=node,
             settings=self.settings,
+            upstreams=self.upstreams,
         )
 
     def make_reconciler(self, node: Node) -> Reconciler:

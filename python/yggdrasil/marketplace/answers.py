@@ -9,6 +9,7 @@ provider's fault."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Protocol
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from msgspec import Meta
 
 ANSWER_BYTES_MAX: Final = 7 * 1024 * 1024
 DIMENSIONS_MAX: Final = 65_536
+CHOICES_MAX: Final = 16
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
@@ -67,14 +69,14 @@ class _Logprobs(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    index: Annotated[int, Meta(ge=0, le=0)] = 0
+    index: Annotated[int, Meta(ge=0, lt=CHOICES_MAX)] = 0
     delta: _Delta = msgspec.field(default_factory=_Delta)
     finish_reason: FinishReason | None = None
     logprobs: _Logprobs | None = None
 
 
 class _Chunk(msgspec.Struct):
-    choices: Annotated[list[_Choice], Meta(max_length=1)] = msgspec.field(default_factory=list)
+    choices: Annotated[list[_Choice], Meta(max_length=CHOICES_MAX)] = msgspec.field(default_factory=list)
 
 
 class _ChunkOut(msgspec.Struct, omit_defaults=False):
@@ -104,122 +106,29 @@ def answer_id(transaction_id: UUID) -> str:
     return f"chatcmpl-{transaction_id.hex}"
 
 
-class ChatAnswer:
-    """A chat answer as it grows. `tokens_max`: what the hold affords for the completion."""
+class _One:
+    """One of the choices of an answer."""
 
-    def __init__(
-        self, transaction_id: UUID, model: str, created: int, counter: TokenCounter, tokens_max: int
-    ) -> None:
-        self._id = answer_id(transaction_id)
-        self._model = model
-        self._created = created
+    def __init__(self, index: int, counter: TokenCounter) -> None:
+        self.index = index
         self._counter = counter
-        self._tokens_max = tokens_max
-        self._bytes = 0
-        self._ignored_bytes = 0
-        self._began = False
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
         self._logprobs: dict[str, list[_Logprob]] = {"content": [], "refusal": []}
-        self._frame_bytes = len(self._chunk(_Choice()))
-        self.observed_tokens = 0
+        self.tokens = 0
+        self.began = False
         self.finish_reason: FinishReason | None = None
-        self.cut = False
 
-    @property
-    def empty(self) -> bool:
-        """Nothing was delivered that a requester could use."""
-        return self.observed_tokens == 0
+    def count(self, text: str) -> int:
+        """Its tokens with `text`."""
+        return self._counter.push(text) if text else self.tokens
 
-    def take(self, raw: bytes) -> bytes | None:
-        """The chunk to pass on, or None if there is nothing in it. Raises BadAnswerError. Sets `cut` at the
-        cap."""
-        try:
-            chunk = _decode_chunk.decode(raw)
-        except (msgspec.MsgspecError, RecursionError, UnicodeError):
-            raise BadAnswerError("not a chat.completion.chunk") from None
-        if not chunk.choices or self.finish_reason is not None:
-            self._ignore(raw)
-            return None
-        choice = chunk.choices[0]
+    def keep(self, choice: _Choice, tokens: int) -> None:
         delta = choice.delta
-        text = _text_of(delta)
-        if not text and not delta.tool_calls and choice.finish_reason is None:
-            # Who speaks, and nothing said: another provider may still take over unseen.
-            self._ignore(raw)
-            return None
-        delta.role = None if self._began else "assistant"
-        passed = self._chunk(choice)
-        # What is kept is bounded as it is stored; a provider's frame around each token does not count.
-        self._bytes += len(passed) - self._frame_bytes
-        tokens = self._counter.push(text) if text else self.observed_tokens
-        if tokens > self._tokens_max or self._bytes > ANSWER_BYTES_MAX:
-            # What does not fit into the requester's cap is not delivered, and so not paid for.
-            self.cut = True
-            return self.end("length")
-        self.observed_tokens = tokens
-        self._began = True
-        self._keep(choice)
-        return passed
-
-    def _ignore(self, raw: bytes) -> None:
-        self._ignored_bytes += len(raw)
-        if self._ignored_bytes <= ANSWER_BYTES_MAX:
-            return
-        if self.finish_reason is None:
-            raise BadAnswerError("too much that is no answer")
-        self.cut = True
-
-    def end(self, reason: FinishReason) -> bytes:
-        """The chunk that ends an answer which the provider did not end."""
-        self.finish_reason = reason
-        return self._chunk(_Choice(finish_reason=reason))
-
-    def whole(self) -> dict[str, Any]:
-        """The `chat.completion` without its usage."""
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._content) or None}
-        message["refusal"] = "".join(self._refusal) or None
-        if self._reasoning:
-            message["reasoning_content"] = "".join(self._reasoning)
-        if self._calls:
-            message["tool_calls"] = [call for _, call in sorted(self._calls.items())]
-        if message["content"] is None and not self._calls and message["refusal"] is None:
-            message["content"] = ""
-        return {
-            "id": self._id,
-            "object": "chat.completion",
-            "created": self._created,
-            "model": self._model,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": message,
-                    "logprobs": self._kept_logprobs(),
-                    "finish_reason": self.finish_reason or "stop",
-                }
-            ],
-        }
-
-    def _kept_logprobs(self) -> dict[str, Any] | None:
-        if not any(self._logprobs.values()):
-            return None
-        return {name: msgspec.to_builtins(kept) or None for name, kept in self._logprobs.items()}
-
-    def _chunk(self, choice: _Choice) -> bytes:
-        return _encode.encode(
-            _ChunkOut(
-                id=self._id,
-                object="chat.completion.chunk",
-                created=self._created,
-                model=self._model,
-                choices=[choice],
-            )
-        )
-
-    def _keep(self, choice: _Choice) -> None:
-        delta = choice.delta
+        self.tokens = tokens
+        self.began = True
         if delta.content:
             self._content.append(delta.content)
         if delta.reasoning_content:
@@ -239,6 +148,184 @@ class ChatAnswer:
             self._logprobs["refusal"] += choice.logprobs.refusal or ()
         if choice.finish_reason is not None:
             self.finish_reason = choice.finish_reason
+
+    def so_far(self) -> _Choice:
+        """All of it as one choice of a chunk."""
+        calls = [
+            _ToolCall(index, call["id"] or None, "function", _Function(**call["function"]))
+            for index, call in sorted(self._calls.items())
+        ]
+        delta = _Delta(
+            role="assistant",
+            content="".join(self._content) or None,
+            refusal="".join(self._refusal) or None,
+            reasoning_content="".join(self._reasoning) or None,
+            tool_calls=calls or None,
+        )
+        logprobs = _Logprobs(**self._logprobs) if any(self._logprobs.values()) else None
+        return _Choice(self.index, delta, self.finish_reason, logprobs)
+
+    def whole(self) -> dict[str, Any]:
+        """The choice as a `chat.completion` has it."""
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._content) or None}
+        message["refusal"] = "".join(self._refusal) or None
+        if self._reasoning:
+            message["reasoning_content"] = "".join(self._reasoning)
+        if self._calls:
+            message["tool_calls"] = [call for _, call in sorted(self._calls.items())]
+        if message["content"] is None and not self._calls and message["refusal"] is None:
+            message["content"] = ""
+        logprobs = None
+        if any(self._logprobs.values()):
+            logprobs = {name: msgspec.to_builtins(kept) or None for name, kept in self._logprobs.items()}
+        return {
+            "index": self.index,
+            "message": message,
+            "logprobs": logprobs,
+            "finish_reason": self.finish_reason or "stop",
+        }
+
+
+class ChatAnswer:
+    """A chat answer as it grows. `tokens_max`: what the hold affords for the completion, all choices
+    together. `more`: a counter for each choice beyond the first (the request's `n`).
+
+    Of several choices nothing is passed on before each has begun: a server that does not know `n` gives one,
+    and another provider may still take over unseen.
+    """
+
+    def __init__(
+        self,
+        transaction_id: UUID,
+        model: str,
+        created: int,
+        counter: TokenCounter,
+        tokens_max: int,
+        more: Sequence[TokenCounter] = (),
+    ) -> None:
+        self._id = answer_id(transaction_id)
+        self._model = model
+        self._created = created
+        self._tokens_max = tokens_max
+        self._bytes = 0
+        self._ignored_bytes = 0
+        self._choices = [_One(index, each) for index, each in enumerate((counter, *more))]
+        self._held_back = len(self._choices) > 1
+        self._frame_bytes = len(self._chunk([_Choice()]))
+        self.observed_tokens = 0
+        self.cut = False
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was delivered that a requester could use."""
+        return self._held_back or self.observed_tokens == 0
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why it ended (the first choice's reason); None while one of its choices goes on."""
+        if any(one.finish_reason is None for one in self._choices):
+            return None
+        return self._choices[0].finish_reason
+
+    def take(self, raw: bytes) -> bytes | None:
+        """The chunk to pass on, or None if there is nothing in it. Raises BadAnswerError. Sets `cut` at the
+        cap."""
+        try:
+            chunk = _decode_chunk.decode(raw)
+        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+            raise BadAnswerError("not a chat.completion.chunk") from None
+        fresh = self._fresh(chunk.choices)
+        if not fresh:
+            self._ignore(raw)
+            return None
+        passed = self._chunk([choice for _, choice, _ in fresh])
+        # What is kept is bounded as it is stored; a provider's frame around each token does not count.
+        self._bytes += len(passed) - self._frame_bytes
+        tokens = self.observed_tokens
+        counts = []
+        for one, _, text in fresh:
+            counts.append(one.count(text))
+            tokens += counts[-1] - one.tokens
+        if tokens > self._tokens_max or self._bytes > ANSWER_BYTES_MAX:
+            # What does not fit into the requester's cap is not delivered, and so not paid for.
+            self.cut = True
+            return self.end("length")
+        self.observed_tokens = tokens
+        for (one, choice, _), count in zip(fresh, counts, strict=True):
+            one.keep(choice, count)
+        if not self._held_back:
+            return passed
+        if not all(one.began for one in self._choices):
+            return None
+        self._held_back = False
+        return self._chunk([one.so_far() for one in self._choices])
+
+    def _fresh(self, choices: Sequence[_Choice]) -> list[tuple[_One, _Choice, str]]:
+        """The choices of a chunk that say something, each with its text."""
+        if len(choices) > 1 and len({choice.index for choice in choices}) != len(choices):
+            raise BadAnswerError("a choice twice in one chunk")
+        fresh = []
+        for choice in choices:
+            if choice.index >= len(self._choices):
+                raise BadAnswerError("a choice that was not asked for")
+            one, delta = self._choices[choice.index], choice.delta
+            text = _text_of(delta)
+            # Who speaks, and nothing said: another provider may still take over unseen.
+            silent = not text and not delta.tool_calls and choice.finish_reason is None
+            if not silent and one.finish_reason is None:
+                delta.role = None if one.began else "assistant"
+                fresh.append((one, choice, text))
+        return fresh
+
+    def _ignore(self, raw: bytes) -> None:
+        self._ignored_bytes += len(raw)
+        if self._ignored_bytes <= ANSWER_BYTES_MAX:
+            return
+        if self.finish_reason is None:
+            raise BadAnswerError("too much that is no answer")
+        self.cut = True
+
+    def resume(self) -> None:
+        """It goes on where another one broke off: who speaks has been said."""
+        for one in self._choices:
+            one.began = True
+
+    def check(self) -> None:
+        """As many choices as were asked for have begun, if any has, or BadAnswerError."""
+        began = sum(one.began for one in self._choices)
+        if 0 < began < len(self._choices):
+            raise BadAnswerError(f"n: {began} of {len(self._choices)} choices came")
+
+    def end(self, reason: FinishReason) -> bytes:
+        """The chunk that ends an answer which the provider did not end."""
+        open_ones = [one for one in self._choices if one.finish_reason is None]
+        for one in open_ones:
+            one.finish_reason = reason
+        if self._held_back:
+            self._held_back = False
+            return self._chunk([one.so_far() for one in self._choices])
+        return self._chunk([_Choice(one.index, finish_reason=reason) for one in open_ones])
+
+    def whole(self) -> dict[str, Any]:
+        """The `chat.completion` without its usage."""
+        return {
+            "id": self._id,
+            "object": "chat.completion",
+            "created": self._created,
+            "model": self._model,
+            "choices": [one.whole() for one in self._choices],
+        }
+
+    def _chunk(self, choices: list[_Choice]) -> bytes:
+        return _encode.encode(
+            _ChunkOut(
+                id=self._id,
+                object="chat.completion.chunk",
+                created=self._created,
+                model=self._model,
+                choices=choices,
+            )
+        )
 
 
 def _text_of(delta: _Delta) -> str:

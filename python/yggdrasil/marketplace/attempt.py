@@ -10,14 +10,14 @@ from typing import Any, Literal
 import msgspec
 
 from yggdrasil import heidrun
-from yggdrasil.bifrost.hub import Hub
-from yggdrasil.bifrost.jobs import JobLink
 from yggdrasil.bifrost.protocol import Accepted, Busy, Chunks, Done, Fault, Job
 from yggdrasil.errors import NotFound, ProviderFailed, Timeout, YggdrasilError
 from yggdrasil.kernel import Clock
 from yggdrasil.marketplace.answers import BadAnswerError, ChatAnswer, EmbeddingsAnswer
 from yggdrasil.marketplace.billing import Budget, Count
+from yggdrasil.marketplace.jobs import JobLink, Jobs
 from yggdrasil.marketplace.run import Chunk, Run
+from yggdrasil.marketplace.segments import text_of
 from yggdrasil.marketplace.settings import MarketSettings
 from yggdrasil.marketplace.store_run import NewAttempt
 
@@ -38,6 +38,11 @@ class Outcome:
     error: YggdrasilError | None = None
     first_chunk_ms: int | None = None
     tokens_per_second: int | None = None
+
+    @property
+    def broke(self) -> bool:
+        """The provider went away in the middle of what the requester sees."""
+        return self.end == "failed" and self.began and self.delivered
 
     @property
     def retry(self) -> bool:
@@ -84,9 +89,9 @@ class Attempt:
     """Runs one job. `run()` never raises for what a provider does: that is an Outcome."""
 
     def __init__(
-        self, hub: Hub, clock: Clock, settings: MarketSettings, run: Run, new: NewAttempt, budget: Budget
+        self, jobs: Jobs, clock: Clock, settings: MarketSettings, run: Run, new: NewAttempt, budget: Budget
     ) -> None:
-        self._hub = hub
+        self._jobs = jobs
         self._clock = clock
         self._settings = settings
         self._run = run
@@ -105,7 +110,10 @@ class Attempt:
                 int(run.created_at.timestamp()),
                 heidrun.Counter(request.model),
                 budget.completion_tokens_max,
+                [heidrun.Counter(request.model) for _ in range(request.choices - 1)],
             )
+            if run.resumed():
+                self._chat.resume()
         else:
             self._vectors = EmbeddingsAnswer(request.model, request.inputs, request.body.get("dimensions"))
 
@@ -123,7 +131,7 @@ class Attempt:
             deadline_ms=left_ms,
         )
         try:
-            link = self._hub.open_job(self._new.offer.network_id, self._new.offer.device, job)
+            link = self._jobs.open_job(self._new.offer.network_id, self._new.offer.device, job)
         except NotFound:
             return self._failed("offline", ProviderFailed())
         self._run.stop_job = link.cancel
@@ -184,6 +192,9 @@ class Attempt:
         try:
             left = max(self._run.deadline_monotonic - self._clock.monotonic(), 0.001)
             async with asyncio.timeout(left):
+                if (mark := self._run.mark) is not None:
+                    self._run.mark = None
+                    await self._run.pipe.put(mark)
                 taken = await self._run.pipe.put(Chunk(chunk))
         except TimeoutError:
             taken = False
@@ -196,6 +207,8 @@ class Attempt:
         try:
             if self._vectors is not None:
                 self._vectors.check()
+            elif self._chat is not None:
+                self._chat.check()
         except BadAnswerError as error:
             return self._failed("bad_answer", ProviderFailed(f"The provider's answer: {error}"))
         if self._chat is not None and self._chat.finish_reason is None:
@@ -255,7 +268,7 @@ class Attempt:
             end=end,
             began=self._began,
             delivered=delivered,
-            count=Count(self._run.prompt_tokens, observed, prompt_claimed, completion_claimed),
+            count=Count(self._run.asked_tokens(), observed, prompt_claimed, completion_claimed),
             answer=answer,
             error_code=error_code,
             error=error,
@@ -269,6 +282,13 @@ class Attempt:
         if request.kind == "chat":
             body["stream"] = True
             body["max_tokens"] = self._budget.output_tokens_max
+            if kept := self._run.resumed():
+                text = "".join(text_of(segment.answer) or "" for segment in kept)
+                body["messages"] = [*body["messages"], {"role": "assistant", "content": text}]
+                # llama.cpp and Ollama go on from a last message of the assistant by themselves; vLLM and
+                # SGLang are told so.
+                body["continue_final_message"] = True
+                body["add_generation_prompt"] = False
         return msgspec.json.encode(body)
 
 

@@ -13,7 +13,7 @@ TOKENS_MAX = 2**53
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What is held for an attempt. `completion_tokens_max` is our own count at which the answer is cut;
-    `output_tokens_max` is what the provider is asked for at most."""
+    `output_tokens_max` is what the provider is asked for at most, for each choice."""
 
     hold_microcents: int
     tokens_max: int
@@ -73,14 +73,15 @@ def paid_budget(
     fee_basis_points: int,
     tolerance_percent: int,
     cost_microcents_max: int | None,
+    choices: int = 1,
 ) -> Budget | None:
     """What to hold: the quote for prompt and longest output, bounded by the highest cost; None if that does
-    not even pay for the prompt (and, where there is output, one token of it)."""
+    not even pay for the prompt (and, where there is output, one token of each choice)."""
     room = offer.context_tokens_max - prompt_tokens
     output = min(output_tokens, room) if output_tokens else 0
     if room < 0 or (output_tokens and output < 1):
         return None
-    most = with_tolerance(prompt_tokens + output, tolerance_percent)
+    most = with_tolerance(prompt_tokens + output * choices, tolerance_percent)
     amount = heidrun.quote(
         most, offer.price_cents, offer.price_unit_tokens, fee_basis_points, offer.rounding
     ).total_microcents
@@ -89,9 +90,9 @@ def paid_budget(
     affordable = heidrun.tokens_affordable(amount, offer.price_cents, offer.price_unit_tokens, offer.rounding)
     tokens = min(affordable, most) if offer.price_cents else most
     completion = tokens - prompt_tokens
-    if completion < (1 if output_tokens else 0):
+    if completion < (choices if output_tokens else 0):
         return None
-    return Budget(amount, tokens, completion, min(output, completion))
+    return Budget(amount, tokens, completion, min(output, completion // choices))
 
 
 def bill_tokens(count: Count, *, tokens_max: int, tolerance_percent: int, delivered: bool) -> tuple[int, int]:

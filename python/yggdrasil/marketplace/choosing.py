@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from yggdrasil.errors import NoProvider
 from yggdrasil.kernel import Clock, IdSource
 from yggdrasil.marketplace import billing
+from yggdrasil.marketplace.allowed import check_model
+from yggdrasil.marketplace.auto import ModelChoice
 from yggdrasil.marketplace.billing import Budget
 from yggdrasil.marketplace.requests import Offer
 from yggdrasil.marketplace.routing import Routing
@@ -48,6 +52,10 @@ class Chooser:
         output = 0
         if request.kind == "chat":
             output = request.output_tokens_max or self._settings.output_tokens_default
+            # What was delivered before a break counts for the length of the whole.
+            output = max(output - sum(segment.tokens for segment in run.resumed()), 1)
+            if request.output_tokens_max is not None:
+                request = replace(request, output_tokens_max=output)
         cost_max = wishes.max_cost_microcents
         if cost_max is None:
             cost_max = self._settings.cost_microcents_default
@@ -57,8 +65,8 @@ class Chooser:
                 choice = self._routing.pick(
                     run.scope,
                     request,
-                    prompt_tokens=run.prompt_tokens,
-                    output_tokens=output,
+                    prompt_tokens=run.asked_tokens(),
+                    output_tokens=output * request.choices,
                     tried=run.tried,
                 )
             except NoProvider:
@@ -67,22 +75,24 @@ class Chooser:
                 raise
             offer = choice.offer
             run.tried.add(offer.id)
+            longest = min(output, offer.output_tokens_max or output)
             if wishes.scope == "market":
                 budget = billing.paid_budget(
                     offer,
-                    prompt_tokens=run.prompt_tokens,
-                    output_tokens=output,
+                    prompt_tokens=run.asked_tokens(),
+                    output_tokens=longest,
                     fee_basis_points=self._settings.fee_basis_points,
-                    tolerance_percent=self._settings.tolerance_percent,
+                    tolerance_percent=self._routing.tolerance.percent(request.model),
                     cost_microcents_max=cost_max,
+                    choices=request.choices,
                 )
             else:
-                budget = billing.free_budget(offer, prompt_tokens=run.prompt_tokens, output_tokens=output)
+                budget = billing.free_budget(offer, prompt_tokens=run.asked_tokens(), output_tokens=longest)
             if budget is None:
                 too_dear = True
                 self._routing.release(offer.id)
                 continue
-            return self._step(run, offer, budget, choice.card, previous)
+            return self._step(run, offer, budget, _card(choice.card, run), previous)
         raise NoProvider(
             "max_cost: no offer answers this prompt for that little", field="max_cost_microcents"
         )
@@ -93,7 +103,8 @@ class Chooser:
         run.attempts -= 1
 
     def transaction(self, run: Run) -> NewTransaction:
-        """The requester's row."""
+        """The requester's row; Forbidden if the API key is not for its model, however that was chosen."""
+        check_model(run.scope, run.request.model)
         return NewTransaction(
             network_id=run.scope.network_id,
             transaction_id=run.transaction_id,
@@ -106,6 +117,15 @@ class Chooser:
             idempotency_key=run.request.idempotency_key,
             created_at=run.created_at,
         )
+
+    def models(self, run: Run) -> ModelChoice:
+        """The models that may answer a request which leaves the choice to us. Raises NoProvider."""
+        request = run.request
+
+        def needed(model: str) -> int:
+            return replace(request, model=model).prompt_tokens() + (request.output_tokens_max or 1)
+
+        return self._routing.reach.models(run.scope, request, needed)
 
     def _step(self, run: Run, offer: Offer, budget: Budget, card: str, previous: Step | None) -> Step:
         run.attempts += 1
@@ -128,3 +148,9 @@ class Chooser:
             deadline_at=run.deadline_at + timedelta(seconds=self._settings.settle_grace_seconds),
         )
         return Step(offer, budget, attempt, held)
+
+
+def _card(card: dict[str, Any], run: Run) -> str:
+    if run.model_choice is not None:
+        card = {**card, "model_choice": run.model_choice}
+    return msgspec.json.encode(card).decode()

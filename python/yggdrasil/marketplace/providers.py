@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal
 from uuid import UUID
 
@@ -15,10 +15,13 @@ from yggdrasil.devices.service import Devices
 from yggdrasil.errors import Conflict, Forbidden, InvalidInput, NotFound
 from yggdrasil.kernel import Clock, IdSource, Market, Network, Role
 from yggdrasil.marketplace import store
+from yggdrasil.marketplace.auto import AUTO
+from yggdrasil.marketplace.hours import ZONE_DEFAULT, Window, as_rows, zone_from
 from yggdrasil.marketplace.probe import Probe
-from yggdrasil.marketplace.requests import MODEL_LENGTH_MAX, PRICE_CENTS_MAX, Kind, MarketScope, Offer
+from yggdrasil.marketplace.requests import MODEL_LENGTH_MAX, PRICE_CENTS_MAX, Kind, MarketScope, Offer, Status
 from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.store import StoredProvider
+from yggdrasil.marketplace.verdicts import Asked, Court, failed
 from yggdrasil.payments.service import Payments
 
 MODELS_MAX: Final = 32
@@ -37,6 +40,9 @@ class Terms:
     price_unit_tokens: int
     rounding: Literal["per_request", "per_statement"]
     context_tokens_max: int
+    output_tokens_max: int | None = None
+    capacity_jobs: int | None = None
+    """Of this model at a time; None: as many as the device takes."""
 
 
 class Providers:
@@ -59,6 +65,7 @@ class Providers:
         self._probe = probe
         self._clock = clock
         self._ids = ids
+        self.court: Court | None = None
 
     async def register(
         self,
@@ -68,6 +75,8 @@ class Providers:
         audience: MarketScope,
         capacity_jobs: int,
         terms: Sequence[Terms],
+        hours: tuple[Window, ...] = (),
+        zone: str = ZONE_DEFAULT,
     ) -> StoredProvider:
         """Make a device of the caller a provider, after a test of every model on it.
 
@@ -79,6 +88,7 @@ class Providers:
             raise Forbidden("Registering a provider needs the role member")
         _check_capacity(capacity_jobs)
         check_terms(terms)
+        zone_from(zone)
         device = await self._devices.stored(scope, device_id)
         if device.user_id != scope.user_id:
             raise Forbidden("Only the owner of a device can make it a provider")
@@ -96,8 +106,12 @@ class Providers:
             memory_gib=_memory_gib(device),
             created_at=now,
             updated_at=now,
+            hours=hours,
+            zone=zone,
         )
-        offers = [await self._tested(self._offer(provider, asked)) for asked in terms]
+        offers = await self._tested(
+            scope, device_id, provider, terms, [self._offer(provider, asked) for asked in terms]
+        )
         try:
             async with self._database.transaction(scope) as tx:
                 await self._check_payout(tx, scope, audience)
@@ -131,9 +145,11 @@ class Providers:
         provider_id: UUID,
         *,
         audience: MarketScope | None,
-        status: Literal["active", "paused"] | None,
+        status: Status | None,
         capacity_jobs: int | None,
         terms: Sequence[Terms] | None,
+        hours: tuple[Window, ...] | None = None,
+        zone: str | None = None,
     ) -> StoredProvider:
         """Change what is given. `terms` replace the list of models; one that was not offered before is
         tested first."""
@@ -149,6 +165,8 @@ class Providers:
             status=status or found.status,
             capacity_jobs=capacity_jobs or found.capacity_jobs,
             updated_at=self._clock.now(),
+            hours=found.hours if hours is None else hours,
+            zone=zone_from(zone) if zone is not None else found.zone,
         )
         known = {(offer.kind, offer.model): offer for offer in before}
         after: list[Offer] = []
@@ -157,7 +175,7 @@ class Providers:
             offer = self._offer(provider, asked)
             old = known.pop((asked.kind, asked.model), None)
             if old is None:
-                fresh.append(await self._tested(offer))
+                fresh.append(offer)
             else:
                 after.append(
                     replace(
@@ -167,6 +185,11 @@ class Providers:
                         measured_tokens_per_second=old.measured_tokens_per_second,
                     )
                 )
+        if fresh:
+            device_id = await self.device_name(scope, found)
+            fresh = await self._tested(
+                scope, device_id, provider, [_terms_of(offer) for offer in fresh], fresh
+            )
         gone = [offer.id for offer in known.values()]
         async with self._database.transaction(scope) as tx:
             await self._check_payout(tx, scope, provider.audience)
@@ -202,13 +225,37 @@ class Providers:
         if audience == "market":
             await self._payments.require_payout_method(tx, scope.network_id)
 
-    async def _tested(self, offer: Offer) -> Offer:
-        measured = await self._probe.measure(offer)
-        return replace(
-            offer,
-            measured_latency_ms=measured.latency_ms,
-            measured_tokens_per_second=measured.tokens_per_second,
-        )
+    async def _tested(
+        self,
+        scope: Network,
+        device_id: str,
+        provider: StoredProvider,
+        terms: Sequence[Terms],
+        offers: Sequence[Offer],
+    ) -> list[Offer]:
+        """The offers with what was measured, if the decision on them is good. Raises ProviderFailed."""
+        facts = [await self._probe.examine(offer) for offer in offers]
+        if self.court is not None:
+            asked = Asked(
+                device_id=device_id,
+                audience=provider.audience,
+                capacity_jobs=provider.capacity_jobs,
+                hours=as_rows(provider.hours),
+                zone=provider.zone,
+                models=[asdict(one) for one in terms],
+            )
+            await self.court.decide(scope, asked, facts)
+        refused = failed(facts)
+        if refused is not None:
+            raise refused
+        return [
+            replace(
+                offer,
+                measured_latency_ms=fact.latency_ms or 0,
+                measured_tokens_per_second=fact.tokens_per_second or 0,
+            )
+            for offer, fact in zip(offers, facts, strict=True)
+        ]
 
     async def _enter(self, offers: Sequence[Offer]) -> None:
         async with self._database.transaction(Market()) as tx:
@@ -230,7 +277,7 @@ class Providers:
             user_id=provider.user_id,
             device=provider.device,
             audience=provider.audience,
-            status="active" if provider.status == "active" else "paused",
+            status=provider.status,
             model=asked.model,
             kind=asked.kind,
             price_cents=asked.price_cents,
@@ -242,6 +289,10 @@ class Providers:
             memory_gib=provider.memory_gib,
             measured_latency_ms=0,
             measured_tokens_per_second=0,
+            model_capacity_jobs=asked.capacity_jobs,
+            output_tokens_max=asked.output_tokens_max,
+            hours=provider.hours,
+            zone=provider.zone,
         )
 
 
@@ -253,6 +304,8 @@ def _terms_of(offer: Offer) -> Terms:
         offer.price_unit_tokens,
         offer.rounding,
         offer.context_tokens_max,
+        offer.output_tokens_max,
+        offer.model_capacity_jobs,
     )
 
 
@@ -271,12 +324,18 @@ def check_terms(terms: Sequence[Terms]) -> None:
             )
         if " " in asked.model:
             raise InvalidInput("model: must not contain spaces", field="model")
+        if asked.model == AUTO:
+            raise InvalidInput("model: must not be auto, which leaves the choice to us", field="model")
         if not 0 <= asked.price_cents <= PRICE_CENTS_MAX:
             raise InvalidInput(f"price_cents: must be 0 to {PRICE_CENTS_MAX}", field="price_cents")
         if asked.price_unit_tokens not in (1_000, 1_000_000):
             raise InvalidInput("price_unit_tokens: must be 1000 or 1000000", field="price_unit_tokens")
         if not 1 <= asked.context_tokens_max <= 100_000_000:
             raise InvalidInput("context_tokens_max: must be 1 to 100000000", field="context_tokens_max")
+        if asked.output_tokens_max is not None and not 1 <= asked.output_tokens_max <= 100_000_000:
+            raise InvalidInput("output_tokens_max: must be 1 to 100000000", field="output_tokens_max")
+        if asked.capacity_jobs is not None:
+            _check_capacity(asked.capacity_jobs)
 
 
 def _check_capacity(capacity_jobs: int) -> None:

@@ -43,6 +43,8 @@ class Reconciler:
         self._records = Records(database, payments, clock, self._settings)
         self._beat_at: float | None = None
         self._spared_until = 0.0
+        self.last_round: tuple[datetime, int] | None = None
+        """When a round was last finished, and how much it ended."""
 
     async def start(self) -> None:
         """The first round: this boot lives, and what an earlier boot of this node left behind ends now."""
@@ -83,6 +85,7 @@ class Reconciler:
         holds = [one for one in left if one.deadline_at < now or one.owner_boot not in live]
         for hold in holds:
             ended += await self._end(self._records.end_hold(hold.network_id, hold.hold_id), hold.hold_id)
+        self.last_round = (now, ended)
         return ended
 
     def _note_beat(self) -> None:

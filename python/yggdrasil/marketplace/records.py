@@ -117,6 +117,9 @@ class Records:
         return True
 
     async def _check_payout(self, tx: Tx, network_id: UUID) -> None:
+        if network_id == PLATFORM_NETWORK:
+            # What the company's own offers earn is paid out to nobody.
+            return
         try:
             await self._payments.require_payout_method(tx, network_id)
         except PaymentMethodRequired:
@@ -134,6 +137,7 @@ class Records:
             transaction_id=new.transaction_id,
             amount_microcents=amount_microcents,
             deadline_at=attempt.deadline_at,
+            key_id=new.key_id,
         )
 
     async def finish(

@@ -1,5 +1,4 @@
-"""Pure parts of a compute request: its wishes, and the table of its transaction's states. No I/O, no
-clock."""
+"""Pure parts of a compute request, and the table of its transaction's states. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -9,20 +8,22 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 from uuid import UUID
 
+from yggdrasil import heidrun
 from yggdrasil.errors import InvalidInput
-from yggdrasil.kernel import MICROCENTS_MAX, MICROCENTS_PER_CENT
+from yggdrasil.kernel import MICROCENTS_PER_CENT
+from yggdrasil.marketplace.hours import ZONE_DEFAULT, Window
+from yggdrasil.marketplace.wishes import PRICE_TOKENS as PRICE_TOKENS
+from yggdrasil.marketplace.wishes import MarketScope as MarketScope
+from yggdrasil.marketplace.wishes import Wishes as Wishes
 
 Kind = Literal["chat", "embeddings"]
-MarketScope = Literal["own", "network", "market"]
+Status = Literal["active", "draining", "paused"]
+"""Draining and paused take no new work; draining says that the owner waits for what still runs."""
 
-DEADLINE_SECONDS_DEFAULT: Final = 120
-DEADLINE_SECONDS_MAX: Final = 600
-OFFERS_LISTED_MAX: Final = 64
 OUTPUT_TOKENS_DEFAULT: Final = 4_096
 OUTPUT_TOKENS_MAX: Final = 1_000_000
 IDEMPOTENCY_KEY_LENGTH_MAX: Final = 128
 MODEL_LENGTH_MAX: Final = 128
-PRICE_TOKENS: Final = 1_000_000
 PRICE_CENTS_MAX: Final = 1_000_000
 
 
@@ -55,71 +56,11 @@ def sources(target: State) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the requester wants of the route. The highest price is micro-cents per 1,000,000 tokens."""
-
-    scope: MarketScope = "market"
-    max_cost_microcents: int | None = None
-    max_price_microcents: int | None = None
-    only: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    deadline_seconds: int = DEADLINE_SECONDS_DEFAULT
-
-
-def wishes_from(
-    *,
-    scope: MarketScope = "market",
-    max_cost_cents: int | None = None,
-    max_cost_microcents: int | None = None,
-    max_price_cents: int | None = None,
-    only: list[str] | None = None,
-    ignore: list[str] | None = None,
-    deadline_seconds: int | None = None,
-) -> Wishes:
-    """Wishes out of what a caller wrote; InvalidInput names the field and its rule. `max_price_cents` is
-    per 1,000 tokens; `only` and `ignore` are offers as `GET /api/v1/marketplace/providers` shows them."""
-    if scope not in ("own", "network", "market"):
-        raise InvalidInput("scope: must be own, network or market", field="scope")
-    if max_cost_cents is not None and max_cost_microcents is not None:
-        raise InvalidInput(
-            "max_cost_microcents: must not stand beside max_cost_cents", field="max_cost_microcents"
-        )
-    cost = _microcents(max_cost_cents, MICROCENTS_PER_CENT, "max_cost_cents")
-    if cost is None:
-        cost = _microcents(max_cost_microcents, 1, "max_cost_microcents")
-    for name, offers in (("only", only), ("ignore", ignore)):
-        if offers is not None and len(offers) > OFFERS_LISTED_MAX:
-            raise InvalidInput(f"{name}: must list at most {OFFERS_LISTED_MAX} offers", field=name)
-        if any(len(offer) > 64 for offer in offers or ()):
-            raise InvalidInput(f"{name}: must list offers such as offer_<32 hex digits>", field=name)
-    seconds = DEADLINE_SECONDS_DEFAULT if deadline_seconds is None else deadline_seconds
-    if not 1 <= seconds <= DEADLINE_SECONDS_MAX:
-        raise InvalidInput(f"deadline_seconds: must be 1 to {DEADLINE_SECONDS_MAX}", field="deadline_seconds")
-    return Wishes(
-        scope=scope,
-        max_cost_microcents=cost,
-        max_price_microcents=_microcents(
-            max_price_cents, MICROCENTS_PER_CENT * (PRICE_TOKENS // 1_000), "max_price_cents"
-        ),
-        only=tuple(only or ()),
-        ignore=tuple(ignore or ()),
-        deadline_seconds=seconds,
-    )
-
-
-def _microcents(value: int | None, factor: int, name: str) -> int | None:
-    if value is None:
-        return None
-    if not 0 <= value <= MICROCENTS_MAX // factor:
-        raise InvalidInput(f"{name}: must be 0 to {MICROCENTS_MAX // factor}", field=name)
-    return value * factor
-
-
-@dataclass(frozen=True, slots=True)
 class ComputeRequest:
     """One request as the service runs it. `body` is what the provider gets, less the cap on its output;
     `prompt` are
-    the texts whose tokens are paid for, `overhead_tokens` what the chat format adds to them."""
+    the texts whose tokens are paid for, `overhead_tokens` what the chat format adds to
+    them. `output_tokens_max` is for each of its `choices`."""
 
     kind: Kind
     model: str
@@ -128,8 +69,15 @@ class ComputeRequest:
     overhead_tokens: int = 0
     output_tokens_max: int | None = None
     inputs: int = 0
+    choices: int = 1
     wishes: Wishes = field(default_factory=Wishes)
     idempotency_key: str | None = None
+    conversation: str | None = None
+    """What this request belongs to; the provider of the last one of it is preferred."""
+
+    def prompt_tokens(self) -> int:
+        """As the model counts them."""
+        return sum(heidrun.count(self.model, text) for text in self.prompt) + self.overhead_tokens
 
 
 def idempotency_key_from(text: str | None) -> str | None:
@@ -151,7 +99,7 @@ class Offer:
     user_id: UUID
     device: UUID
     audience: MarketScope
-    status: Literal["active", "paused"]
+    status: Status
     model: str
     kind: Kind
     price_cents: int
@@ -163,6 +111,11 @@ class Offer:
     memory_gib: int
     measured_latency_ms: int
     measured_tokens_per_second: int
+    model_capacity_jobs: int | None = None
+    """Jobs of this model at a time; `capacity_jobs` are the device's, shared by all its offers."""
+    output_tokens_max: int | None = None
+    hours: tuple[Window, ...] = ()
+    zone: str = ZONE_DEFAULT
 
     @property
     def price_microcents(self) -> int:

@@ -17,13 +17,17 @@ from yggdrasil.errors import Conflict, InvalidInput, NotFound, YggdrasilError
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace import sse
 from yggdrasil.marketplace.bodies import ChatBody, EmbeddingsBody, Model, chat_request, embeddings_request
+from yggdrasil.marketplace.feedback import REASON_LENGTH_MAX, FeedbackView
+from yggdrasil.marketplace.hours import WINDOWS_MAX, ZONE_DEFAULT, Window, window
+from yggdrasil.marketplace.provider_routes import get_work, list_sharing
 from yggdrasil.marketplace.providers import MODELS_MAX, Terms
-from yggdrasil.marketplace.requests import ComputeRequest, idempotency_key_from, wishes_from
+from yggdrasil.marketplace.requests import ComputeRequest, Status, idempotency_key_from
 from yggdrasil.marketplace.run import Finished
 from yggdrasil.marketplace.service import Marketplace
 from yggdrasil.marketplace.shown import OfferView, ProviderView
 from yggdrasil.marketplace.store import TransactionView
 from yggdrasil.marketplace.streaming import RunStream
+from yggdrasil.marketplace.wishes import WishFields, wishes_of
 
 TRANSACTION_HEADER = "x-yggdrasil-transaction"
 COST_HEADER = "x-yggdrasil-cost-microcents"
@@ -43,6 +47,19 @@ class ModelTerms(msgspec.Struct, forbid_unknown_fields=True):
     price_unit_tokens: Literal[1000, 1000000] = 1000
     rounding: Literal["per_request", "per_statement"] = "per_request"
     context_tokens_max: Annotated[int, Meta(ge=1, le=100_000_000)] = 8_192
+    output_tokens_max: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
+    capacity_jobs: Annotated[int, Meta(ge=1, le=1024)] | None = None
+
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+class OpenHours(msgspec.Struct, forbid_unknown_fields=True, rename={"start": "from", "end": "to"}):
+    """A time of day on some weekdays; one that ends before it starts goes on into the next day."""
+
+    days: Annotated[list[Day], Meta(min_length=1, max_length=7)]
+    start: Annotated[str, Meta(min_length=5, max_length=5)]
+    end: Annotated[str, Meta(min_length=5, max_length=5)]
 
 
 class RegisterProvider(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,31 +69,36 @@ class RegisterProvider(msgspec.Struct, forbid_unknown_fields=True):
     models: Annotated[list[ModelTerms], Meta(min_length=1, max_length=MODELS_MAX)]
     audience: Audience = "market"
     capacity_jobs: Annotated[int, Meta(ge=1, le=1024)] = 1
+    hours: Annotated[list[OpenHours], Meta(max_length=WINDOWS_MAX)] = []
+    zone: Annotated[str, Meta(min_length=1, max_length=64)] = ZONE_DEFAULT
 
 
 class UpdateProvider(msgspec.Struct, forbid_unknown_fields=True):
-    """What is left out stays."""
+    """What is left out stays. Empty `hours`: always. Draining and paused take no new work and cost no
+    reputation; `jobs_running` says when a draining device is done."""
 
     audience: Audience | None = None
-    status: Literal["active", "paused"] | None = None
+    status: Status | None = None
     capacity_jobs: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    hours: Annotated[list[OpenHours], Meta(max_length=WINDOWS_MAX)] | None = None
+    zone: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     models: Annotated[list[ModelTerms], Meta(min_length=1, max_length=MODELS_MAX)] | None = None
 
 
-class NewRequest(msgspec.Struct, forbid_unknown_fields=True):
+class NewRequest(WishFields, kw_only=True):
     """A compute request: the OpenAI body in `request`, the wishes beside it."""
 
     kind: Literal["chat", "embeddings"]
     request: dict[str, Any]
     stream: bool = False
-    scope: Audience = "market"
-    max_cost_cents: int | None = None
-    max_cost_microcents: int | None = None
-    max_price_cents: int | None = None
-    only: list[str] | None = None
-    ignore: list[str] | None = None
-    deadline_seconds: int | None = None
     idempotency_key: str | None = None
+
+
+class NewFeedback(msgspec.Struct, forbid_unknown_fields=True):
+    """How good an answer was, from 0 to 1."""
+
+    score: Annotated[float, Meta(ge=0, le=1)]
+    reason: Annotated[str, Meta(min_length=1, max_length=REASON_LENGTH_MAX)] | None = None
 
 
 class RequestAnswer(msgspec.Struct, frozen=True):
@@ -95,21 +117,19 @@ def _terms(models: list[ModelTerms]) -> list[Terms]:
             price_unit_tokens=asked.price_unit_tokens,
             rounding=asked.rounding,
             context_tokens_max=asked.context_tokens_max,
+            output_tokens_max=asked.output_tokens_max,
+            capacity_jobs=asked.capacity_jobs,
         )
         for asked in models
     ]
 
 
+def _windows(hours: list[OpenHours]) -> tuple[Window, ...]:
+    return tuple(window(one.days, one.start, one.end) for one in hours)
+
+
 def _request(data: NewRequest) -> ComputeRequest:
-    wishes = wishes_from(
-        scope=data.scope,
-        max_cost_cents=data.max_cost_cents,
-        max_cost_microcents=data.max_cost_microcents,
-        max_price_cents=data.max_price_cents,
-        only=data.only,
-        ignore=data.ignore,
-        deadline_seconds=data.deadline_seconds,
-    )
+    wishes = wishes_of(data)
     key = idempotency_key_from(data.idempotency_key)
     try:
         if data.kind == "chat":
@@ -130,6 +150,8 @@ async def register_provider(
         audience=data.audience,
         capacity_jobs=data.capacity_jobs,
         terms=_terms(data.models),
+        hours=_windows(data.hours),
+        zone=data.zone,
     )
 
 
@@ -169,6 +191,8 @@ async def update_provider(
         status=data.status,
         capacity_jobs=data.capacity_jobs,
         terms=_terms(data.models) if data.models is not None else None,
+        hours=_windows(data.hours) if data.hours is not None else None,
+        zone=data.zone,
     )
 
 
@@ -201,6 +225,7 @@ async def create_request(
             keepalive_seconds=marketplace.settings.keepalive_seconds,
             finished=_done_events,
             failed=_error_events,
+            marks_named=True,
         )
         return RunStream(run, body, headers)
     finished = await run.outcome()
@@ -234,6 +259,7 @@ def _done_events(finished: Finished) -> list[bytes]:
         "cost_microcents": finished.cost_microcents,
         "attempts": finished.attempts,
         "latency_ms": finished.latency_ms,
+        **finished.told(),
         "result": finished.whole(),
     }
     return [sse.event(msgspec.json.encode(last), "done")]
@@ -271,6 +297,17 @@ async def cancel_request(
     return await marketplace.transaction(caller, transaction_id)
 
 
+@post("/requests/{transaction_id:uuid}/feedback")
+async def give_feedback(
+    transaction_id: FromPath[UUID],
+    data: JSONBody[NewFeedback],
+    caller: CallerDependency,
+    marketplace: MarketplaceDependency,
+) -> FeedbackView:
+    """Say how good a paid answer was: once for each request, within a day. It feeds the offer's quality."""
+    return await marketplace.feedback.give(caller, transaction_id, data.score, data.reason)
+
+
 async def _requested(marketplace: Marketplace, caller: Network, transaction_id: UUID) -> TransactionView:
     found = await marketplace.transaction(caller, transaction_id)
     if found.side != "requester":
@@ -306,10 +343,13 @@ router = Router(
         get_provider,
         update_provider,
         remove_provider,
+        get_work,
+        list_sharing,
         create_request,
         get_request,
         get_result,
         cancel_request,
+        give_feedback,
         list_transactions,
         get_transaction,
     ],

@@ -9,72 +9,37 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final
 from uuid import UUID
 
-import msgspec
+from msgspec.json import decode as json_decode
 
 from yggdrasil.eikthyrnir import Quality
-from yggdrasil.errors import InvalidInput, NoProvider
-from yggdrasil.kernel import Clock, IdSource, Network
+from yggdrasil.kernel import PLATFORM_NETWORK, Clock, IdSource, Network
+from yggdrasil.marketplace import hours
+from yggdrasil.marketplace.affinity import Affinity
+from yggdrasil.marketplace.breakdown import Work
+from yggdrasil.marketplace.judging import WORTH
+from yggdrasil.marketplace.picking import merged, no_provider, shown_card
 from yggdrasil.marketplace.pseudonym import Pseudonyms
+from yggdrasil.marketplace.reach import Reach
 from yggdrasil.marketplace.requests import ComputeRequest, Offer
+from yggdrasil.marketplace.seen import PastAttempt, Seen
+from yggdrasil.marketplace.settings import MarketSettings
+from yggdrasil.marketplace.tolerance import Tolerance
 from yggdrasil.scoring import Router
 
-KEYS_MAX: Final = 1_024
-
-_UNMET: Final[dict[str, tuple[str | None, str]]] = {
-    "model": ("model", "model: no offer has it"),
-    "owner": ("scope", "scope: only your own network offers this model; ask for scope network"),
-    "only": ("only", "only: none of the offers listed fits"),
-    "ignore": ("ignore", "ignore: it leaves no offer"),
-    "tried": (None, "every fitting offer was tried"),
-    "context": ("max_tokens", "context: no offer takes a prompt and an answer that long"),
-    "max_price": ("max_price_cents", "max_price: every fitting offer is dearer"),
-    "online": (None, "no fitting offer is online"),
-    "breaker": (None, "the fitting offers failed too often of late"),
-    "capacity": (None, "the fitting offers are busy"),
-}
-"""Gate → (field of the wish, what is unmet), in the order in which the router asks."""
-
-_PARTS: Final = ("price", "quality", "latency", "availability", "fairness")
-
-
-class Seen(Protocol):
-    """What is learnt from one attempt."""
-
-    @property
-    def end(self) -> str: ...
-    @property
-    def delivered(self) -> bool: ...
-    @property
-    def error_code(self) -> str | None: ...
-    @property
-    def first_chunk_ms(self) -> int | None: ...
-    @property
-    def tokens_per_second(self) -> int | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PastAttempt:
-    """An ended attempt, read back when the server starts."""
-
-    offer: UUID
-    end: str
-    delivered: bool
-    exaggerated: bool
-    error_code: str | None
-    first_chunk_ms: int | None
-    tokens_per_second: int | None
-    ended_at: datetime
+BREAKER_WINDOW: Final = 16
+HEALED_SUCCESSES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The offer picked; `card` is the requester's decision card as JSON, with pseudonyms in place of ids."""
+    """The offer picked; `card` is the requester's decision card, with pseudonyms in place of ids."""
 
     offer: Offer
-    card: str
+    card: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,31 +57,48 @@ class Standing:
 class Routing:
     """All offers of this server's market. Every method is synchronous and in memory."""
 
-    def __init__(self, clock: Clock, ids: IdSource, pseudonyms: Pseudonyms) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        ids: IdSource,
+        pseudonyms: Pseudonyms,
+        settings: MarketSettings | None = None,
+    ) -> None:
+        settings = settings or MarketSettings()
         self._clock = clock
         self._ids = ids
         self._pseudonyms = pseudonyms
-        self._router = Router()
+        self._router = Router(
+            newcomer_ppm=settings.newcomer_picks_ppm,
+            breaker_window=BREAKER_WINDOW,
+            breaker_successes=HEALED_SUCCESSES,
+            breaker_tested_apart=settings.canaries_per_round > 0,
+        )
+        self.tolerance = Tolerance(settings.tolerance_percent)
+        self._heard_ms: dict[UUID, int] = {}
         self._quality = Quality()
         self._offers: dict[UUID, Offer] = {}
         self._of_network: dict[UUID, set[UUID]] = defaultdict(set)
         self._of_device: dict[tuple[UUID, UUID], set[UUID]] = defaultdict(set)
+        self._of_model: dict[tuple[str, str], set[UUID]] = defaultdict(set)
         self._online: set[tuple[UUID, UUID]] = set()
+        self.affinity = Affinity(clock)
+        self.reach = Reach(self, pseudonyms, self._of_network, self._of_model, self._seed)
+        self._with_hours: set[UUID] = set()
+        self._closed: set[UUID] = set()
 
     # ---- offers
     # ---------------------------------------------------------------------------------------------
 
     def put(self, offer: Offer, *, online: bool) -> None:
-        """Add an offer, or change its facts. A paused one is known and never picked."""
+        """Add an offer, or change its facts. One that is closed is known and never picked."""
         new = offer.id not in self._offers
         self._offers[offer.id] = offer
         self._of_network[offer.network_id].add(offer.id)
         self._of_device[offer.network_id, offer.device].add(offer.id)
+        self._of_model[offer.kind, offer.model].add(offer.id)
         if online:
             self._online.add((offer.network_id, offer.device))
-        if offer.status != "active":
-            self._router.remove(offer.id.bytes)
-            return
         self._router.upsert(
             key=offer.id.bytes,
             owner=offer.network_id.bytes,
@@ -124,11 +106,16 @@ class Routing:
             model=f"{offer.kind}/{offer.model}",
             price_microcents=offer.price_microcents,
             context_tokens=offer.context_tokens_max,
-            capacity=offer.capacity_jobs,
+            output_tokens=offer.output_tokens_max,
+            capacity=min(offer.model_capacity_jobs or offer.capacity_jobs, offer.capacity_jobs),
+            group_capacity=offer.capacity_jobs,
             visibility="market" if offer.audience == "market" else "own",
         )
         self._router.set_online(offer.id.bytes, self.online(offer))
+        self._open(offer)
         if new:
+            # What is known of it is its test, or what earlier boots have learnt: no canary at once.
+            self._heard_ms[offer.id] = self._now_ms()
             self._quality.observe(
                 offer.id.bytes, "latency_ms", float(offer.measured_latency_ms), at_ms=self._now_ms()
             )
@@ -140,9 +127,13 @@ class Routing:
             return
         self._router.remove(offer_id.bytes)
         self._quality.remove(offer_id.bytes)
+        self._with_hours.discard(offer_id)
+        self._closed.discard(offer_id)
+        self._heard_ms.pop(offer_id, None)
         for index, key in (
             (self._of_network, offer.network_id),
             (self._of_device, (offer.network_id, offer.device)),
+            (self._of_model, (offer.kind, offer.model)),
         ):
             index[key].discard(offer_id)  # type: ignore[index]
             if not index[key]:  # type: ignore[index]
@@ -163,7 +154,24 @@ class Routing:
             self._router.set_online(offer_id.bytes, online)
 
     def online(self, offer: Offer) -> bool:
-        return (offer.network_id, offer.device) in self._online
+        return self.device_online(offer.network_id, offer.device)
+
+    def device_online(self, network_id: UUID, device: UUID) -> bool:
+        return (network_id, device) in self._online
+
+    def takes_work(self, offer: Offer) -> bool:
+        """Neither paused nor draining, and within its hours."""
+        return offer.id in self._offers and offer.id not in self._closed
+
+    def _open(self, offer: Offer) -> None:
+        """Open or close an offer by its status and its hours."""
+        if offer.hours:
+            self._with_hours.add(offer.id)
+        else:
+            self._with_hours.discard(offer.id)
+        is_open = offer.status == "active" and hours.is_open(offer.hours, offer.zone, self._clock.now())
+        (self._closed.discard if is_open else self._closed.add)(offer.id)
+        self._router.set_open(offer.id.bytes, is_open)
 
     def online_count(self) -> int:
         """Offers whose device is connected, for metrics."""
@@ -180,7 +188,7 @@ class Routing:
         """At home, what is for him; of other networks, what is on the market and could serve him now."""
         if offer.network_id == scope.network_id:
             return offer.audience != "own" or offer.user_id == scope.user_id
-        return offer.audience == "market" and offer.status == "active" and self.online(offer)
+        return offer.audience == "market" and self.takes_work(offer) and self.online(offer)
 
     # ---- picking
     # --------------------------------------------------------------------------------------------
@@ -196,80 +204,154 @@ class Routing:
     ) -> Choice:
         """The best offer for the request; takes one of its slots. Raises NoProvider naming the unmet wish."""
         wishes = request.wishes
-        only = self._named(scope, wishes.only, "only")
-        ignore = self._named(scope, wishes.ignore, "ignore")
-        if wishes.scope != "market":
-            only = self._at_home(scope, request, only if wishes.only else None)
         # What the requester asked for must fit; our own default for it may be shortened to what fits.
         needed = prompt_tokens + (request.output_tokens_max or (1 if request.kind == "chat" else 0))
-        decision = self._router.pick(
-            model=f"{request.kind}/{request.model}",
-            network=scope.network_id.bytes,
-            scope="market" if wishes.scope == "market" else "own",
-            context_tokens=needed,
-            work_tokens=prompt_tokens + output_tokens,
-            price_microcents_max=wishes.max_price_microcents if wishes.scope == "market" else None,
-            only=only,
-            ignore=ignore,
-            tried=[offer.bytes for offer in tried],
-            now_ms=self._now_ms(),
-            seed=int.from_bytes(self._ids.secret(8), "big"),
-        )
-        if decision.key is None:
-            raise self._no_provider(decision.gates, listed=bool(wishes.only))
-        offer = self._offers[UUID(bytes=decision.key)]
-        return Choice(offer, self._card(scope, msgspec.json.decode(decision.card())))
+        prefer = self.affinity.preferred(scope, request)
+        gates: dict[str, int] = {}
+        for only in self.reach.lists(scope, request):
+            decision = self._router.pick(
+                model=f"{request.kind}/{request.model}",
+                network=scope.network_id.bytes,
+                scope="market" if wishes.scope == "market" else "own",
+                context_tokens=needed,
+                work_tokens=prompt_tokens + output_tokens,
+                output_tokens=request.output_tokens_max,
+                price_microcents_max=wishes.max_price_microcents if wishes.scope == "market" else None,
+                only=only,
+                ignore=self.reach.named(scope, wishes.ignore, "ignore"),
+                tried=[offer.bytes for offer in tried],
+                now_ms=self._now_ms(),
+                seed=self._seed(),
+                prefer=prefer.bytes if prefer is not None else None,
+            )
+            if decision.key is not None:
+                offer = self._offers[UUID(bytes=decision.key)]
+                self.affinity.picked(request, offer.id)
+                card = shown_card(
+                    partial(self._pseudonyms.name, scope.network_id), json_decode(decision.card())
+                )
+                if prefer is not None:
+                    card["affinity"] = offer.id == prefer
+                return Choice(offer, card)
+            gates = merged(gates, decision.gates)
+        raise no_provider(gates, wishes)
 
     def release(self, offer_id: UUID) -> None:
         """Give the slot back."""
         self._router.release(offer_id.bytes)
 
-    def observe(self, offer: Offer, seen: Seen, *, exaggerates: bool, at: datetime | None = None) -> None:
-        """Learn from an attempt. What the requester broke off tells nothing about the provider."""
+    def observe(
+        self, offer: Offer, seen: Seen, *, quality: float, at: datetime | None = None, canary: bool = False
+    ) -> None:
+        """Learn from an attempt; `quality` counts if it was completed. What the requester broke off tells
+        nothing about the provider."""
         if offer.id not in self._offers or seen.end == "cancelled":
             return
         past = at is not None
         at_ms = self._now_ms() if at is None else _ms(at)
         key = offer.id.bytes
+        if not self.takes_work(offer) and (seen.end == "busy" or seen.error_code == "offline"):
+            # Its owner has closed it since: what was on its way to it finds nobody, as he may.
+            return
         if seen.end == "busy":
             self._quality.observe(key, "success", 0.0, at_ms=at_ms, weight=0.2)
         else:
             ok = seen.end == "completed"
             self._quality.observe(key, "success", 1.0 if ok else 0.0, at_ms=at_ms)
             if ok:
-                good = 0.0 if exaggerates else 1.0 if seen.delivered else 0.2
-                self._quality.observe(key, "quality", good, at_ms=at_ms)
+                self._quality.observe(key, "quality", quality, at_ms=at_ms)
             elif seen.error_code == "bad_answer":
                 self._quality.observe(key, "quality", 0.0, at_ms=at_ms)
             if seen.first_chunk_ms is not None:
                 self._quality.observe(key, "latency_ms", float(seen.first_chunk_ms), at_ms=at_ms)
             if seen.tokens_per_second is not None:
                 self._quality.observe(key, "throughput", float(seen.tokens_per_second), at_ms=at_ms)
+            self._heard_ms[offer.id] = max(at_ms, self._heard_ms.get(offer.id, at_ms))
             if not past:
-                self._router.report(offer.device.bytes, ok, at_ms)
+                self._report(offer, ok, at_ms, canary=canary)
         self._estimate(offer.id)
+
+    def _report(self, offer: Offer, ok: bool, at_ms: int, *, canary: bool) -> None:
+        self._router.report(offer.device.bytes, ok, at_ms)
+        owner = offer.network_id.bytes
+        # Canaries go where it hurts: one broken device must not stand for all of its owner's.
+        if owner != PLATFORM_NETWORK.bytes and (
+            not canary or self._router.breaker_state(owner, at_ms) != "closed"
+        ):
+            self._router.report_owner(owner, ok, at_ms)
+
+    def breaker(self, offer: Offer) -> str:
+        """The worse of the states of its device's and its owner's breaker."""
+        states = [
+            self._router.breaker_state(key.bytes, self._now_ms()) for key in (offer.device, offer.network_id)
+        ]
+        return next((state for state in ("open", "half_open") if state in states), "closed")
+
+    def owner_fails(self, network_id: UUID) -> bool:
+        """Whether the breaker over all devices of an owner is not closed."""
+        return self._router.breaker_state(network_id.bytes, self._now_ms()) != "closed"
+
+    def silent_seconds(self, offer: Offer) -> float:
+        """For how long nothing was heard of an offer, by a request or a canary."""
+        return (self._now_ms() - self._heard_ms[offer.id]) / 1000
+
+    def at_work(self) -> Iterator[Offer]:
+        """Offers that are online and take work, whoever they are for."""
+        return (
+            self._offers[offer_id]
+            for device in self._online
+            for offer_id in self._of_device.get(device, ())
+            if offer_id not in self._closed
+        )
+
+    def rate(self, offer_id: UUID, score: float, weight: float, at: datetime) -> None:
+        """What a requester said of an answer; of an offer that is gone, nothing."""
+        if offer_id in self._offers and weight > 0:
+            self._quality.observe(offer_id.bytes, "quality", score, at_ms=_ms(at), weight=weight)
+            self._estimate(offer_id)
 
     def recall(self, attempts: Sequence[PastAttempt]) -> None:
         """What earlier boots have learnt."""
         for attempt in attempts:
             offer = self._offers.get(attempt.offer)
             if offer is not None:
-                self.observe(offer, attempt, exaggerates=attempt.exaggerated, at=attempt.ended_at)
+                quality = 0.0 if attempt.exaggerated else 1.0 if attempt.delivered else WORTH["empty"]
+                self.observe(offer, attempt, quality=quality, at=attempt.ended_at)
 
     def standing(self, offer: Offer) -> Standing:
         at_ms, key = self._now_ms(), offer.id.bytes
         quality = self._quality.estimate(key, "quality", at_ms=at_ms)
+        rate = self._quality.estimate(key, "throughput", at_ms=at_ms)
         return Standing(
             quality=quality.lower_bound,
             availability=self._quality.estimate(key, "success", at_ms=at_ms).mean,
             latency_ms=self._quality.estimate(key, "latency_ms", at_ms=at_ms).mean,
-            tokens_per_second=self._quality.estimate(key, "throughput", at_ms=at_ms).mean,
+            # Before the first job, what the test at the registration measured.
+            tokens_per_second=rate.mean if rate.weight else float(offer.measured_tokens_per_second),
             weight=quality.weight,
         )
 
     def tick(self) -> None:
-        """A new epoch of the scores."""
+        """A new epoch of the scores: work fades, hours begin and end."""
+        for offer_id in self._with_hours:
+            self._open(self._offers[offer_id])
         self._router.tick(self._now_ms())
+
+    def medians(self) -> list[tuple[str, str, int, int]]:
+        """(model, kind, price, latency) at the middle of the offers that could serve the market now."""
+        found = []
+        for name, price, latency_ms in self._router.medians():
+            kind, model = name.split("/", 1)
+            found.append((model, kind, max(round(price), 1), max(round(latency_ms), 1)))
+        return found
+
+    def count(self, work: Work) -> None:
+        """Hand over what was counted since the last call."""
+        work.add(self._router.take_tallies(), self._router.take_asked(), self._offers.get, self.at_work)
+
+    def running(self, device: UUID) -> int:
+        """Jobs that run on a device."""
+        return self._router.load(device.bytes)
 
     def set_references(self, model: str, kind: str, price_microcents: int, latency_ms: int) -> None:
         self._router.set_references(
@@ -281,73 +363,6 @@ class Routing:
     # ---- inside
     # ---------------------------------------------------------------------------------------------
 
-    def _named(self, scope: Network, names: Sequence[str], field: str) -> list[bytes]:
-        keys = []
-        for name in names:
-            offer = self._pseudonyms.offer(scope.network_id, name)
-            if offer is None:
-                raise InvalidInput(f"{field}: must list offers such as offer_<32 hex digits>", field=field)
-            keys.append(offer.bytes)
-        return keys
-
-    def _at_home(self, scope: Network, request: ComputeRequest, only: list[bytes] | None) -> list[bytes]:
-        """The offers of the own network that this request may use, as the router's `only`."""
-        fitting = [
-            offer
-            for offer_id in self._of_network.get(scope.network_id, ())
-            if (offer := self._offers[offer_id]).kind == request.kind and offer.model == request.model
-        ]
-        if not fitting:
-            raise NoProvider("model: no offer of your network has it", field="model")
-        mine = request.wishes.scope == "own"
-        keys = [
-            offer.id.bytes
-            for offer in fitting
-            if offer.user_id == scope.user_id or (not mine and offer.audience != "own")
-        ]
-        if not keys:
-            raise NoProvider(
-                f"scope: no offer with scope {request.wishes.scope} has this model", field="scope"
-            )
-        if only is not None:
-            keys = [key for key in keys if key in set(only)]
-            if not keys:
-                raise NoProvider(_UNMET["only"][1], field="only")
-        return keys[:KEYS_MAX]
-
-    def _no_provider(self, gates: dict[str, int], *, listed: bool) -> NoProvider:
-        """The gate that the best of them failed; no counts, which would tell about others."""
-        failed = [name for name, count in gates.items() if count]
-        name = failed[-1] if failed else "only" if listed else "model"
-        field, text = _UNMET.get(name, (None, "no offer fits"))
-        return NoProvider(text, field=field, retry_after_seconds=1 if field is None else None)
-
-    def _card(self, scope: Network, card: dict[str, Any]) -> str:
-        def name(key: str) -> str:
-            return self._pseudonyms.name(scope.network_id, UUID(hex=key))
-
-        candidates = []
-        for candidate in card["candidates"]:
-            shown: dict[str, Any] = {
-                "offer": name(candidate["key"]),
-                "score": round(candidate["score"], 3),
-                "band": candidate["band"],
-                "chosen": candidate["chosen"],
-            }
-            if candidate["chosen"]:
-                shown["parts"] = {part: round(candidate[part], 2) for part in _PARTS}
-            candidates.append(shown)
-        return msgspec.json.encode(
-            {
-                "chosen": name(card["chosen"]),
-                "explored": card["explored"],
-                "propensity": card["propensity"],
-                "feasible": card["feasible"],
-                "gates_failed": [gate for gate, count in card["gates"].items() if count and gate != "model"],
-                "candidates": candidates,
-            }
-        ).decode()
-
     def _estimate(self, offer_id: UUID) -> None:
         standing = self.standing(self._offers[offer_id])
         self._router.set_estimates(
@@ -356,6 +371,9 @@ class Routing:
             latency_ms=standing.latency_ms,
             availability=standing.availability,
         )
+
+    def _seed(self) -> int:
+        return int.from_bytes(self._ids.secret(8), "big")
 
     def _now_ms(self) -> int:
         return _ms(self._clock.now())

@@ -11,6 +11,7 @@ from uuid import UUID
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace.pipe import Pipe
 from yggdrasil.marketplace.requests import ComputeRequest, State
+from yggdrasil.marketplace.segments import Kind, Segment, broken, mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,13 @@ class Chunk:
     """One `chat.completion.chunk`, as JSON."""
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mark(Chunk):
+    """The chunk between two segments of an answer."""
+
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,18 @@ class Finished:
     cost_microcents: int
     attempts: int
     latency_ms: int | None
+    model_choice: dict[str, Any] | None = None
+    segments: tuple[Segment, ...] = ()
+    """Those that broke off before the last one."""
+
+    def told(self) -> dict[str, Any]:
+        """What else the requester is told of how it was served; empty if it went the ordinary way."""
+        told: dict[str, Any] = {}
+        if self.model_choice is not None:
+            told["model_choice"] = self.model_choice
+        if self.segments:
+            told["broken_segments"] = [segment.told() for segment in self.segments]
+        return told
 
     def usage(self) -> dict[str, Any]:
         """The `usage` object of the OpenAI API."""
@@ -73,7 +93,35 @@ class Run:
     done: bool = False
     booked: bool = False
     """Its end is in the books."""
+    model_choice: dict[str, Any] | None = None
+    """Why this model, if the requester left it to us."""
+    segments: list[Segment] = field(default_factory=list)
+    """What providers delivered that broke off, while others go on."""
+    mark: Mark | None = None
+    """What the reader is told before the next chunk."""
     stop_job: Callable[[], None] | None = None
+
+    def broke_off(self, attempt: int, answer: dict[str, Any], tokens: int) -> bool:
+        """A provider left in the middle; True if another one may go on or start anew."""
+        segment = broken(self.request.wishes.on_break, attempt, answer, tokens)
+        if segment is None:
+            return False
+        self.segments.append(segment)
+        return True
+
+    def goes_on(self, answer: dict[str, Any], attempt: int) -> None:
+        """The next attempt begins; if there was a break, the reader is told before its first chunk."""
+        if self.segments:
+            kind: Kind = "resumed" if self.segments[-1].kept else "restarted"
+            self.mark = Mark(mark(answer, kind, attempt), kind)
+
+    def resumed(self) -> list[Segment]:
+        """The segments that the next provider goes on from."""
+        return [segment for segment in self.segments if segment.kept]
+
+    def asked_tokens(self) -> int:
+        """What a provider is given: the prompt, and the text of those before it."""
+        return self.prompt_tokens + sum(segment.tokens for segment in self.resumed())
 
     def cancel(self) -> None:
         """Stop the provider. What was delivered is paid for; the rest of the hold is given back."""

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from yggdrasil.bifrost.hub import Hub
 from yggdrasil.db import Database
@@ -19,23 +20,35 @@ from yggdrasil.errors import Conflict, InvalidInput, NotFound
 from yggdrasil.kernel import Clock, IdSource, Market, Network, System
 from yggdrasil.keys import Keys
 from yggdrasil.marketplace import store, store_nodes
+from yggdrasil.marketplace.allowed import may_ask
+from yggdrasil.marketplace.analytics import Analytics
+from yggdrasil.marketplace.breakdown import Work
+from yggdrasil.marketplace.canaries import CANARY_SECONDS, Canaries
+from yggdrasil.marketplace.epochs import EPOCH_SECONDS, Epochs
+from yggdrasil.marketplace.feedback import Feedback
+from yggdrasil.marketplace.hours import ZONE_DEFAULT, Window
 from yggdrasil.marketplace.probe import Probe
-from yggdrasil.marketplace.providers import Providers, Terms
+from yggdrasil.marketplace.providers import PRICE_REFERENCE_MICROCENTS, Providers, Terms
 from yggdrasil.marketplace.pseudonym import PREFIX, Pseudonyms
 from yggdrasil.marketplace.records import Records
-from yggdrasil.marketplace.requests import ComputeRequest, MarketScope, Offer
+from yggdrasil.marketplace.requests import ComputeRequest, MarketScope, Offer, Status
 from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.run import Run
 from yggdrasil.marketplace.sealing import ResultSeal
+from yggdrasil.marketplace.selling import Selling, provider_id_from
 from yggdrasil.marketplace.serving import Serving
 from yggdrasil.marketplace.settings import MarketSettings, Node
 from yggdrasil.marketplace.shown import OfferView, ProviderView, offer_view
-from yggdrasil.marketplace.store import StoredProvider, TransactionView
+from yggdrasil.marketplace.store import TransactionView
+from yggdrasil.marketplace.upstream_settings import KeyedUpstream
+from yggdrasil.marketplace.upstreams import Upstreams
+from yggdrasil.marketplace.verdicts import Court
 from yggdrasil.payments.service import Payments
 
-EPOCH_SECONDS: Final = 10.0
 RECALL_DAYS: Final = 7
 RECALL_ATTEMPTS_MAX: Final = 20_000
+
+_log = structlog.get_logger("yggdrasil.marketplace")
 
 
 class ModelView(msgspec.Struct, frozen=True):
@@ -61,17 +74,20 @@ class Marketplace:
         keys: Keys,
         node: Node,
         settings: MarketSettings | None = None,
+        upstreams: Sequence[KeyedUpstream] = (),
     ) -> None:
         self.settings = settings or MarketSettings()
         self._database = database
         self._hub = hub
         self._devices = devices
         self._clock = clock
+        self.analytics = Analytics(database, clock)
         self._pseudonyms = Pseudonyms(keys.pseudonym.current.derive("marketplace.offers"))
         self._seal = ResultSeal(keys.key_encryption.current.derive("marketplace.results"))
-        self.routing = Routing(clock, ids, self._pseudonyms)
+        self.routing = Routing(clock, ids, self._pseudonyms, self.settings)
+        self.upstreams = Upstreams(hub, upstreams, self.routing.presence)
         self._serving = Serving(
-            hub=hub,
+            jobs=self.upstreams,
             records=Records(database, payments, clock, self.settings),
             routing=self.routing,
             clock=clock,
@@ -80,20 +96,33 @@ class Marketplace:
             seal=self._seal,
             settings=self.settings,
         )
-        probe = Probe(hub, clock, ids, self.settings.test_seconds)
+        probe = Probe(self.upstreams, clock, ids, self.settings.test_seconds)
+        self.canaries = Canaries(self.routing, probe, clock, ids, self.settings)
         self._providers = Providers(database, devices, payments, self.routing, probe, clock, ids)
+        self.feedback = Feedback(database, self.routing, clock, self.settings)
+        self.work = Work(database, clock)
+        self.selling = Selling(database, self._providers, self.routing, self._pseudonyms, self.work)
+        self.epochs = Epochs(database, self.routing, self.work)
         self._ticking: asyncio.Task[None] | None = None
+        self._testing: asyncio.Task[None] | None = None
         hub.on_presence.append(self._presence)
 
     async def start(self) -> None:
         """Read all offers, and what earlier boots have learnt of them."""
         async with self._database.transaction(Market()) as tx:
-            offers = await store.all_offers(tx)
+            company = self.upstreams.offers()
+            await store.remember_models(
+                tx,
+                [
+                    (offer.model, offer.kind, PRICE_REFERENCE_MICROCENTS, 1_000, self._clock.now())
+                    for offer in company
+                ],
+            )
+            offers = await store.all_offers(tx) + company
             models = await store.models(tx)
-        for model, kind, price_microcents, latency_ms in models:
-            self.routing.set_references(model, kind, price_microcents, latency_ms)
+        self.epochs.start(models)
         for offer in offers:
-            self.routing.put(offer, online=self._hub.online(offer.network_id, offer.device))
+            self.routing.put(offer, online=self.upstreams.online(offer.network_id, offer.device))
         since = self._clock.now() - timedelta(days=RECALL_DAYS)
         async with self._database.transaction(System("router-recall")) as tx:
             past = await store_nodes.past_attempts(
@@ -104,16 +133,29 @@ class Marketplace:
                 self.settings.first_chunk_seconds,
             )
         self.routing.recall(past)
+        await self.feedback.recall()
+        await self.upstreams.start()
         self._ticking = asyncio.create_task(self._tick(), name="marketplace: epochs")
+        self._testing = asyncio.create_task(self._test(), name="marketplace: canaries")
 
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """Idempotent."""
+        if self._testing is not None:
+            self._testing.cancel()
+            await asyncio.gather(self._testing, return_exceptions=True)
+            self._testing = None
         if self._ticking is not None:
             self._ticking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticking
             self._ticking = None
-        await self._serving.stop(grace_seconds)
+            await self._serving.stop(grace_seconds)
+            await self.upstreams.stop()
+            await self.epochs.stop()
+
+    def decide_by(self, court: Court) -> None:
+        """Who decides on registrations from now on."""
+        self._providers.court = court
 
     def device_removed(self, network_id: UUID, device: UUID) -> None:
         """A device is gone: its offers end."""
@@ -134,6 +176,11 @@ class Marketplace:
             # The books would refuse it too, but only once a provider is found.
             raise Conflict("idempotency_key: was used for another request", field="idempotency_key")
         return await self._serving.start(scope, request)
+
+    @property
+    def running(self) -> int:
+        """How many requests run on this server now."""
+        return self._serving.running
 
     async def earlier(self, scope: Network, idempotency_key: str) -> TransactionView | None:
         """The caller's transaction under that key."""
@@ -230,7 +277,9 @@ class Marketplace:
         """What can be asked for now, and in which scopes."""
         found: dict[tuple[str, str], set[str]] = {}
         for offer in self.routing.visible(scope):
-            if offer.status == "active" and self.routing.online(offer):
+            if not may_ask(scope, offer.model):
+                continue
+            if self.routing.takes_work(offer) and self.routing.online(offer):
                 view = self._view(scope, offer)
                 found.setdefault((offer.model, offer.kind), set()).add(view.scope)
         return [
@@ -253,18 +302,26 @@ class Marketplace:
         audience: MarketScope,
         capacity_jobs: int,
         terms: Sequence[Terms],
+        hours: tuple[Window, ...] = (),
+        zone: str = ZONE_DEFAULT,
     ) -> ProviderView:
         """See `Providers.register`."""
         made = await self._providers.register(
-            scope, device_id=device_id, audience=audience, capacity_jobs=capacity_jobs, terms=terms
+            scope,
+            device_id=device_id,
+            audience=audience,
+            capacity_jobs=capacity_jobs,
+            terms=terms,
+            hours=hours,
+            zone=zone,
         )
-        return await self._provider_view(scope, made.id)
+        return await self.selling.provider(scope, made.id)
 
     async def provider(self, scope: Network, name: str) -> ProviderView | OfferView:
         """A provider of the own network by its id, or an offer by its pseudonym."""
         if name.startswith(PREFIX):
             return self.offer(scope, name)
-        return await self._provider_view(scope, _provider_id(name))
+        return await self.selling.provider(scope, provider_id_from(name))
 
     async def update_provider(
         self,
@@ -272,25 +329,29 @@ class Marketplace:
         name: str,
         *,
         audience: MarketScope | None,
-        status: Literal["active", "paused"] | None,
+        status: Status | None,
         capacity_jobs: int | None,
         terms: Sequence[Terms] | None,
+        hours: tuple[Window, ...] | None = None,
+        zone: str | None = None,
     ) -> ProviderView:
         """See `Providers.update`."""
-        provider_id = _provider_id(name)
+        provider_id = provider_id_from(name)
         await self._providers.update(
-            scope, provider_id, audience=audience, status=status, capacity_jobs=capacity_jobs, terms=terms
+            scope,
+            provider_id,
+            audience=audience,
+            status=status,
+            capacity_jobs=capacity_jobs,
+            terms=terms,
+            hours=hours,
+            zone=zone,
         )
-        return await self._provider_view(scope, provider_id)
+        return await self.selling.provider(scope, provider_id)
 
     async def remove_provider(self, scope: Network, name: str) -> None:
         """See `Providers.remove`."""
-        await self._providers.remove(scope, _provider_id(name))
-
-    async def _provider_view(self, scope: Network, provider_id: UUID) -> ProviderView:
-        provider, offers = await self._providers.get(scope, provider_id)
-        device_id = await self._providers.device_name(scope, provider)
-        return _shown(provider, device_id, [self._view(scope, offer) for offer in offers], self._hub)
+        await self._providers.remove(scope, provider_id_from(name))
 
     # ---- events
     # ---------------------------------------------------------------------------------------------
@@ -300,27 +361,13 @@ class Marketplace:
 
     async def _tick(self) -> None:
         while True:
-            self.routing.tick()
+            await self.epochs.run_once()
             await asyncio.sleep(EPOCH_SECONDS)
 
-
-def _provider_id(name: str) -> UUID:
-    try:
-        return UUID(name)
-    except ValueError:
-        raise NotFound from None
-
-
-def _shown(provider: StoredProvider, device_id: str, offers: list[OfferView], hub: Hub) -> ProviderView:
-    return ProviderView(
-        provider_id=provider.id,
-        device_id=device_id,
-        user_id=provider.user_id,
-        audience=provider.audience,
-        status=provider.status,
-        capacity_jobs=provider.capacity_jobs,
-        online=hub.online(provider.network_id, provider.device),
-        created_at=provider.created_at,
-        updated_at=provider.updated_at,
-        offers=offers,
-    )
+    async def _test(self) -> None:
+        while True:
+            await asyncio.sleep(CANARY_SECONDS)
+            try:
+                await self.canaries.run_once()
+            except Exception:
+                _log.exception("canaries failed")

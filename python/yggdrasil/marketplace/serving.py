@@ -9,14 +9,13 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 import structlog
 
-from yggdrasil import heidrun
-from yggdrasil.bifrost.hub import Hub
 from yggdrasil.errors import (
     LimitReached,
     NoProvider,
@@ -25,19 +24,25 @@ from yggdrasil.errors import (
     PaymentRequired,
     ProviderFailed,
     Timeout,
+    Unauthenticated,
     Unavailable,
     YggdrasilError,
 )
 from yggdrasil.kernel import Clock, IdSource, Network
 from yggdrasil.marketplace import billing
+from yggdrasil.marketplace.allowed import check_model
 from yggdrasil.marketplace.attempt import Attempt, Outcome
+from yggdrasil.marketplace.auto import AUTO, MODELS_TRIED_MAX
 from yggdrasil.marketplace.choosing import CHOICES_MAX, Chooser, Step
 from yggdrasil.marketplace.ending import bill_for, ending_for
+from yggdrasil.marketplace.jobs import Jobs
+from yggdrasil.marketplace.judging import judge
 from yggdrasil.marketplace.records import ProviderUnpayableError, Records
 from yggdrasil.marketplace.requests import ComputeRequest, State
 from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.run import Finished, Run
 from yggdrasil.marketplace.sealing import NONCE_BYTES, ResultSeal
+from yggdrasil.marketplace.segments import Breaks, joined
 from yggdrasil.marketplace.settings import MarketSettings, Node
 from yggdrasil.marketplace.store_run import SealedResult
 
@@ -50,7 +55,7 @@ class Serving:
     def __init__(
         self,
         *,
-        hub: Hub,
+        jobs: Jobs,
         records: Records,
         routing: Routing,
         clock: Clock,
@@ -59,7 +64,7 @@ class Serving:
         seal: ResultSeal,
         settings: MarketSettings,
     ) -> None:
-        self._hub = hub
+        self._jobs = jobs
         self._records = records
         self._routing = routing
         self._clock = clock
@@ -70,6 +75,7 @@ class Serving:
         self._runs: dict[UUID, Run] = {}
         self._of_user: dict[tuple[UUID, UUID], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._breaks = Breaks(settings.breaks_per_hour_max)
         self._closing = False
 
     # ---- from outside
@@ -78,8 +84,10 @@ class Serving:
     async def start(self, scope: Network, request: ComputeRequest) -> Run:
         """Admit a request and dispatch it.
 
-        Raises NoProvider, PaymentRequired, PaymentMethodRequired, Conflict, LimitReached, InvalidInput,
-        Unavailable."""
+        Raises Forbidden (not a model of the API key), NoProvider, PaymentRequired, PaymentMethodRequired,
+        Conflict, LimitReached, InvalidInput, Unavailable."""
+        if request.model != AUTO:
+            check_model(scope, request.model)
         user = (scope.network_id, scope.user_id)
         if self._closing:
             raise Unavailable("This server is about to stop; try again", retry_after_seconds=1)
@@ -90,6 +98,8 @@ class Serving:
                 f"At most {self._settings.runs_per_user_max} requests of one user at a time",
                 retry_after_seconds=1,
             )
+        if request.wishes.scope == "market":
+            self._breaks.check(scope.network_id, self._clock.monotonic())
         now = self._clock.now()
         seconds = request.wishes.deadline_seconds
         run = Run(
@@ -99,8 +109,7 @@ class Serving:
             created_at=now,
             deadline_at=now + timedelta(seconds=seconds),
             deadline_monotonic=self._clock.monotonic() + seconds,
-            prompt_tokens=sum(heidrun.count(request.model, text) for text in request.prompt)
-            + request.overhead_tokens,
+            prompt_tokens=request.prompt_tokens(),
         )
         self._runs[run.transaction_id] = run
         self._of_user[user] = self._of_user.get(user, 0) + 1
@@ -116,6 +125,11 @@ class Serving:
             run.close()
             raise
         return run
+
+    @property
+    def running(self) -> int:
+        """How many runs are alive on this server."""
+        return len(self._runs)
 
     def find(self, scope: Network, transaction_id: UUID) -> Run:
         """A run of the caller that is alive on this server, or NotFound."""
@@ -194,6 +208,25 @@ class Serving:
         task.add_done_callback(forget)
 
     async def _admit(self, run: Run) -> Step:
+        """The first attempt, in the books. Of a request that leaves the model to us, with the best of those
+        that somebody takes it for."""
+        asked = run.request
+        if asked.model != AUTO:
+            return await self._admit_model(run)
+        choice = self._chooser.models(run)
+        unmet = NoProvider("No model can be asked at the moment", retry_after_seconds=1)
+        for candidate in choice.ranked[:MODELS_TRIED_MAX]:
+            run.request = replace(asked, model=candidate.model)
+            run.prompt_tokens = run.request.prompt_tokens()
+            run.model_choice = choice.shown(candidate)
+            try:
+                return await self._admit_model(run)
+            except NoProvider as error:
+                choice.refused(candidate, error)
+                unmet = error
+        raise unmet
+
+    async def _admit_model(self, run: Run) -> Step:
         for _ in range(CHOICES_MAX):
             step = self._chooser.choose(run, previous=None)
             try:
@@ -235,21 +268,46 @@ class Serving:
     async def _attempt(self, run: Run, step: Step) -> Outcome:
         left_seconds = run.deadline_monotonic - self._clock.monotonic()
         try:
-            attempt = Attempt(self._hub, self._clock, self._settings, run, step.attempt, step.budget)
+            attempt = Attempt(self._jobs, self._clock, self._settings, run, step.attempt, step.budget)
             outcome = await attempt.run()
         finally:
             self._routing.release(step.offer.id)
+        if outcome.broke and run.request.wishes.scope == "market":
+            self._breaks.count(run.scope.network_id, self._clock.monotonic())
         if outcome.error_code == "timeout" and left_seconds < self._settings.first_chunk_seconds:
             # The requester left no time for it: that tells nothing about the provider.
             return outcome
-        exaggerates = billing.exaggerates(outcome.count, self._settings.tolerance_percent)
-        self._routing.observe(step.offer, outcome, exaggerates=exaggerates)
+        self._routing.observe(step.offer, outcome, quality=self._quality(run, step, outcome))
         return outcome
+
+    def _quality(self, run: Run, step: Step, outcome: Outcome) -> float:
+        """What the answer is worth; and what its claim teaches of the model's tokens."""
+        model, count, tolerance = run.request.model, outcome.count, self._routing.tolerance
+        exaggerated = billing.exaggerates(count, tolerance.percent(model))
+        if outcome.end == "completed":
+            tolerance.learn(model, step.offer.network_id, count.observed, count.claimed)
+        return judge(
+            run.request.body,
+            outcome.answer,
+            delivered=outcome.delivered,
+            exaggerated=exaggerated,
+            completion_tokens=count.completion_observed,
+            output_tokens_max=step.budget.output_tokens_max * run.request.choices,
+            cut_by_us=count.claimed is None,
+        ).quality
 
     async def _follow_on(self, run: Run, step: Step, outcome: Outcome) -> Step | None:
         """The next attempt, committed; None if this outcome is the last."""
         late = self._clock.monotonic() >= run.deadline_monotonic
-        if not outcome.retry or run.cancelled or late:
+        if run.cancelled or late:
+            return None
+        wishes = run.request.wishes
+        tokens = outcome.count.completion_observed
+        if not outcome.retry and not (
+            outcome.broke and run.broke_off(step.attempt.ordinal, outcome.answer, tokens)
+        ):
+            return None
+        if not wishes.allow_fallbacks and not wishes.order:
             return None
         for _ in range(CHOICES_MAX):
             if run.attempts >= self._settings.attempts_max:
@@ -271,7 +329,8 @@ class Serving:
                 # A dearer offer that the wallet does not cover: another may be cheaper.
                 self._chooser.drop(run, following)
                 continue
-            except PaymentMethodRequired:
+            except (PaymentMethodRequired, Unauthenticated):
+                # No method any more, or the API key has ended: nothing more can be held.
                 self._chooser.drop(run, following)
                 return None
             except BaseException:
@@ -281,6 +340,7 @@ class Serving:
                 self._chooser.drop(run, following)
                 run.booked = True
                 raise Timeout("The deadline passed")
+            run.goes_on(outcome.answer, following.attempt.ordinal)
             return following
         return None
 
@@ -288,18 +348,23 @@ class Serving:
         """SQL 2, then the last part to the reader. What failed raises its error here, after it was
         written."""
         bill = bill_for(
-            outcome, step.attempt, step.budget, tolerance_percent=self._settings.tolerance_percent
+            outcome,
+            step.attempt,
+            step.budget,
+            tolerance_percent=self._routing.tolerance.percent(run.request.model),
         )
         ending = ending_for(outcome, self._clock.now())
         finished = Finished(
             transaction_id=run.transaction_id,
             state=bill.state,
-            answer=outcome.answer,
+            answer=joined(run.segments, outcome.answer),
             prompt_tokens=bill.prompt_tokens,
             completion_tokens=bill.completion_tokens,
             cost_microcents=bill.total_microcents,
             attempts=run.attempts,
             latency_ms=outcome.first_chunk_ms,
+            model_choice=run.model_choice,
+            segments=tuple(run.segments),
         )
         kept = outcome.delivered and bill.state is not State.FAILED
         result = self._sealed(run, finished, ending.at) if kept else None
@@ -309,6 +374,8 @@ class Serving:
             self._chooser.transaction(run), step.attempt, ending, bill, result
         )
         run.booked = True
+        if bill.state is State.COMPLETED:
+            self._routing.affinity.served(run.scope, run.request, step.offer.id)
         if written == "ended":
             raise Timeout("The deadline passed; nothing is paid")
         if bill.state is State.FAILED:

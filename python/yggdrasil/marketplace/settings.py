@@ -22,14 +22,22 @@ class MarketSettings:
     settle_grace_seconds: float = 60.0
     settle_backoff_seconds: float = 0.2
     result_seconds: int = 900
+    feedback_seconds: int = 86_400
     runs_max: int = 4_096
     runs_per_user_max: int = 64
+    breaks_per_hour_max: int = 60
+    """Answers of the market to one network that break off after their first chunk, and are not paid for."""
     keepalive_seconds: float = 10.0
     reconcile_seconds: float = 5.0
     node_silent_seconds: float = 20.0
     test_seconds: float = 30.0
     tolerance_percent: int = 25
-    """By how much a provider's claim may exceed what we counted, before it is not believed."""
+    """By how much a provider's claim may exceed what we counted, until more is known of its model."""
+    newcomer_picks_ppm: int = 50_000
+    """Picks in a million that go to an offer hardly ever picked, if there is one."""
+    canaries_per_round: int = 4
+    """Test jobs on idle offers every ten seconds, at most; 0: none, and requests test half-open breakers."""
+    canary_idle_seconds: float = 600.0
 
 
 class Node(Protocol):

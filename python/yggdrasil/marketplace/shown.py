@@ -4,17 +4,17 @@ offer. No I/O."""
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
 from yggdrasil.kernel import Network
+from yggdrasil.marketplace.fitting import NEW_WEIGHT
 from yggdrasil.marketplace.requests import Offer
 from yggdrasil.marketplace.routing import Standing
+from yggdrasil.marketplace.wishes import QUALITY_STEPS
 
-NEW_WEIGHT: Final = 3.0
-_QUALITY: Final = ((0.85, "high"), (0.7, "good"), (0.5, "fair"))
 _LATENCY_MS: Final = ((250, "under_250_ms"), (1_000, "under_1_s"), (4_000, "under_4_s"))
 _MEMORY_GIB: Final = ((16, "under_16_gib"), (64, "under_64_gib"), (256, "under_256_gib"))
 
@@ -41,6 +41,7 @@ class OfferView(msgspec.Struct, frozen=True, omit_defaults=True):
     status: str | None = None
     audience: str | None = None
     capacity_jobs: int | None = None
+    output_tokens_max: int | None = None
 
 
 class ProviderView(msgspec.Struct, frozen=True):
@@ -52,6 +53,9 @@ class ProviderView(msgspec.Struct, frozen=True):
     audience: str
     status: str
     capacity_jobs: int
+    hours: list[dict[str, Any]]
+    zone: str
+    jobs_running: int
     online: bool
     created_at: datetime
     updated_at: datetime
@@ -79,14 +83,15 @@ def offer_view(scope: Network, offer: Offer, name: str, standing: Standing, *, o
         provider_id=offer.provider if mine else None,
         status=offer.status if mine else None,
         audience=offer.audience if mine else None,
-        capacity_jobs=offer.capacity_jobs if mine else None,
+        capacity_jobs=(offer.model_capacity_jobs or offer.capacity_jobs) if mine else None,
+        output_tokens_max=offer.output_tokens_max,
     )
 
 
 def quality_bucket(standing: Standing) -> str:
     if standing.weight < NEW_WEIGHT:
         return "new"
-    return next((name for least, name in _QUALITY if standing.quality >= least), "low")
+    return next((name for least, name in reversed(QUALITY_STEPS) if standing.quality >= least), "low")
 
 
 def _under(steps: tuple[tuple[int, str], ...], value: float, beyond: str) -> str:

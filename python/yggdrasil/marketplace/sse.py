@@ -4,11 +4,11 @@ framework."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from yggdrasil.errors import YggdrasilError
-from yggdrasil.marketplace.run import Chunk, Finished, Part, Run
+from yggdrasil.marketplace.run import Chunk, Finished, Mark, Part, Run
 
 KEEPALIVE = b": keepalive\n\n"
 
@@ -25,17 +25,26 @@ async def stream(
     keepalive_seconds: float,
     finished: Callable[[Finished], list[bytes]],
     failed: Callable[[YggdrasilError], list[bytes]],
+    opening: Sequence[bytes] = (),
+    passed: Callable[[bytes], list[bytes]] | None = None,
+    marks_named: bool = False,
 ) -> AsyncGenerator[bytes, None]:
-    """The body of the answer. Closing it, or the reader's going away, cancels the run; what was delivered
-    is paid."""
+    """The body of the answer: `opening`, then each chunk as an event, or as the events that `passed` makes of
+    it. With `marks_named`, what stands between two segments is an event of its own name. Closing it, or the
+    reader's going away, cancels the run; what was delivered is paid."""
     try:
+        for first in opening:
+            yield first
         async with aclosing(_with_pauses(run, keepalive_seconds)) as parts:
             async for part in parts:
                 match part:
                     case None:
                         yield KEEPALIVE
+                    case Mark(data=data, kind=kind) if marks_named:
+                        yield event(data, kind)
                     case Chunk(data=data):
-                        yield event(data)
+                        for made in [event(data)] if passed is None else passed(data):
+                            yield made
                     case Finished():
                         for last in finished(part):
                             yield last

@@ -11,7 +11,8 @@ from uuid import UUID
 import msgspec
 
 from yggdrasil.db import Tx
-from yggdrasil.marketplace.requests import Kind, MarketScope, Offer
+from yggdrasil.marketplace.hours import ZONE_DEFAULT, Window, as_rows, from_rows
+from yggdrasil.marketplace.requests import Kind, MarketScope, Offer, Status
 from yggdrasil.marketplace.tables import OfferRow, ProviderRow
 
 OFFERS_LOADED_MAX = 1_000_000
@@ -19,7 +20,7 @@ OFFERS_LOADED_MAX = 1_000_000
 _OFFER_COLUMNS = (
     "network_id, id, provider, user_id, device, audience, status, model, kind, price_cents,"
     " price_unit_tokens, rounding, context_tokens_max, capacity_jobs, world, memory_gib, measured_latency_ms,"
-    " measured_tokens_per_second"
+    " measured_tokens_per_second, model_capacity_jobs, output_tokens_max, hours, zone"
 )
 
 
@@ -32,12 +33,14 @@ class StoredProvider:
     user_id: UUID
     device: UUID
     audience: MarketScope
-    status: str
+    status: Status
     capacity_jobs: int
     world: str
     memory_gib: int
     created_at: datetime
     updated_at: datetime
+    hours: tuple[Window, ...] = ()
+    zone: str = ZONE_DEFAULT
 
 
 class TransactionView(msgspec.Struct, frozen=True):
@@ -72,7 +75,24 @@ _VIEW_COLUMNS = ", ".join(TransactionView.__struct_fields__)
 
 
 def _offer(row: Any) -> Offer:
-    return Offer(**dict(row))
+    values = dict(row)
+    values["hours"] = _hours(values["hours"])
+    return Offer(**values)
+
+
+def _provider(row: Any) -> StoredProvider:
+    values = dict(row)
+    values["hours"] = _hours(values["hours"])
+    return StoredProvider(**values)
+
+
+def _hours(stored: Any) -> tuple[Window, ...]:
+    rows = msgspec.json.decode(stored) if isinstance(stored, str | bytes) else stored
+    return from_rows(rows) if rows else ()
+
+
+def _hours_row(hours: Sequence[Window]) -> str | None:
+    return msgspec.json.encode(as_rows(hours)).decode() if hours else None
 
 
 def _view(row: Any) -> TransactionView:
@@ -109,6 +129,8 @@ async def insert_provider(tx: Tx, provider: StoredProvider, offers: Sequence[Off
                 memory_gib=provider.memory_gib,
                 created_at=provider.created_at,
                 updated_at=provider.updated_at,
+                hours=_hours_row(provider.hours),
+                zone=provider.zone,
             )
         )
     )
@@ -118,7 +140,8 @@ async def insert_provider(tx: Tx, provider: StoredProvider, offers: Sequence[Off
 async def insert_offers(tx: Tx, offers: Sequence[Offer], at: datetime) -> None:
     await tx.executemany(
         f"INSERT INTO tenant.offers ({_OFFER_COLUMNS}, created_at)"  # noqa: S608
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,"
+        " $21::text::jsonb, $22, $23)",
         [
             (
                 offer.network_id,
@@ -139,6 +162,10 @@ async def insert_offers(tx: Tx, offers: Sequence[Offer], at: datetime) -> None:
                 offer.memory_gib,
                 offer.measured_latency_ms,
                 offer.measured_tokens_per_second,
+                offer.model_capacity_jobs,
+                offer.output_tokens_max,
+                _hours_row(offer.hours),
+                offer.zone,
                 at,
             )
             for offer in offers
@@ -148,7 +175,8 @@ async def insert_offers(tx: Tx, offers: Sequence[Offer], at: datetime) -> None:
 
 async def update_provider(tx: Tx, provider: StoredProvider) -> bool:
     status = await tx.execute(
-        "UPDATE tenant.providers SET audience = $3, status = $4, capacity_jobs = $5, updated_at = $6"
+        "UPDATE tenant.providers SET audience = $3, status = $4, capacity_jobs = $5, updated_at = $6,"
+        " hours = $7::text::jsonb, zone = $8"
         " WHERE network_id = $1 AND id = $2",
         provider.network_id,
         provider.id,
@@ -156,6 +184,8 @@ async def update_provider(tx: Tx, provider: StoredProvider) -> bool:
         provider.status,
         provider.capacity_jobs,
         provider.updated_at,
+        _hours_row(provider.hours),
+        provider.zone,
     )
     return status == "UPDATE 1"
 
@@ -163,7 +193,8 @@ async def update_provider(tx: Tx, provider: StoredProvider) -> bool:
 async def update_offer(tx: Tx, offer: Offer) -> None:
     await tx.execute(
         "UPDATE tenant.offers SET audience = $3, status = $4, price_cents = $5, price_unit_tokens = $6,"
-        " rounding = $7, context_tokens_max = $8, capacity_jobs = $9 WHERE network_id = $1 AND id = $2",
+        " rounding = $7, context_tokens_max = $8, capacity_jobs = $9, model_capacity_jobs = $10,"
+        " output_tokens_max = $11, hours = $12::text::jsonb, zone = $13 WHERE network_id = $1 AND id = $2",
         offer.network_id,
         offer.id,
         offer.audience,
@@ -173,6 +204,10 @@ async def update_offer(tx: Tx, offer: Offer) -> None:
         offer.rounding,
         offer.context_tokens_max,
         offer.capacity_jobs,
+        offer.model_capacity_jobs,
+        offer.output_tokens_max,
+        _hours_row(offer.hours),
+        offer.zone,
     )
 
 
@@ -193,7 +228,7 @@ async def provider(tx: Tx, network_id: UUID, id_: UUID) -> StoredProvider | None
     rows = await tx.run(
         ProviderRow.select().where((ProviderRow.network_id == network_id) & (ProviderRow.id == id_)).limit(1)
     )
-    return StoredProvider(**rows[0]) if rows else None
+    return _provider(rows[0]) if rows else None
 
 
 async def provider_of_device(tx: Tx, network_id: UUID, device: UUID) -> StoredProvider | None:
@@ -202,7 +237,7 @@ async def provider_of_device(tx: Tx, network_id: UUID, device: UUID) -> StoredPr
         .where((ProviderRow.network_id == network_id) & (ProviderRow.device == device))
         .limit(1)
     )
-    return StoredProvider(**rows[0]) if rows else None
+    return _provider(rows[0]) if rows else None
 
 
 async def offers_of(tx: Tx, network_id: UUID, provider_id: UUID) -> list[Offer]:
@@ -220,6 +255,15 @@ async def remember_models(tx: Tx, models: Sequence[tuple[str, Kind, int, int, da
         "INSERT INTO platform.models"
         " (model, kind, price_reference_microcents, latency_reference_ms, created_at)"
         " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (model, kind) DO NOTHING",
+        list(models),
+    )
+
+
+async def update_references(tx: Tx, models: Sequence[tuple[str, str, int, int]]) -> None:
+    """(model, kind, reference price, reference latency) of known models; under Market."""
+    await tx.executemany(
+        "UPDATE platform.models SET price_reference_microcents = $3, latency_reference_ms = $4"
+        " WHERE model = $1 AND kind = $2",
         list(models),
     )
 

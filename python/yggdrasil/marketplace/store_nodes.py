@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from yggdrasil.db import Tx
-from yggdrasil.marketplace.routing import PastAttempt
+from yggdrasil.marketplace.seen import PastAttempt
 
 
 async def beat(tx: Tx, node_id: UUID, boot_id: UUID, at: datetime) -> None:

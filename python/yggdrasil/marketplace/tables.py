@@ -21,6 +21,8 @@ class ProviderRow(Table, tablename="providers", schema="tenant"):
     memory_gib = Integer(default=None)
     created_at = Timestamptz(default=None)
     updated_at = Timestamptz(default=None)
+    hours = JSONB(default=None, null=True)
+    zone = Text(default=None)
 
 
 class OfferRow(Table, tablename="offers", schema="tenant"):
@@ -44,7 +46,21 @@ class OfferRow(Table, tablename="offers", schema="tenant"):
     memory_gib = Integer(default=None)
     measured_latency_ms = Integer(default=None)
     measured_tokens_per_second = Integer(default=None)
+    model_capacity_jobs = Integer(default=None, null=True)
+    output_tokens_max = Integer(default=None, null=True)
+    hours = JSONB(default=None, null=True)
+    zone = Text(default=None)
     created_at = Timestamptz(default=None)
+
+
+class ProviderWorkRow(Table, tablename="provider_work", schema="tenant"):
+    """How often a provider was asked, got work, or missed it for a reason, in one hour."""
+
+    network_id = UUID(default=None)
+    provider = UUID(primary_key=True, default=None)
+    hour = Timestamptz(default=None)
+    reason = Text(default=None)
+    requests = BigInt(default=None)
 
 
 class TransactionRow(Table, tablename="transactions", schema="tenant"):
@@ -88,6 +104,18 @@ class ResultRow(Table, tablename="results", schema="tenant"):
     sealed = Bytea(default=None)
     created_at = Timestamptz(default=None)
     expires_at = Timestamptz(default=None)
+
+
+class FeedbackRow(Table, tablename="feedback", schema="tenant"):
+    """What a requester said of an answer."""
+
+    network_id = UUID(default=None)
+    transaction_id = UUID(primary_key=True, default=None)
+    user_id = UUID(default=None)
+    score_ppm = Integer(default=None)
+    weight_ppm = Integer(default=None)
+    reason = Text(default=None, null=True)
+    created_at = Timestamptz(default=None)
 
 
 class ModelRow(Table, tablename="models", schema="platform"):

@@ -25,6 +25,7 @@ CONNECT_SECONDS_MAX: Final = 5
 SILENCE_SECONDS_MAX: Final = 300
 """A large model may think this long before its first word; the job's own deadline is usually shorter."""
 
+CONNECTIONS_MAX: Final = 100
 MODELS_MAX: Final = 10_000
 BYTES_PER_TOKEN: Final = 4
 """The usual rule of thumb, for backends that do not count."""
@@ -32,13 +33,14 @@ BYTES_PER_TOKEN: Final = 4
 
 class BackendError(Exception):
     """The backend did not answer as it should. `code` travels in `fault`; `message` holds nothing of its
-    text.
+    text; `status` is that of its answer, if it refused.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,14 @@ def backend_url(text: str) -> str:
 class Backend:
     """One backend. `api_key` is sent to it as a bearer token, for those that want one."""
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
+    def __init__(
+        self, url: str, api_key: str | None = None, *, connections_max: int = CONNECTIONS_MAX
+    ) -> None:
         self.url = backend_url(url)
         self._http = httpx.AsyncClient(
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(SILENCE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
+            limits=httpx.Limits(max_connections=connections_max, max_keepalive_connections=CONNECTIONS_MAX),
             trust_env=not is_loopback(self.url),
             follow_redirects=False,
         )
@@ -170,7 +175,11 @@ class Backend:
             async with self._http.stream(method, self.url + path, content=body, headers=headers) as answer:
                 if not answer.is_success:
                     kind = "backend_refused" if answer.is_client_error else "backend_failed"
-                    raise BackendError(kind, f"the backend answered {answer.status_code} to {path}")
+                    raise BackendError(
+                        kind,
+                        f"the backend answered {answer.status_code} to {path}",
+                        status=answer.status_code,
+                    )
                 async for part in answer.aiter_bytes():
                     taken += len(part)
                     if taken > ANSWER_BYTES_MAX:

@@ -1,0 +1,37 @@
+"""What is known of an attempt when it is over. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+
+class Seen(Protocol):
+    """What is learnt from one attempt."""
+
+    @property
+    def end(self) -> str: ...
+    @property
+    def delivered(self) -> bool: ...
+    @property
+    def error_code(self) -> str | None: ...
+    @property
+    def first_chunk_ms(self) -> int | None: ...
+    @property
+    def tokens_per_second(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PastAttempt:
+    """An ended attempt, read back when the server starts."""
+
+    offer: UUID
+    end: str
+    delivered: bool
+    exaggerated: bool
+    error_code: str | None
+    first_chunk_ms: int | None
+    tokens_per_second: int | None
+    ended_at: datetime
