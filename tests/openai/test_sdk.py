@@ -114,9 +114,9 @@ async def test_errors_have_the_shape_of_the_api(world: World, http: httpx.AsyncC
     poor = client_for(world, http, await world.person())
     refused: list[tuple[dict[str, object], type[openai.APIStatusError], str]] = [
         ({"extra_body": {"best_of": 2}}, openai.BadRequestError, "best_of"),
-        ({"extra_body": {"yggdrasil": {"max_cost": 2}}}, openai.BadRequestError, "max_cost"),
+        ({"extra_body": {"yggdrasil": {"max_costs": 2}}}, openai.BadRequestError, "max_costs"),
         ({"temperature": 9}, openai.BadRequestError, "temperature"),
-        ({"n": 2}, openai.BadRequestError, "n"),
+        ({"n": 17}, openai.BadRequestError, "n"),
         ({"stream_options": {"include_usage": True}}, openai.BadRequestError, "stream_options"),
         ({"extra_headers": {"x-yggdrasil-max-cost-cents": "-1"}}, openai.BadRequestError, "max_cost_cents"),
         ({}, openai.APIStatusError, "payment method"),

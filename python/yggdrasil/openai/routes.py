@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, SkipValidation
 
+from yggdrasil import heidrun
 from yggdrasil.edge import ANY_QUERY
 from yggdrasil.errors import InvalidInput, NotFound, YggdrasilError
 from yggdrasil.kernel import Network
@@ -19,6 +21,8 @@ from yggdrasil.marketplace.run import Finished
 from yggdrasil.marketplace.service import Marketplace, ModelView
 from yggdrasil.marketplace.streaming import RunStream
 from yggdrasil.openai import shapes
+from yggdrasil.openai.response_events import ResponseStream
+from yggdrasil.openai.responses import CreateResponse, chat_of
 from yggdrasil.openai.shapes import ChatCompletion, Embeddings
 
 TRANSACTION_HEADER = "x-yggdrasil-transaction"
@@ -72,7 +76,7 @@ async def create_chat_completion(
     """A chat completion, whole or as a stream."""
     if data.stream_options is not None and not data.stream:
         raise InvalidInput("stream_options: needs stream true", field="stream_options")
-    wishes = shapes.wishes(data.yggdrasil, request.headers)
+    wishes = shapes.wishes(data.yggdrasil, request.headers, data.provider)
     key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, request.headers))
     run = await marketplace.run(caller, chat_request(shapes.plain_chat(data), wishes, key))
     headers = {TRANSACTION_HEADER: str(run.transaction_id)}
@@ -92,6 +96,9 @@ async def create_chat_completion(
                 "yggdrasil": _extra(last),
             }
             events.append(sse.event(msgspec.json.encode(chunk)))
+        else:
+            # The cost is known after the headers, and clients that did not ask for usage know no such chunk.
+            events.append(b": yggdrasil " + msgspec.json.encode(_extra(last)) + b"\n\n")
         return [*events, sse.event(b"[DONE]")]
 
     def failed(error: YggdrasilError) -> list[bytes]:
@@ -99,6 +106,46 @@ async def create_chat_completion(
 
     body = sse.stream(
         run, keepalive_seconds=marketplace.settings.keepalive_seconds, finished=finished, failed=failed
+    )
+    return RunStream(run, body, headers)
+
+
+@post("/responses", status_code=200)
+async def create_response(
+    request: AnyRequest,
+    data: JSONBody[CreateResponse],
+    caller: CallerDependency,
+    marketplace: MarketplaceDependency,
+) -> Response[dict[str, Any]] | RunStream:
+    """A response, whole or as a stream of events. Nothing is kept: the conversation travels in `input`."""
+    asked = chat_of(data)
+    wishes = shapes.wishes(data.yggdrasil, request.headers, data.provider)
+    if data.stream and wishes.on_break == "restart":
+        raise InvalidInput(
+            "on_break: restart cannot be told in a stream of these events; ask for resume or fail",
+            field="on_break",
+        )
+    if data.stream and wishes.on_break == "restart":
+        raise InvalidInput(
+            "on_break: must not be restart here, for these events cannot take a text back", field="on_break"
+        )
+    key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, request.headers))
+    run = await marketplace.run(caller, chat_request(asked, wishes, key))
+    headers = {TRANSACTION_HEADER: str(run.transaction_id)}
+    answer = ResponseStream(
+        data, run.transaction_id, int(run.created_at.timestamp()), partial(heidrun.count, data.model)
+    )
+    if not data.stream:
+        last = await run.outcome()
+        headers[COST_HEADER] = str(last.cost_microcents)
+        return Response(answer.whole(last), headers=headers, status_code=200)
+    body = sse.stream(
+        run,
+        keepalive_seconds=marketplace.settings.keepalive_seconds,
+        opening=answer.opening(),
+        passed=answer.take,
+        finished=answer.finished,
+        failed=answer.failed,
     )
     return RunStream(run, body, headers)
 
@@ -111,7 +158,7 @@ async def create_embeddings(
     marketplace: MarketplaceDependency,
 ) -> Response[dict[str, Any]]:
     """Vectors of one text or several."""
-    wishes = shapes.wishes(data.yggdrasil, request.headers)
+    wishes = shapes.wishes(data.yggdrasil, request.headers, data.provider)
     key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, request.headers))
     run = await marketplace.run(caller, embeddings_request(shapes.plain_embeddings(data), wishes, key))
     headers = {TRANSACTION_HEADER: str(run.transaction_id)}
@@ -131,12 +178,13 @@ def _extra(last: Finished) -> dict[str, Any]:
         "transaction_id": str(last.transaction_id),
         "state": last.state.value,
         "cost_microcents": last.cost_microcents,
+        **last.told(),
     }
 
 
 router = Router(
     path="/v1",
-    route_handlers=[list_models, get_model, create_chat_completion, create_embeddings],
+    route_handlers=[list_models, get_model, create_chat_completion, create_response, create_embeddings],
     tags=["openai"],
     opt={ANY_QUERY: True},
 )

@@ -8,27 +8,28 @@ import struct
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-import msgspec
 from msgspec import Meta
 
 from yggdrasil.errors import InvalidInput, YggdrasilError
 from yggdrasil.marketplace.bodies import ChatBody, EmbeddingsBody, StreamOptions
-from yggdrasil.marketplace.requests import Wishes, wishes_from
+from yggdrasil.marketplace.wishes import Wishes, WishFields, wishes_of
 
 HEADER_PREFIX: Final = "x-yggdrasil-"
-_WHOLE: Final = ("max_cost_cents", "max_cost_microcents", "max_price_cents", "deadline_seconds")
+_WHOLE: Final = (
+    "max_cost",
+    "max_cost_cents",
+    "max_cost_microcents",
+    "max_price",
+    "max_price_cents",
+    "preferred_min_throughput",
+    "deadline_seconds",
+)
+_TRUTHS: Final = ("allow_fallbacks", "require_parameters")
 
 
-class WishFields(msgspec.Struct, forbid_unknown_fields=True):
+class YggdrasilFields(WishFields, kw_only=True):
     """The extra body field `yggdrasil`: what the OpenAI API has no words for."""
 
-    scope: Literal["own", "network", "market"] | None = None
-    max_cost_cents: int | None = None
-    max_cost_microcents: int | None = None
-    max_price_cents: int | None = None
-    only: Annotated[list[str], Meta(max_length=64)] | None = None
-    ignore: Annotated[list[str], Meta(max_length=64)] | None = None
-    deadline_seconds: int | None = None
     idempotency_key: Annotated[str, Meta(max_length=128)] | None = None
 
 
@@ -38,39 +39,44 @@ class ChatCompletion(ChatBody, forbid_unknown_fields=True, omit_defaults=True, k
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     store: Literal[False] | None = None
-    yggdrasil: WishFields | None = None
+    provider: WishFields | None = None
+    yggdrasil: YggdrasilFields | None = None
 
 
 class Embeddings(EmbeddingsBody, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """`POST /v1/embeddings`."""
 
     encoding_format: Literal["float", "base64"] | None = None
-    yggdrasil: WishFields | None = None
+    provider: WishFields | None = None
+    yggdrasil: YggdrasilFields | None = None
 
 
-def wishes(fields: WishFields | None, headers: Mapping[str, str]) -> Wishes:
-    """From the body's `yggdrasil`; what is not there, from headers such as `x-yggdrasil-scope`."""
-    given: dict[str, Any] = {
-        name: value
-        for name in WishFields.__struct_fields__
-        if name != "idempotency_key" and (value := getattr(fields, name, None)) is not None
-    }
+def wishes(
+    fields: YggdrasilFields | None, headers: Mapping[str, str], provider: WishFields | None = None
+) -> Wishes:
+    """From the body's `yggdrasil` and `provider` (OpenRouter's place for them); what is in neither, from
+    headers such as `x-yggdrasil-scope`."""
+    other: dict[str, Any] = {}
     for name in WishFields.__struct_fields__:
         text = headers.get(HEADER_PREFIX + name.replace("_", "-"))
-        if text is None or name in given or name == "idempotency_key":
+        if text is None:
             continue
         if name in _WHOLE:
             if not (text.isascii() and text.isdigit() and len(text) <= 19):
                 raise InvalidInput(f"{name}: must be a whole number", field=name)
-            given[name] = int(text)
-        elif name in ("only", "ignore"):
-            given[name] = [part.strip() for part in text.split(",") if part.strip()]
+            other[name] = int(text)
+        elif name in _TRUTHS:
+            if text not in ("true", "false"):
+                raise InvalidInput(f"{name}: must be true or false", field=name)
+            other[name] = text == "true"
+        elif name in ("order", "only", "ignore"):
+            other[name] = [part.strip() for part in text.split(",") if part.strip()]
         else:
-            given[name] = text
-    return wishes_from(**given)
+            other[name] = text
+    return wishes_of(provider, fields, other=other)
 
 
-def idempotency_key(fields: WishFields | None, headers: Mapping[str, str]) -> str | None:
+def idempotency_key(fields: YggdrasilFields | None, headers: Mapping[str, str]) -> str | None:
     if fields is not None and fields.idempotency_key is not None:
         return fields.idempotency_key
     return headers.get("idempotency-key")
