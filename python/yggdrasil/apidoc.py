@@ -6,8 +6,10 @@ them.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Final
 
+import msgspec
 from litestar import Litestar
 from litestar.openapi.spec import (
     Components,
@@ -29,7 +31,7 @@ LIMIT_MAX: Final = 100
 _OPEN: Final = ("/health/", "/api/v1/users/register", "/api/v1/users/login")
 """Paths that ask for no credential and never answer 401."""
 _CREDENTIAL_IN_BODY: Final = ("/api/v1/users/verify", "/api/v1/users/refresh")
-_COMPUTE: Final = (402, 404, 409, 429, 502, 503, 504)
+_COMPUTE: Final = (402, 403, 404, 409, 429, 502, 503, 504)
 _MORE: Final[dict[tuple[str, str], tuple[int, ...]]] = {
     ("POST", "/api/v1/users/register"): (429,),
     ("POST", "/api/v1/users/login"): (429,),
@@ -38,6 +40,7 @@ _MORE: Final[dict[tuple[str, str], tuple[int, ...]]] = {
     ("PUT", "/api/v1/users/me"): (404,),
     ("DELETE", "/api/v1/users/me"): (403, 409),
     ("POST", "/api/v1/keys"): (403, 429),
+    ("POST", "/api/v1/keys/{key_id}/rotate"): (403, 409),
     ("DELETE", "/api/v1/keys/{key_id}"): (403,),
     ("POST", "/api/v1/devices"): (409, 429),
     ("PUT", "/api/v1/devices/{device_id}"): (403,),
@@ -52,9 +55,14 @@ _MORE: Final[dict[tuple[str, str], tuple[int, ...]]] = {
     ("POST", "/api/v1/marketplace/requests"): _COMPUTE,
     ("POST", "/api/v1/marketplace/requests/{transaction_id}/cancel"): (409,),
     ("POST", "/v1/chat/completions"): _COMPUTE,
+    ("POST", "/v1/responses"): _COMPUTE,
     ("POST", "/v1/embeddings"): _COMPUTE,
 }
-_STREAMS: Final = {("POST", "/api/v1/marketplace/requests"), ("POST", "/v1/chat/completions")}
+_STREAMS: Final = {
+    ("POST", "/api/v1/marketplace/requests"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/responses"),
+}
 _TITLES: Final = {
     kind.status: kind.title
     for kind in (
@@ -80,6 +88,10 @@ def complete(app: Litestar) -> None:
     components = document.components if isinstance(document.components, Components) else Components()
     document.components = components
     components.schemas = {**(components.schemas or {}), "Problem": _problem(), "OpenAIError": _openai_error()}
+    for name, words in _words().items():
+        schema = components.schemas.get(name)
+        if schema is not None and schema.description is None:
+            schema.description = words
     components.security_schemes = {
         "bearer": SecurityScheme(
             type="http", scheme="bearer", description="An access token, or an API key (`ygg_…`)."
@@ -90,6 +102,17 @@ def complete(app: Litestar) -> None:
             operation = getattr(item, method)
             if operation is not None:
                 _complete(operation, method.upper(), path)
+
+
+def _words() -> dict[str, str]:
+    """What our classes say of themselves, by the name their shape has in the document."""
+    kinds: list[type[Any]] = [msgspec.Struct]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    ours = [kind for kind in kinds if kind.__module__.startswith("yggdrasil.") and kind.__doc__]
+    names = [kind.__name__ for kind in ours]
+    # A name that two classes have says nothing about which of them it is.
+    return {kind.__name__: inspect.getdoc(kind) or "" for kind in ours if names.count(kind.__name__) == 1}
 
 
 def _complete(operation: Operation, method: str, path: str) -> None:
@@ -105,6 +128,9 @@ def _complete(operation: Operation, method: str, path: str) -> None:
             description="The answer, or with `stream` a stream of server-sent events",
             content={**((whole.content if whole else None) or {}), **stream},
         )
+    if "/analytics/" in path:
+        table = {"text/csv": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
+        responses["200"].content = {**(responses["200"].content or {}), **table}
     if path.endswith("/result"):
         responses["200"].content = {"application/json": OpenAPIMediaType(schema=Schema())}
     operation.responses = responses
