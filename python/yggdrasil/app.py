@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,10 @@ from yggdrasil.adapters import devmail
 from yggdrasil.adapters.devmail import DevMailer
 from yggdrasil.adapters.sandbox import SandboxGateway
 from yggdrasil.adapters.smtp import SmtpMailer
+from yggdrasil.admin import operator_routes
 from yggdrasil.admin import routes as admin_routes
+from yggdrasil.admin.door import OperatorDoor
+from yggdrasil.admin.operators import Operators
 from yggdrasil.bifrost import endpoint as bifrost_endpoint
 from yggdrasil.bifrost.hub import Hello, Hub, Member
 from yggdrasil.config import Settings, load_keys
@@ -33,16 +36,21 @@ from yggdrasil.edge import BODY_BYTES_MAX, EdgeRequest, check_query
 from yggdrasil.errors import ConfigurationError, Conflict, YggdrasilError
 from yggdrasil.kernel import Clock, IdSource, Market, Network, SystemClock, SystemIds
 from yggdrasil.keys import Keys
+from yggdrasil.marketplace import analytics_routes
 from yggdrasil.marketplace import routes as marketplace_routes
 from yggdrasil.marketplace.reconciler import Reconciler
 from yggdrasil.marketplace.service import Marketplace
+from yggdrasil.marketplace.upstream_settings import KeyedUpstream, load_upstreams
 from yggdrasil.mimir.service import Mimir
+from yggdrasil.nornen import routes as nornen_routes
+from yggdrasil.nornen.service import Nornen
 from yggdrasil.observe import OFFERS_ONLINE, SOCKETS, Observe
 from yggdrasil.openai import routes as openai_routes
 from yggdrasil.payments import routes as payment_routes
 from yggdrasil.payments.service import Payments
 from yggdrasil.payments.topups import TopupReconciler
 from yggdrasil.ports import Mailer, PaymentGateway
+from yggdrasil.reference import routes as reference_routes
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
@@ -72,7 +80,9 @@ class Services:
     payments: Payments
     topup_reconciler: TopupReconciler
     marketplace: Marketplace
+    nornen: Nornen
     reconciler: Reconciler
+    operators: Operators
     hub: Hub
 
     async def readiness(self) -> dict[str, bool]:
@@ -99,11 +109,12 @@ async def build(
     clock = clock or SystemClock()
     ids = ids or SystemIds()
     keys = load_keys(settings)
+    upstreams = load_upstreams(settings.upstreams_file) if settings.upstreams_file is not None else []
     databases = await bootstrap(settings, keys, clock, ids)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(databases.close)
         node = Node(stack.enter_context(_node_id(settings.data_dir, ids)), ids.uuid())
-        services = _assemble(settings, keys, databases, node, clock, ids)
+        services = _assemble(settings, keys, databases, node, clock, ids, upstreams)
         stack.push_async_callback(services.users.close)
         # The first use of a vocabulary unpacks it: the common one now, and not in somebody's request. The
         # older one (30 MiB, 20 ms) waits until a model needs it.
@@ -120,7 +131,13 @@ async def build(
 
 
 def _assemble(
-    settings: Settings, keys: Keys, databases: Databases, node: Node, clock: Clock, ids: IdSource
+    settings: Settings,
+    keys: Keys,
+    databases: Databases,
+    node: Node,
+    clock: Clock,
+    ids: IdSource,
+    upstreams: Sequence[KeyedUpstream],
 ) -> Services:
     database = databases.main
     mailer = _mailer(settings, clock, ids)
@@ -151,7 +168,15 @@ def _assemble(
     )
     hub = Hub(authenticate=member, directory=devices.directory, clock=clock, ids=ids)
     marketplace = Marketplace(
-        database, hub=hub, payments=payments, devices=devices, clock=clock, ids=ids, keys=keys, node=node
+        database,
+        hub=hub,
+        payments=payments,
+        devices=devices,
+        clock=clock,
+        ids=ids,
+        keys=keys,
+        node=node,
+        upstreams=upstreams,
     )
     reconciler = Reconciler(
         database, payments=payments, clock=clock, node=node, settings=marketplace.settings
@@ -175,6 +200,18 @@ def _assemble(
                 "the wallet is not empty: spend it or ask for its return before the account is deleted"
             )
 
+    def here() -> dict[str, Any]:
+        last = reconciler.last_round
+        return {
+            "node_id": node.node_id,
+            "boot_id": node.boot_id,
+            "sockets": hub.counts()[0],
+            "offers_online": marketplace.routing.online_count(),
+            "requests_running": marketplace.running,
+            "reconciled_at": None if last is None else last[0],
+            "reconciled_last": None if last is None else last[1],
+        }
+
     users.on_revoked.append(revoked)
     users.can_delete = wallet_is_empty
     hub.on_presence.append(present)
@@ -190,7 +227,9 @@ def _assemble(
         payments=payments,
         topup_reconciler=TopupReconciler(database, gateway, clock),
         marketplace=marketplace,
+        nornen=Nornen(database, marketplace, clock, ids),
         reconciler=reconciler,
+        operators=Operators(database, clock, ids, here=here, trial_balance=payments.trial_balance),
         hub=hub,
     )
 
@@ -252,8 +291,13 @@ def create_app(services: Services) -> Litestar:
         device_routes.router,
         payment_routes.router,
         marketplace_routes.router,
+        nornen_routes.router,
+        analytics_routes.router,
         openai_routes.router,
         admin_routes.router,
+        operator_routes.router,
+        operator_routes.tenant_router,
+        reference_routes.router,
         bifrost_endpoint.bifrost,
     ]
     # Behind a proxy everybody seems to come from this machine, and may read everybody's codes.
@@ -267,7 +311,9 @@ def create_app(services: Services) -> Litestar:
             "devices": give(services.devices),
             "payments": give(services.payments),
             "marketplace": give(services.marketplace),
+            "nornen": give(services.nornen),
             "hub": give(services.hub),
+            "operators": give(services.operators),
             "mailer": give(services.mailer),
             "readiness": give(services.readiness),
         },
@@ -286,5 +332,5 @@ def create_app(services: Services) -> Litestar:
     )
     apidoc.complete(app)
     # Around the router too, which answers unknown paths and methods itself.
-    app.asgi_handler = Observe(app.asgi_handler, services.ids)
+    app.asgi_handler = Observe(OperatorDoor(app.asgi_handler, services.operators), services.ids)
     return app

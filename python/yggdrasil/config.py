@@ -34,30 +34,58 @@ Connections = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything an operator can set. Each field is `YGGDRASIL_` and its name in capitals."""
+    """Everything an operator can set. Each field is `YGGDRASIL_` and its name in capitals; what is said of it
+    here becomes `docs/settings.md` (`tools/settings_reference.py`)."""
 
     environment: Literal["development", "production"] = "development"
+    """`production` refuses generated keys, the embedded database, the sandbox gateway and mail that is only
+    shown here."""
     host: Name = "127.0.0.1"
+    """The address to listen on. Beyond loopback with `tls_certificate` and `tls_key`, or `behind_proxy`."""
     port: Port = 8480
+    """The TCP port to listen on, for REST and sockets alike."""
     public_url: str | None = None
+    """Where clients reach the server, if not at `http://host:port`: what it says at its start."""
     behind_proxy: bool = False
+    """A proxy in front ends TLS: listening beyond loopback without a certificate is then allowed."""
     tls_certificate: Path | None = None
+    """The certificate chain, PEM. With `tls_key`."""
     tls_key: Path | None = None
+    """The private key of `tls_certificate`, PEM."""
     data_dir: Path = Path(".yggdrasil")
+    """What a node keeps on disk: its id, and in development the embedded database and generated keys."""
     database_url: str | None = None
+    """`postgresql://…` of the main database, PostgreSQL 15 to 18. Left out, an embedded one is started."""
     mimir_database_url: str | None = None
+    """`postgresql://…` of the database that holds personal data alone. Comes with `database_url`, and is
+    another one."""
     database_connections_max: Connections = 10
+    """Connections of each of the roles this server asks the database with."""
     pg_bin: Path | None = None
+    """The directory of PostgreSQL's programs for the embedded database, if the packaged ones do not fit."""
     smtp_url: str | None = None
+    """`smtp[s]://user:password@host:port`. Left out, mail is shown in the terminal and at `/dev/mail`."""
     mail_from: Name = "yggdrasil@localhost"
+    """The sender of all mail."""
     gateway: Literal["sandbox", "none"] = "sandbox"
+    """Who moves money from outside. The sandbox moves none."""
+    upstreams_file: Path | None = None
+    """A TOML file of OpenAI-compatible servers that the platform itself offers on the market
+    (`docs/upstreams.md`)."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged. Logs never hold prompts, answers, addresses or names."""
     token_signing_key_file: Path | None = None
+    """The key that signs access tokens."""
     key_encryption_key_file: Path | None = None
+    """The key that seals personal data and stored results."""
     pseudonym_key_file: Path | None = None
+    """The key that names offers for those who look at them."""
     blind_index_key_file: Path | None = None
+    """The key that finds a person by an address that is stored nowhere in the clear."""
     database_role_key_file: Path | None = None
+    """The key that makes the passwords of the database's roles."""
     code_pepper_key_file: Path | None = None
+    """The key that goes into the hashes of e-mailed codes."""
 
     @property
     def production(self) -> bool:

@@ -177,7 +177,7 @@ class EdgeRequest(Request[Any, Any, Any]):
 @cache
 def _query_names(handler: BaseRouteHandler) -> frozenset[str]:
     return frozenset(
-        field.kwarg_definition.query or name
+        field.kwarg_definition.name or name
         for name, field in handler.parsed_fn_signature.parameters.items()
         if isinstance(field.kwarg_definition, ParameterKwarg)
         and field.kwarg_definition.param_type.value == "query"

@@ -55,6 +55,12 @@ class PaymentRequired(YggdrasilError):
     code, status, title = "insufficient_funds", 402, "The balance does not cover this request"
 
 
+class SpendLimitReached(PaymentRequired):
+    """The balance may cover the request; the limits of the API key it came with do not."""
+
+    code, title = "spend_limit_reached", "The API key's spend limit does not cover this request"
+
+
 class PaymentMethodRequired(YggdrasilError):
     """Spending or selling needs a verified payment method."""
 

@@ -168,7 +168,7 @@ def _jobs(services: Services) -> list[tuple[str, float, Callable[[], Awaitable[o
     async def gauge() -> None:
         balance = await services.payments.trial_balance()
         LEDGER_SUM.set(balance.sum_microcents)
-        if balance.sum_microcents or balance.clearing_microcents or balance.mismatched_balances:
+        if not balance.sound:
             _log.error("ledger_unbalanced", sum_microcents=balance.sum_microcents)
 
     async def reconcile() -> None:

@@ -87,6 +87,7 @@ async def two() -> AsyncIterator[Two]:
         key = await a.create_key("probe")
         mine = await a.transactions()
         offers = (await http_a.get("/api/v1/marketplace/providers", params={"model": MODEL})).json()["items"]
+        registrations = (await http_a.get("/api/v1/marketplace/registrations")).json()["items"]
         flow = await a.begin("network-a@example.org")
         methods = await a.payment_methods()
         known = {
@@ -97,6 +98,7 @@ async def two() -> AsyncIterator[Two]:
             "bought": next(one["transaction_id"] for one in mine if one["side"] == "requester"),
             "sold": next(one["transaction_id"] for one in mine if one["side"] == "provider"),
             "key": key["key_id"],
+            "registration": registrations[0]["registration_id"],
             "method": methods[0]["method_id"],
             "flow": str(flow.flow),
             "cursor": (await http_a.get("/api/v1/keys", params={"limit": 1})).json()["next"] or "",

@@ -1,7 +1,7 @@
 """Every REST route × every place an id fits: B asks with A's id and with one that never was; same bytes.
 
-The routes come from the app itself. A route, path parameter or body field that is not in `PROBES` fails the
-build.
+The routes come from the app itself. A route, path parameter or body field that is not in `probes.PROBES`
+fails the build.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -20,16 +20,15 @@ import pytest
 from litestar.routes import HTTPRoute
 
 from tests.isolation.conftest import MODEL, Two
+from tests.isolation.probes import PROBES, WORDS, Slot
 from yggdrasil.adapters.devmail import DevMailer
 from yggdrasil.app import Services, create_app
 from yggdrasil.config import Settings
 from yggdrasil.kernel import SystemClock, SystemIds
-from yggdrasil.wire.proof import encode_bytes
 
 REPEATS = 5
 UNEQUAL_HEADERS = {"date", "x-request-id"}
-ID_FIELDS = re.compile(r"(^|_)(id|ids|flow|device|network|provider|offer|only|ignore|key_id|cursor)$")
-ANY_KEY = encode_bytes(bytes(range(32)))
+ID_FIELDS = re.compile(r"(^|_)(id|ids|flow|device|network|provider|offer|order|only|ignore|key_id|cursor)$")
 
 
 def random_uuid() -> str:
@@ -45,176 +44,6 @@ def random_offer() -> str:
 
 
 FRESH: dict[str, Callable[[], str]] = {"device_id": random_device, "offer": random_offer}
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place for an id. `names`: which of A's ids are tried there."""
-
-    place: str
-    names: tuple[str, ...]
-    body: Callable[[str], Any] | None = None
-    query: Callable[[str], dict[str, str]] | None = None
-
-
-@dataclass(frozen=True)
-class Probe:
-    """How a route is probed. `why_none` says why no id can be put into it."""
-
-    slots: tuple[Slot, ...] = ()
-    why_none: str = ""
-    fields: tuple[str, ...] = field(default=())
-
-
-CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
-TERMS = [{"model": MODEL, "kind": "chat", "price_cents": 1}]
-NOBODY = Probe(why_none="acts on the caller alone; takes no id")
-WORDS = ("bought", "sold")
-WISH_SLOTS = tuple(
-    Slot(wish, ("offer",), body=lambda value, wish=wish: {"kind": "chat", "request": CHAT, wish: [value]})  # type: ignore[misc]
-    for wish in ("only",)
-)
-
-PROBES: dict[tuple[str, str], Probe] = {
-    ("POST", "/api/v1/users/register"): NOBODY,
-    ("POST", "/api/v1/users/login"): NOBODY,
-    ("POST", "/api/v1/users/verify"): Probe(
-        (
-            Slot(
-                "flow",
-                ("flow",),
-                body=lambda value: {
-                    "flow": value,
-                    "code": "00000000",
-                    "device_key": ANY_KEY,
-                    "proof": encode_bytes(bytes(64)),
-                },
-            ),
-        )
-    ),
-    ("POST", "/api/v1/users/refresh"): NOBODY,
-    ("POST", "/api/v1/users/logout"): NOBODY,
-    ("GET", "/api/v1/users/me"): NOBODY,
-    ("PUT", "/api/v1/users/me"): NOBODY,
-    ("DELETE", "/api/v1/users/me"): NOBODY,
-    ("GET", "/api/v1/keys"): Probe(
-        fields=("cursor",), why_none="a cursor is a place in the caller's own list"
-    ),
-    ("POST", "/api/v1/keys"): NOBODY,
-    ("DELETE", "/api/v1/keys/{key_id}"): Probe((Slot("key_id", ("key", "bought", "device")),)),
-    ("GET", "/api/v1/devices"): Probe(
-        fields=("cursor",), why_none="a cursor is a place in the caller's own list"
-    ),
-    ("POST", "/api/v1/devices"): Probe(
-        (
-            Slot(
-                "device_id",
-                ("device_id",),
-                body=lambda value: {
-                    "device_id": value,
-                    "name": "x",
-                    "world": "Alfheim",
-                    "device_key": ANY_KEY,
-                    "proof": encode_bytes(bytes(64)),
-                },
-            ),
-        )
-    ),
-    ("GET", "/api/v1/devices/{device_id}"): Probe((Slot("device_id", ("device_id", "device")),)),
-    ("PUT", "/api/v1/devices/{device_id}"): Probe(
-        (Slot("device_id", ("device_id", "device"), body=lambda value: {"name": "stolen"}),)
-    ),
-    ("DELETE", "/api/v1/devices/{device_id}"): Probe((Slot("device_id", ("device_id", "device")),)),
-    ("GET", "/api/v1/payments/methods"): Probe(
-        fields=("cursor",), why_none="a cursor is a place in the caller's own list"
-    ),
-    ("POST", "/api/v1/payments/methods"): NOBODY,
-    ("POST", "/api/v1/payments/methods/{method_id}/verify"): Probe(
-        (Slot("method_id", ("method",), body=lambda value: {}),)
-    ),
-    ("DELETE", "/api/v1/payments/methods/{method_id}"): Probe((Slot("method_id", ("method",)),)),
-    ("POST", "/api/v1/payments/process"): Probe(
-        (
-            Slot(
-                "method_id",
-                ("method",),
-                body=lambda value: {
-                    "method_id": value,
-                    "amount_cents": 100,
-                    "idempotency_key": "probe",
-                },
-            ),
-        )
-    ),
-    ("GET", "/api/v1/payments/balance"): NOBODY,
-    ("POST", "/api/v1/marketplace/providers/register"): Probe(
-        (
-            Slot(
-                "device_id",
-                ("device_id",),
-                body=lambda value: {"device_id": value, "models": TERMS, "audience": "own"},
-            ),
-        )
-    ),
-    ("GET", "/api/v1/marketplace/providers"): Probe(
-        fields=("cursor",), why_none="a cursor is a place in the list the caller sees"
-    ),
-    ("GET", "/api/v1/marketplace/providers/{provider_id}"): Probe(
-        (
-            Slot("provider_id", ("provider", "device")),
-            Slot("provider_id", ("offer",)),
-        )
-    ),
-    ("PUT", "/api/v1/marketplace/providers/{provider_id}"): Probe(
-        (
-            Slot("provider_id", ("provider", "device"), body=lambda value: {"status": "paused"}),
-            Slot("provider_id", ("offer",), body=lambda value: {"status": "paused"}),
-        )
-    ),
-    ("DELETE", "/api/v1/marketplace/providers/{provider_id}"): Probe(
-        (
-            Slot("provider_id", ("provider", "device")),
-            Slot("provider_id", ("offer",)),
-        )
-    ),
-    ("POST", "/api/v1/marketplace/requests"): Probe(WISH_SLOTS, fields=("ignore",)),
-    ("GET", "/api/v1/marketplace/requests/{transaction_id}"): Probe((Slot("transaction_id", WORDS),)),
-    ("GET", "/api/v1/marketplace/requests/{transaction_id}/result"): Probe((Slot("transaction_id", WORDS),)),
-    ("POST", "/api/v1/marketplace/requests/{transaction_id}/cancel"): Probe((Slot("transaction_id", WORDS),)),
-    ("GET", "/api/v1/marketplace/transactions"): Probe(
-        fields=("cursor",), why_none="a cursor is a place in the caller's own list"
-    ),
-    ("GET", "/api/v1/marketplace/transactions/{transaction_id}"): Probe((Slot("transaction_id", WORDS),)),
-    ("GET", "/v1/models"): NOBODY,
-    ("GET", "/v1/models/{model}"): Probe((Slot("model", ("device_id", "provider", "offer")),)),
-    ("POST", "/v1/chat/completions"): Probe(
-        (Slot("yggdrasil.only", ("offer",), body=lambda value: {**CHAT, "yggdrasil": {"only": [value]}}),),
-        # `tool_call_id` is a word of the caller's own prompt.
-        fields=("ignore", "tool_call_id"),
-    ),
-    ("POST", "/v1/embeddings"): Probe(
-        (
-            Slot(
-                "yggdrasil.only",
-                ("offer",),
-                body=lambda value: {
-                    "model": MODEL,
-                    "input": "hi",
-                    "yggdrasil": {"only": [value]},
-                },
-            ),
-        ),
-        fields=("ignore",),
-    ),
-    ("GET", "/health/live"): NOBODY,
-    ("GET", "/health/ready"): NOBODY,
-    ("GET", "/metrics"): NOBODY,
-    ("GET", "/dev/mail"): NOBODY,
-    ("GET", "/dev/mail/messages"): NOBODY,
-    ("GET", "/schema/openapi.json"): NOBODY,
-    ("GET", "/schema"): NOBODY,
-    ("GET", "/schema/{path}"): Probe(fields=("path",), why_none="the API's own document"),
-}
 
 
 @dataclass(frozen=True)
@@ -235,7 +64,9 @@ def routes() -> Iterator[Route]:
         devices=None,
         payments=None,
         marketplace=None,
+        nornen=None,
         hub=None,
+        operators=None,
         readiness=None,
         settings=Settings(),
     )

@@ -44,6 +44,8 @@ class House:
     mail: CodeMail
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    more: dict[str, str] = field(default_factory=dict)
+    """More of its environment."""
 
     @property
     def url(self) -> str:
@@ -62,6 +64,7 @@ class House:
             "YGGDRASIL_SMTP_URL": self.mail.url,
             "YGGDRASIL_MAIL_FROM": "yggdrasil@example.org",
             "YGGDRASIL_LOG_LEVEL": "warning",
+            **self.more,
         }
 
     async def start(self) -> None:
@@ -126,10 +129,10 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def open_house(place: Path) -> AsyncIterator[House]:
+async def open_house(place: Path, more: dict[str, str] | None = None) -> AsyncIterator[House]:
     """A running server; stopped, and its processes gone, at the end."""
     async with CodeMail() as mail:
-        house = House(place, mail)
+        house = House(place, mail, more=more or {})
         await house.start()
         try:
             yield house

@@ -93,14 +93,16 @@ async def trade(house: House, name: str, held: Held) -> AsyncIterator[Trade]:
             yield Trade(house, buyer, key, held, name)
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/v1/marketplace/requests"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/api/v1/marketplace/requests"])
 async def test_a_stream_left_in_the_middle_is_paid_as_far_as_it_came(house: House, path: str) -> None:
-    name = f"left-{path.split('/')[1]}"
+    name = f"left{path.replace('/', '-')}"
     async with trade(house, name, Held()) as made:
         body = made.body(stream=True)
         if path.startswith("/api"):
             body.pop("stream")
             body = {"kind": "chat", "request": body, "stream": True}
+        if path == "/v1/responses":
+            body = {"model": made.model, "input": "Some words.", "max_output_tokens": 100, "stream": True}
         seen = 0
         async with (
             httpx.AsyncClient(timeout=30) as http,
@@ -108,7 +110,7 @@ async def test_a_stream_left_in_the_middle_is_paid_as_far_as_it_came(house: Hous
         ):
             assert answer.status_code == httpx.codes.OK, await answer.aread()
             async for line in answer.aiter_lines():
-                seen += '"content"' in line
+                seen += '"content":"' in line or line == "event: response.output_text.delta"
                 if seen == WORDS:
                     break
         await asyncio.wait_for(made.held.stopped.wait(), 15)
