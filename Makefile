@@ -70,6 +70,16 @@ campaign-money: build ## 20 rounds of kill -9 of the server and of PostgreSQL un
 bench: build ## all measures against their peers (LiteLLM is a 700 MB download); results in build/bench/*.json
 	@$(BIN)/python -m benches
 
+build/bench/engines-venv/.pins: .venv/.ready requirements/bench-engines.txt
+	@echo "→ environment of the engines' peers in build/bench/engines-venv"
+	mkdir -p build/bench
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/bench/engines-venv
+	$(BIN)/uv pip install --quiet --python build/bench/engines-venv/bin/python --require-hashes -r requirements/bench-engines.txt
+	touch $@
+
+bench-engines: build build/bench/engines-venv/.pins ## the engines against their peers; results in build/bench/engines.json
+	@PYTHONPATH=python build/bench/engines-venv/bin/python -m pytest benches/engines -p no:cacheprovider
+
 bench-ci: build ## the ratios that CI guards, taken inside one run
 	@$(BIN)/python -m benches rest --rounds 3 --seconds 1
 	$(BIN)/python -m benches.guard
@@ -88,4 +98,4 @@ clean: ## remove what was built; never touches .yggdrasil, where a server's data
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: announce build demo serve quickstart quick check test campaign-money bench bench-ci wheel doctor clean help
+.PHONY: announce build demo serve quickstart quick check test campaign-money bench bench-engines bench-ci wheel doctor clean help

@@ -1,0 +1,1 @@
+"""Benches of the engines, by pytest-benchmark: `pytest benches/engines`."""

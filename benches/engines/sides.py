@@ -1,0 +1,70 @@
+"""One measure of an engine: our side and the peers', run by pytest-benchmark in one group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import pytest
+
+OURS: Final = "ours"
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """`run` is what is timed; `work` is what one call of it does, in the measure's own terms."""
+
+    measure: EngineMeasure
+    name: str
+    run: Run
+
+    def __call__(self, benchmark: Any, *, rounds: int = 20, iterations: int = 1) -> None:
+        """Time it: a warm-up round, then `rounds` of `iterations` calls each."""
+        measure = self.measure
+        benchmark.group = measure.name
+        benchmark.extra_info.update(
+            side=self.name,
+            unit=measure.unit,
+            better=measure.better,
+            work=measure.work,
+            target=measure.target,
+            least_ratio=measure.least_ratio,
+            bound=measure.bound,
+            notes=dict(measure.notes),
+        )
+        benchmark.pedantic(self.run, rounds=rounds, iterations=iterations, warmup_rounds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMeasure:
+    """`higher`: the value is `work` per second (MB/s: `work` in MB). `lower`: seconds per `work` as µs or ms
+    by the unit (`work` calls in one run: divide by them). The target is checked as `benches.report` says."""
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower"]
+    work: float = 1.0
+    target: str = ""
+    least_ratio: float | None = None
+    bound: float | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def sides(self, ours: Run, peers: Mapping[str, Run]) -> pytest.MarkDecorator:
+        """`@measure.sides(ours, {"tiktoken 0.14.0": …})` over a test of `(side, benchmark)`; the first peer is
+        the one that the target counts against."""
+        runs = {OURS: ours, **peers}
+        return pytest.mark.parametrize(
+            "side", [Side(self, name, run) for name, run in runs.items()], ids=list(runs)
+        )
+
+
+_SECONDS: Final = {"s": 1.0, "ms": 1e3, "µs": 1e6, "ns": 1e9}
+
+
+def value(seconds: float, unit: str, better: str, work: float) -> float:
+    """What one round of `seconds` means in the measure's unit."""
+    if better == "higher":
+        return work / seconds
+    return seconds / work * _SECONDS[unit]
