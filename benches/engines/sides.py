@@ -52,8 +52,8 @@ class EngineMeasure:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def sides(self, ours: Run, peers: Mapping[str, Run]) -> pytest.MarkDecorator:
-        """`@measure.sides(ours, {"tiktoken 0.14.0": …})` over a test of `(side, benchmark)`; the first peer is
-        the one that the target counts against."""
+        """`@measure.sides(ours, {"tiktoken 0.14.0": …})` over a test of `(side, benchmark)`; the first peer
+        is the one that the target counts against."""
         runs = {OURS: ours, **peers}
         return pytest.mark.parametrize(
             "side", [Side(self, name, run) for name, run in runs.items()], ids=list(runs)
