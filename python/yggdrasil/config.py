@@ -81,9 +81,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """The least that is logged. Logs never hold prompts, answers, addresses or names."""
     otlp_endpoint: str | None = None
     """`http[s]://host[:port][/path]` of an OpenTelemetry collector that takes traces by OTLP over HTTP;
-    without a path, `/v1/traces`. Left out, nothing is traced. Needs the extra `telemetry`."""
+    without a path, `/v1/traces`. Left out, nothing is traced. Needs the extra "telemetry"."""
     otlp_headers: str | None = None
-    """`name=value,…`: sent to the collector with every batch, such as its key. Needs `https`, or a collector
+    """`name=value,…`: sent to the collector with every batch, such as its key. Needs https, or a collector
     on this machine."""
     otlp_sample_ratio: Ratio = 0.01
     """The share of requests, and of rounds of background jobs, that are traced."""
