@@ -51,6 +51,7 @@ from yggdrasil.payments.service import Payments
 from yggdrasil.payments.topups import TopupReconciler
 from yggdrasil.ports import Mailer, PaymentGateway
 from yggdrasil.reference import routes as reference_routes
+from yggdrasil.tracing import trace_requests
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
@@ -332,5 +333,7 @@ def create_app(services: Services) -> Litestar:
     )
     apidoc.complete(app)
     # Around the router too, which answers unknown paths and methods itself.
-    app.asgi_handler = Observe(OperatorDoor(app.asgi_handler, services.operators), services.ids)
+    app.asgi_handler = trace_requests(
+        Observe(OperatorDoor(app.asgi_handler, services.operators), services.ids)
+    )
     return app

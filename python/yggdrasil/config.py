@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -25,11 +27,14 @@ __all__ = ["Key", "KeyRing", "Keys", "Settings", "check_settings", "load_keys", 
 PREFIX: Final = "YGGDRASIL_"
 CONFIG_BYTES_MAX: Final = 1024 * 1024
 SECRET_BYTES_MAX: Final = 64 * 1024
-SECRETS: Final = frozenset({"database_url", "mimir_database_url", "smtp_url"})
+SECRETS: Final = frozenset({"database_url", "mimir_database_url", "smtp_url", "otlp_headers"})
 """May come from a file, and never appear in a repr."""
+OTLP_HEADERS_MAX: Final = 16
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64} *= *[!-~](?:[ -~]{0,4094}[!-~])?")
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Connections = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
@@ -74,6 +79,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     (`docs/upstreams.md`)."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is logged. Logs never hold prompts, answers, addresses or names."""
+    otlp_endpoint: str | None = None
+    """`http[s]://host[:port][/path]` of an OpenTelemetry collector that takes traces by OTLP over HTTP;
+    without a path, `/v1/traces`. Left out, nothing is traced. Needs the extra "telemetry"."""
+    otlp_headers: str | None = None
+    """`name=value,…`: sent to the collector with every batch, such as its key. Needs https, or a collector
+    on this machine."""
+    otlp_sample_ratio: Ratio = 0.01
+    """The share of requests, and of rounds of background jobs, that are traced."""
+    otlp_service_name: Name = "yggdrasil"
+    """What the collector knows this server as (`service.name`)."""
+    otlp_instance: Name | None = None
+    """What the collector knows this node as (`service.instance.id`). Left out, a new id at each start."""
     token_signing_key_file: Path | None = None
     """The key that signs access tokens."""
     key_encryption_key_file: Path | None = None
@@ -94,12 +111,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def loopback(self) -> bool:
         """Whether nobody but this machine can reach `host`."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return _is_loopback(self.host)
 
     def __repr__(self) -> str:
         shown = ", ".join(
@@ -157,6 +169,7 @@ def check_settings(settings: Settings) -> None:
         )
     if settings.database_url is not None and settings.database_url == settings.mimir_database_url:
         refuse("mimir_database_url", "must be another database than database_url")
+    _check_otlp(settings)
     if not settings.production:
         return
     if settings.gateway == "sandbox":
@@ -168,6 +181,58 @@ def check_settings(settings: Settings) -> None:
     for name in KEY_NAMES:
         if getattr(settings, f"{name}_key_file") is None:
             refuse(f"{name}_key_file", "production refuses generated keys: name a file")
+
+
+def otlp_url(endpoint: str) -> str:
+    """Where traces are sent. Errors: ConfigurationError."""
+    rule = "must be http[s]://host[:port][/path], without user, query or fragment"
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError(f"otlp_endpoint: {rule}", field="otlp_endpoint") from None
+    plain = endpoint.isascii() and endpoint.isprintable() and " " not in endpoint
+    more = parts.username is not None or parts.password is not None or "?" in endpoint or "#" in endpoint
+    if not plain or more or parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ConfigurationError(f"otlp_endpoint: {rule}", field="otlp_endpoint")
+    return f"{endpoint.rstrip('/')}/v1/traces" if parts.path in ("", "/") else endpoint
+
+
+def otlp_headers(text: str) -> dict[str, str]:
+    """The headers of `name=value,…`. Errors: ConfigurationError, which quotes none of it."""
+    headers: dict[str, str] = {}
+    items = [item for part in text.split(",") if (item := part.strip())]
+    for item in items:
+        if _HEADER.fullmatch(item) is None or len(items) > OTLP_HEADERS_MAX:
+            raise ConfigurationError(
+                f"otlp_headers: must be at most {OTLP_HEADERS_MAX} of name=value, separated by commas",
+                field="otlp_headers",
+            )
+        name, _, value = item.partition("=")
+        headers[name.strip().lower()] = value.strip()
+    return headers
+
+
+def _check_otlp(settings: Settings) -> None:
+    headers = otlp_headers(settings.otlp_headers or "")
+    if settings.otlp_endpoint is None:
+        if headers:
+            raise ConfigurationError("otlp_headers: needs otlp_endpoint", field="otlp_headers")
+        return
+    parts = urlsplit(otlp_url(settings.otlp_endpoint))
+    if headers and parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        raise ConfigurationError(
+            "otlp_headers: are sent by https, or to this machine, alone", field="otlp_headers"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _convert(raw: dict[str, Any]) -> Settings:

@@ -15,6 +15,8 @@ import structlog
 from litestar.enums import ScopeType
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from yggdrasil import tracing
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -75,6 +77,12 @@ def _replace_exc_info(
     return event
 
 
+def _add_trace_id(_logger: Any, _method: str, logged: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The structlog processor that says which trace a line belongs to, if one is open."""
+    logged.update(tracing.trace_fields())
+    return logged
+
+
 class _LineFormatter(logging.Formatter):
     """Records of libraries in the form of our own: a JSON line, with the first line of their message."""
 
@@ -85,6 +93,7 @@ class _LineFormatter(logging.Formatter):
             "logger": record.name,
             "level": record.levelname.lower(),
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            **tracing.trace_fields(),
         }
         if error is not None:
             line["exception"] = traceback_without_data(error)
@@ -99,6 +108,7 @@ def configure_logging(level: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _replace_exc_info,
+            _add_trace_id,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),

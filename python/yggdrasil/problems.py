@@ -13,7 +13,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from yggdrasil import errors
+from yggdrasil import errors, tracing
 from yggdrasil.apidoc import OPENAI_PREFIX, PROBLEM_MEDIA_TYPE
 from yggdrasil.edge import as_known
 from yggdrasil.openai import shapes
@@ -51,6 +51,7 @@ def handle(request: Request[Any, Any, Any], exception: Exception) -> Response[by
         known = errors.YggdrasilError()
     elif known.code == "internal":
         _log.error("unexpected", request_id=request.scope.get("request_id"), exc_info=exception)
+    tracing.note("error.type", known.code)
     headers: dict[str, str] = {}
     if isinstance(exception, HTTPException) and known.status == 405:
         given = {name.lower(): text for name, text in (exception.headers or {}).items()}

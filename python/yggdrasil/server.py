@@ -12,7 +12,7 @@ import signal
 import socket
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -22,11 +22,12 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
+from yggdrasil import tracing
 from yggdrasil.app import Services, build, create_app
 from yggdrasil.config import Settings
 from yggdrasil.db.store import AUDIT_RETENTION, prune_audit
 from yggdrasil.errors import ConfigurationError
-from yggdrasil.kernel import System
+from yggdrasil.kernel import System, SystemClock, SystemIds
 from yggdrasil.observe import LEDGER_SUM, RECONCILED, configure_logging
 
 DRAIN_SECONDS_MAX: Final = 10.0
@@ -49,7 +50,7 @@ async def serve(settings: Settings, *, ready: Callable[[Settings], None] | None 
     _refuse_taken_port(settings)
     _check_data_dir(settings.data_dir)
     _check_certificate(settings)
-    async with build(settings) as services:
+    async with _traces(settings), build(settings) as services:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -78,6 +79,24 @@ async def serve(settings: Settings, *, ready: Callable[[Settings], None] | None 
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(serving), DRAIN_SECONDS_MAX)
             _log.info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def _traces(settings: Settings) -> AsyncIterator[None]:
+    """To the operator's collector, if there is one: the library that speaks to it is loaded only then."""
+    if settings.otlp_endpoint is None:
+        yield
+        return
+    try:
+        from yggdrasil import otlp
+    except ImportError as error:
+        raise ConfigurationError(
+            f"otlp_endpoint: needs the extra `telemetry` ({error.name} is not installed):"
+            " pip install 'edda-yggdrasil[server,telemetry]'",
+            field="otlp_endpoint",
+        ) from None
+    async with otlp.exporting(settings, SystemClock(), SystemIds()):
+        yield
 
 
 def _granian(settings: Settings, services: Services) -> Server:
@@ -195,7 +214,9 @@ async def _every(name: str, seconds: float, job: Callable[[], Awaitable[object]]
     """Rounds of a job for ever. A round that fails is logged and followed by the next."""
     while True:
         try:
-            await job()
+            # The look at the embedded database is no work: four times a second.
+            with contextlib.nullcontext() if name == "database" else tracing.root(f"job {name}"):
+                await job()
         except Exception as error:
             _log.warning("job_failed", job=name, error=type(error).__name__, exc_info=error)
         await asyncio.sleep(seconds)

@@ -22,6 +22,7 @@ from yggdrasil.db import Tx
 from yggdrasil.db.bootstrap import attach
 from yggdrasil.errors import InvalidInput, NotFound
 from yggdrasil.kernel import PLATFORM_NETWORK, Clock, IdSource, System, SystemClock, SystemIds
+from yggdrasil.tracing import trace_id_of
 
 REASON_CHARS_MIN: Final = 3
 REASON_CHARS_MAX: Final = 300
@@ -31,9 +32,11 @@ _PRIVATE: Final = ("decision_card", "idempotency_key")
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """The rows of a request. `events`: (at, what) in the order of time."""
+    """The rows of a request. `events`: (at, what) in the order of time. `trace_id`: what the operator's
+    collector knows it by, if it was sampled."""
 
     request_id: UUID
+    trace_id: str
     events: list[tuple[datetime, str]]
     decision: Any
     transactions: list[dict[str, Any]]
@@ -90,6 +93,7 @@ async def open_request(
     card = next((one["decision_card"] for one in transactions if one["side"] == "requester"), None)
     return Explanation(
         request_id=first["requester_transaction"],
+        trace_id=trace_id_of(first["requester_transaction"]),
         events=sorted(_events(transactions, attempts, holds, entries), key=lambda event: event[0]),
         decision=None if card is None else jsonlib.loads(card),
         transactions=[_without(one) for one in transactions],
@@ -130,6 +134,7 @@ def _events(
 def lines(found: Explanation) -> Iterator[str]:
     """For people."""
     yield f"request {found.request_id}"
+    yield f"trace   {found.trace_id} (if it was sampled)"
     for at, what in found.events:
         yield f"  {at.isoformat()}  {what}"
     for title, rows in (

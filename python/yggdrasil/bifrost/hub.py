@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from yggdrasil.bifrost.jobs import JobLink
 from yggdrasil.bifrost.protocol import Hello, HubLimits, Job, JobEvent, Member
 from yggdrasil.errors import Forbidden, InvalidInput, NotFound, Unauthenticated, YggdrasilError
 from yggdrasil.kernel import Clock, IdSource
+from yggdrasil.tracing import traced
 from yggdrasil.wire.limits import NONCE_BYTES, CloseCode
 from yggdrasil.wire.messages import DeviceInfo
 
@@ -264,8 +266,9 @@ class Hub:
             self._timer = None
         self._timer_ms = due_ms
         if due_ms is not None:
+            # Everybody's timer: not in the context, and so the trace, of whoever set it.
             delay = max(0.0, (due_ms + 1 - self._clock.monotonic() * 1000) / 1000)
-            self._timer = asyncio.get_running_loop().call_later(delay, self.on_timer)
+            self._timer = asyncio.get_running_loop().call_later(delay, self.on_timer, context=Context())
 
     def _forget(self, number: int) -> _Session | None:
         session = self._sessions.pop(number, None)
@@ -293,6 +296,7 @@ class Hub:
         session.tasks.add(task)
         task.add_done_callback(session.tasks.discard)
 
+    @traced("socket hello", alone=True)
     async def _judge(self, number: int, hello: Hello) -> None:
         try:
             member = await self._authenticate(hello)

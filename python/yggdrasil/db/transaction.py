@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import datetime
 from types import TracebackType
@@ -21,6 +22,7 @@ from uuid import UUID
 import asyncpg
 from piccolo.query.base import Query
 
+from yggdrasil import tracing
 from yggdrasil.db.engine import compile_query
 from yggdrasil.db.pool import RolePool
 from yggdrasil.errors import ScopeError, Unavailable
@@ -115,7 +117,8 @@ class Tx:
 
     async def _ask(self, method: Callable[..., Any], *args: Any) -> Any:
         try:
-            return await method(*args)
+            asked = method(*args)
+            return await (asked if tracing.installed is None else tracing.statement(asked, args[0]))
         except Exception as error:
             seen = translate(error, self._connection)
             if seen is error:
@@ -256,7 +259,7 @@ class Database:
         self._clock = clock
         self._ids = ids
 
-    def transaction(self, scope: Scope) -> TransactionContext:
+    def transaction(self, scope: Scope) -> AbstractAsyncContextManager[Tx]:
         """`async with database.transaction(scope) as tx:` commits at the end, rolls back on any error, never
         nests.
 
@@ -268,7 +271,8 @@ class Database:
         begin = begin_sql(scope)
         if isinstance(scope, System):
             begin = self._audit_sql(scope) + begin
-        return TransactionContext(self, self.pools[role], scope, begin)
+        opening = TransactionContext(self, self.pools[role], scope, begin)
+        return opening if tracing.installed is None else tracing.transaction(opening, role)
 
     async def close(self) -> None:
         """Close all pools; transactions still open are rolled back."""

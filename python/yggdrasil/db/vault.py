@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
+from yggdrasil import tracing
 from yggdrasil.db.address import Address, Login
 from yggdrasil.db.pool import RolePool
-from yggdrasil.db.transaction import TransactionContext
+from yggdrasil.db.transaction import TransactionContext, Tx
 
 MIMIR_ROLE = "ygg_mimir"
 
@@ -18,8 +21,9 @@ class VaultDatabase:
     def __init__(self, pool: RolePool) -> None:
         self.pool = pool
 
-    def transaction(self) -> TransactionContext:
-        return TransactionContext(self, self.pool, None, "RESET ALL; BEGIN")
+    def transaction(self) -> AbstractAsyncContextManager[Tx]:
+        opening = TransactionContext(self, self.pool, None, "RESET ALL; BEGIN")
+        return opening if tracing.installed is None else tracing.transaction(opening, MIMIR_ROLE)
 
     async def close(self) -> None:
         await self.pool.close()

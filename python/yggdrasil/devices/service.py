@@ -27,6 +27,7 @@ from yggdrasil.errors import (
     Unavailable,
 )
 from yggdrasil.kernel import Clock, IdSource, Network, Role
+from yggdrasil.tracing import traced
 from yggdrasil.wire.messages import DeviceInfo
 from yggdrasil.wire.proof import decode_bytes, hello_payload
 
@@ -301,6 +302,7 @@ class Devices:
             self._present.pop(key, None)
         self._seen[key] = (member.user_id, self._clock.now())
 
+    @traced("job last seen", alone=True)
     async def flush(self, *, present: bool = False) -> int:
         """Write what was noted; with `present`, also that those online are seen. Returns rows written."""
         if present:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from yggdrasil import heidrun
+from yggdrasil import heidrun, tracing
 from yggdrasil.bifrost.protocol import Accepted, Busy, Chunks, Done, Fault, Job
 from yggdrasil.errors import NotFound, ProviderFailed, Timeout, YggdrasilError
 from yggdrasil.kernel import Clock
@@ -48,6 +48,11 @@ class Outcome:
     def retry(self) -> bool:
         """Another provider may take over, unseen."""
         return self.end in ("busy", "failed") and not self.began
+
+
+def _told(outcome: Outcome) -> dict[tracing.Key, str | int | None]:
+    """What its span says of an outcome."""
+    return {"yggdrasil.attempt.end": outcome.end, "error.type": outcome.error_code}
 
 
 class Watch:
@@ -117,7 +122,9 @@ class Attempt:
         else:
             self._vectors = EmbeddingsAnswer(request.model, request.inputs, request.body.get("dimensions"))
 
+    @tracing.traced("attempt", _told)
     async def run(self) -> Outcome:
+        tracing.note("yggdrasil.attempt.ordinal", self._new.ordinal)
         left_ms = int((self._run.deadline_monotonic - self._clock.monotonic()) * 1000)
         if left_ms <= 0:
             return self._failed("timeout", Timeout("The deadline passed before a provider answered"))
@@ -143,6 +150,7 @@ class Attempt:
             self._run.stop_job = None
             link.cancel()
 
+    @tracing.traced("relay job", _told)
     async def _follow(self, link: JobLink, watch: Watch) -> Outcome:
         async with aclosing(aiter(link)) as events:
             async for event in events:
@@ -150,7 +158,7 @@ class Attempt:
                     break
                 match event:
                     case Accepted():
-                        pass
+                        tracing.event("accepted")
                     case Busy():
                         busy = ProviderFailed("Every provider is busy", retry_after_seconds=1)
                         return self._outcome("busy", error_code="busy", error=busy)
@@ -175,6 +183,7 @@ class Attempt:
     async def _take(self, parts: list[bytes], watch: Watch) -> None:
         if self._first_chunk_at is None:
             self._first_chunk_at = self._clock.monotonic()
+            tracing.event("first chunk")
         for raw in parts:
             if self._vectors is not None:
                 self._vectors.take(raw)

@@ -20,6 +20,7 @@ from yggdrasil.marketplace.probe import Probe, Tried, plain_request
 from yggdrasil.marketplace.requests import ComputeRequest, Offer
 from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.settings import MarketSettings
+from yggdrasil.tracing import traced
 
 CANARY_SECONDS: Final = 10.0
 HEALING_MAX: Final = 32
@@ -82,6 +83,7 @@ class Canaries:
         self._ids = ids
         self._settings = settings
 
+    @traced("job canaries", alone=True)
     async def run_once(self) -> int:
         """Test what could heal, and some of what nobody has used for long. Returns how many jobs ran."""
         if self._settings.canaries_per_round < 1:
@@ -134,6 +136,7 @@ class Canaries:
                 return number
         return HEALING_JOBS
 
+    @traced("canary")
     async def _try(self, offer: Offer, chance: Random) -> int:
         request = request_like_others(offer, chance)
         tried = await self._probe.try_out(offer, request, deadline_ms=DEADLINE_MS - chance.randrange(1, 40))

@@ -12,6 +12,7 @@ from yggdrasil.kernel import Market
 from yggdrasil.marketplace import store
 from yggdrasil.marketplace.breakdown import Work
 from yggdrasil.marketplace.routing import Routing
+from yggdrasil.tracing import traced
 
 EPOCH_SECONDS: Final = 10.0
 MOVED_PERCENT_SET: Final = 1
@@ -38,6 +39,7 @@ class Epochs:
             self._stored[model, kind] = self._set[model, kind] = (price_microcents, latency_ms)
             self._routing.set_references(model, kind, price_microcents, latency_ms)
 
+    @traced("job epoch", alone=True)
     async def run_once(self) -> None:
         """One epoch. What cannot be written now is written in a later one."""
         self._routing.tick()

@@ -26,6 +26,7 @@ from yggdrasil.marketplace.store_run import (
     SealedResult,
 )
 from yggdrasil.payments.service import Payments
+from yggdrasil.tracing import traced
 
 Finish = Literal["done", "ended"]
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class Records:
         self._clock = clock
         self._settings = settings
 
+    @traced("admission")
     async def admit(self, new: NewTransaction, attempt: NewAttempt, hold_microcents: int) -> None:
         """SQL 1: state, hold and attempt, before anything is dispatched.
 
@@ -72,6 +74,7 @@ class Records:
         except asyncpg.UniqueViolationError:
             raise Conflict("idempotency_key: was used for another request", field="idempotency_key") from None
 
+    @traced("failover")
     async def fail_over(
         self,
         new: NewTransaction,
@@ -140,6 +143,7 @@ class Records:
             key_id=new.key_id,
         )
 
+    @traced("settlement")
     async def finish(
         self,
         new: NewTransaction,

@@ -45,6 +45,7 @@ from yggdrasil.marketplace.sealing import NONCE_BYTES, ResultSeal
 from yggdrasil.marketplace.segments import Breaks, joined
 from yggdrasil.marketplace.settings import MarketSettings, Node
 from yggdrasil.marketplace.store_run import SealedResult
+from yggdrasil.tracing import new_transaction_id, traced
 
 _log = structlog.get_logger("yggdrasil.marketplace")
 
@@ -105,7 +106,7 @@ class Serving:
         run = Run(
             scope=scope,
             request=request,
-            transaction_id=self._ids.uuid(),
+            transaction_id=new_transaction_id(self._ids),
             created_at=now,
             deadline_at=now + timedelta(seconds=seconds),
             deadline_monotonic=self._clock.monotonic() + seconds,
@@ -158,6 +159,7 @@ class Serving:
     # ---- serving
     # --------------------------------------------------------------------------------------------
 
+    @traced("run")
     async def _serve(self, run: Run, admitted: asyncio.Future[None]) -> None:
         error: Exception | None = None
         try:

@@ -10,6 +10,7 @@ import structlog
 
 from yggdrasil.errors import LimitReached
 from yggdrasil.ports import Mail, Mailer
+from yggdrasil.tracing import traced
 
 _AT_ONCE_MAX: Final = 8
 _log = structlog.get_logger("yggdrasil.users.mail")
@@ -64,6 +65,7 @@ class Postman:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
+    @traced("mail")
     async def _send(self, mail: Mail) -> None:
         waits = (*self._retry_seconds, None)
         for wait in waits:
