@@ -21,8 +21,6 @@ from yggdrasil.scoring.policies import Policy, Seen
 from yggdrasil.scoring.report import Report, Totals
 from yggdrasil.scoring.world import Scenario, SimulatedProvider, SimulatedRequest
 
-FAILURE_SECONDS: Final = 0.5
-"""How long it takes to see that an attempt failed."""
 TOLERANCE: Final = 1.25
 """A claim counts up to what was seen and a quarter."""
 MARKET_PRICE_MICROCENTS: Final = 100_000_000.0
@@ -141,7 +139,7 @@ class _Simulation:
         rate = chosen.tokens_per_second * math.exp(draw.gauss(0, chosen.spread / 2))
         self.totals.picked(request, chosen, second, self._regret(chosen, free))
         if fails:
-            self._at(second + FAILURE_SECONDS, "end", _Ending(running, chosen, None, 0.0))
+            self._at(second + chosen.failure_seconds, "end", _Ending(running, chosen, None, 0.0))
         else:
             self._at(
                 second + first_ms / 1000 + request.output_tokens / rate,

@@ -30,7 +30,8 @@ class SimulatedProvider:
 
     `price_microcents` is per 1,000,000 tokens, `slots` are requests at a time, `tokens_per_second` of each
     slot. `first_ms` is the median time to the first token; it varies by a factor e^N(0, `spread`).
-    `failing` is the share of requests that fail before their first token; `quality` what an answer is worth;
+    `failing` is the share of requests that fail before their first token, which is seen after
+    `failure_seconds` (some refuse at once, others fall silent); `quality` what an answer is worth;
     `claims` the factor by which it overstates its tokens. It exists from `joins` until `leaves`; in `outages`
     it is unreachable, in `faults` every request to it fails. Providers of one `kind` are equals: fairness is
     measured among them.
@@ -44,6 +45,7 @@ class SimulatedProvider:
     first_ms: float = 400.0
     spread: float = 0.25
     failing: float = 0.0
+    failure_seconds: float = 5.0
     quality: float = 1.0
     claims: float = 1.0
     joins: float = 0.0
@@ -58,6 +60,7 @@ class SimulatedProvider:
         _above_zero("first_ms", self.first_ms)
         _least("spread", self.spread, 0.0)
         _share("failing", self.failing)
+        _least("failure_seconds", self.failure_seconds, 0.0)
         _share("quality", self.quality)
         _least("claims", self.claims, 0.0)
 
