@@ -85,7 +85,8 @@ class Totals:
         self._longest: dict[str, float] = defaultdict(float)
         self._members: dict[str, list[SimulatedProvider]] = defaultdict(list)
         for provider in scenario.providers:
-            self._members[provider.kind].append(provider)
+            if provider.kind:
+                self._members[provider.kind].append(provider)
         self._late = [provider for provider in scenario.providers if provider.joins > 0]
         self._picks_since: dict[str, int] = {}
         self._first_after: dict[str, int] = {}
@@ -102,7 +103,7 @@ class Totals:
         kind = provider.kind
         self._turn[kind] += 1
         waited = self._turn[kind] - self._last_turn.get(provider.name, 0)
-        self._longest[kind] = max(self._longest[kind], waited / len(self._members[kind]))
+        self._longest[kind] = max(self._longest[kind], waited / max(len(self._members[kind]), 1))
         self._last_turn[provider.name] = self._turn[kind]
         for late in self._late:
             if late.joins <= second and late.name not in self._first_after:

@@ -51,18 +51,18 @@ def spread() -> Scenario:
 
 def cheats() -> Scenario:
     """Twelve honest providers, four that claim three times their tokens, four that fail every second time;
-    those are cheaper by a fifth."""
+    those are cheaper by a fifth, and nobody's equals."""
     honest = SimulatedProvider("honest", "honest", 50_000_000)
     return Scenario(
         "cheats",
         [
             *(replace(honest, name=f"honest-{i:02}") for i in range(12)),
             *(
-                replace(honest, name=f"liar-{i}", kind="liar", price_microcents=40_000_000, claims=3.0)
+                replace(honest, name=f"liar-{i}", kind="", price_microcents=40_000_000, claims=3.0)
                 for i in range(4)
             ),
             *(
-                replace(honest, name=f"flaky-{i}", kind="flaky", price_microcents=40_000_000, failing=0.5)
+                replace(honest, name=f"flaky-{i}", kind="", price_microcents=40_000_000, failing=0.5)
                 for i in range(4)
             ),
         ],

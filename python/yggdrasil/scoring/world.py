@@ -34,7 +34,7 @@ class SimulatedProvider:
     `failure_seconds` (some refuse at once, others fall silent); `quality` what an answer is worth;
     `claims` the factor by which it overstates its tokens. It exists from `joins` until `leaves`; in `outages`
     it is unreachable, in `faults` every request to it fails. Providers of one `kind` are equals: fairness is
-    measured among them.
+    measured among them, unless the kind is empty.
     """
 
     name: str
