@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from yggdrasil._core import Quality, Router
+from yggdrasil.scoring import constants
 from yggdrasil.scoring.world import SimulatedProvider, SimulatedRequest
 
 MODEL: Final = "chat/simulated"
 _BUYER: Final = b"the requesters' "
-_NEWCOMER_PPM: Final = 50_000
 _TICK_MS: Final = 10_000
 
 
@@ -58,18 +59,20 @@ class Policy(Protocol):
 
 
 class Scored:
-    """Ours: `Router` and `Quality`, told what the server tells them. `settings` are the router's own."""
+    """Ours: `Router` and `Quality`, told what the server tells them, with the server's constants but for
+    those in `router` and `quality`."""
 
-    def __init__(self, seed: int = 0, name: str = "yggdrasil", **settings: Any) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        name: str = "yggdrasil",
+        *,
+        router: Mapping[str, Any] = MappingProxyType({}),
+        quality: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.name = name
-        given: dict[str, Any] = {
-            "newcomer_ppm": _NEWCOMER_PPM,
-            "breaker_window": 16,
-            "breaker_successes": 3,
-            **settings,
-        }
-        self._router = Router(**given)
-        self._quality = Quality()
+        self._router = Router(**{**constants.ROUTER, **router})
+        self._quality = Quality(**{**constants.QUALITY, **quality})
         self._random = random.Random(f"{seed}/ours")  # noqa: S311  a simulation, not a secret
         self._known: dict[bytes, SimulatedProvider] = {}
         self._ticked_ms = 0
