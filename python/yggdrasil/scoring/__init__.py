@@ -50,9 +50,60 @@ offer picked less than three times, if there is one. `explore_ppm` picks in a mi
 all that passed the gates, with the probability of the pick recorded, so that logs can be evaluated
 offline.
 
+Around them: ``simulate(scenario, policy, seed)`` runs a closed loop of providers and requests to compare
+policies (`yggdrasil.scoring.policies`, `yggdrasil.scoring.scenarios`), and ``DecisionLog``, ``evaluate`` and
+``replay`` ask what another policy would have done with the decisions that were made.
+
 What breaks a rule raises `InvalidInput` with the name of the field, and changes nothing.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from yggdrasil._core import Decision, Router, score, score_columns
 
-__all__ = ["Decision", "Router", "score", "score_columns"]
+if TYPE_CHECKING:
+    from yggdrasil.scoring.decisions import Candidate, DecisionLog, LoggedDecision, Outcome
+    from yggdrasil.scoring.evaluation import Evaluation, evaluate, replay, weighted
+    from yggdrasil.scoring.report import Report
+    from yggdrasil.scoring.simulation import simulate
+    from yggdrasil.scoring.world import Scenario, SimulatedProvider, SimulatedRequest, Span
+
+__all__ = [
+    "Candidate",
+    "Decision",
+    "DecisionLog",
+    "Evaluation",
+    "LoggedDecision",
+    "Outcome",
+    "Report",
+    "Router",
+    "Scenario",
+    "SimulatedProvider",
+    "SimulatedRequest",
+    "Span",
+    "evaluate",
+    "replay",
+    "score",
+    "score_columns",
+    "simulate",
+    "weighted",
+]
+
+# The server picks and nothing else: what it does not use is imported when it is asked for.
+_ROOMS: Final = {
+    "decisions": ("Candidate", "DecisionLog", "LoggedDecision", "Outcome"),
+    "evaluation": ("Evaluation", "evaluate", "replay", "weighted"),
+    "report": ("Report",),
+    "simulation": ("simulate",),
+    "world": ("Scenario", "SimulatedProvider", "SimulatedRequest", "Span"),
+}
+_ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    globals()[name] = found
+    return found

@@ -1,0 +1,254 @@
+"""Offline evaluation against worlds whose true values are known."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yggdrasil.errors import InvalidInput
+from yggdrasil.scoring import (
+    Candidate,
+    DecisionLog,
+    LoggedDecision,
+    Outcome,
+    Router,
+    evaluate,
+    replay,
+    weighted,
+)
+
+EXPLORED = 0.2
+
+
+def worth(candidate: Candidate) -> float:
+    """The true mean reward: not quite linear in the parts, so that the regression is wrong."""
+    price, quality, latency, _, _ = candidate.parts
+    return 0.5 * quality + 0.3 * latency * latency + 0.2 * price
+
+
+def world(seed: int, decisions: int = 400, candidates: int = 4) -> DecisionLog:
+    """A log by a policy that takes the best price, and explores evenly."""
+    chance = random.Random(seed)
+    made = []
+    for number in range(decisions):
+        listed = tuple(
+            Candidate(f"c{place}", tuple(chance.random() for _ in range(5)))  # type: ignore[arg-type]  five
+            for place in range(candidates)
+        )
+        greedy = max(range(candidates), key=lambda place: listed[place].parts[0])
+        explored = chance.random() < EXPLORED
+        chosen = chance.randrange(candidates) if explored else greedy
+        propensity = EXPLORED / candidates + (1 - EXPLORED) * (chosen == greedy)
+        outcome = Outcome(ok=True, quality=worth(listed[chosen]) + chance.gauss(0, 0.1))
+        made.append(LoggedDecision(number, chosen, propensity, explored, candidates, listed, outcome))
+    return DecisionLog(made)
+
+
+def quality(outcome: Outcome) -> float:
+    return outcome.quality
+
+
+BY_QUALITY = weighted(price=0, quality=1, latency=0, availability=0, fairness=0)
+
+
+def true_value(log: DecisionLog) -> float:
+    """Of the policy that takes the best quality, over the decisions of the log."""
+    return sum(worth(max(one.candidates, key=lambda c: c.parts[1])) for one in log) / len(log)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say_and_the_doubly_robust_is_the_narrowest() -> None:
+    held = dict.fromkeys(("ips", "snips", "dr"), 0)
+    widths = dict.fromkeys(held, 0.0)
+    seeds = 100
+    for seed in range(seeds):
+        log = world(seed)
+        found = evaluate(BY_QUALITY, log, quality)
+        for estimate in found.estimates:
+            held[estimate.method] += estimate.low <= true_value(log) <= estimate.high
+            widths[estimate.method] += estimate.high - estimate.low
+    # 95 of 100 are expected, of an exact interval; 88 is three standard deviations below.
+    assert min(held.values()) >= 88, held
+    assert widths["dr"] < widths["snips"] < widths["ips"]
+
+
+def test_the_logged_mean_is_no_estimate_of_another_policy() -> None:
+    """The control: taking the log as it is would be wrong by far."""
+    log = world(1, decisions=4_000)
+    found = evaluate(BY_QUALITY, log, quality)
+    assert abs(found.logged - true_value(log)) > 0.05
+    assert abs(found["dr"].value - true_value(log)) < 0.02
+
+
+def test_the_policy_that_logged_is_worth_what_the_log_says() -> None:
+    log = world(2, decisions=2_000)
+
+    def logger(one: LoggedDecision) -> Sequence[float]:
+        greedy = max(range(4), key=lambda place: one.candidates[place].parts[0])
+        return [EXPLORED / 4 + (1 - EXPLORED) * (place == greedy) for place in range(4)]
+
+    found = evaluate(logger, log, quality)
+    for estimate in found.estimates:
+        assert estimate.value == pytest.approx(found.logged, abs=1e-2)
+    assert found["ips"].value == pytest.approx(found.logged, abs=1e-12)
+    assert found.effective_decisions == pytest.approx(2_000)
+    assert found.coverage == 1
+
+
+def test_decisions_that_do_not_list_everybody_do_not_count() -> None:
+    log = world(3)
+    cut = [
+        LoggedDecision(
+            o.at_ms, o.chosen, o.propensity, o.explored, 40 if o.at_ms % 2 else 4, o.candidates, o.outcome
+        )
+        for o in log
+    ]
+    found = evaluate(BY_QUALITY, DecisionLog(cut), quality)
+    assert found.coverage == 0.5
+    assert found.decisions == 200
+    with pytest.raises(InvalidInput, match="log: needs 10 decisions"):
+        evaluate(BY_QUALITY, DecisionLog(cut[1::2]), quality)
+
+
+@given(st.lists(st.floats(0, 10), min_size=5, max_size=5).filter(any))
+def test_weights_make_a_policy_of_probabilities(weights: list[float]) -> None:
+    one = world(4, decisions=1)[0]
+    chances = weighted(*weights)(one)
+    assert math.isclose(sum(chances), 1)
+    scores = [sum(w * p for w, p in zip(weights, c.parts, strict=True)) for c in one.candidates]
+    assert chances[scores.index(max(scores))] > 0
+
+
+def test_bad_arguments_are_named() -> None:
+    log = world(5)
+    for policy, message in (
+        (lambda one: [1.0], "policy: decision 0 has 4 candidates"),
+        (lambda one: [0.5, 0.0, 0.0, 0.0], "probabilities in decision 0"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            evaluate(policy, log, quality)
+    with pytest.raises(InvalidInput, match="reward: of decision 0"):
+        evaluate(BY_QUALITY, log, lambda outcome: math.nan)
+    with pytest.raises(InvalidInput, match="confidence"):
+        evaluate(BY_QUALITY, log, quality, confidence=1.0)
+    with pytest.raises(InvalidInput, match="price: must be finite"):
+        weighted(price=-1)
+    with pytest.raises(InvalidInput, match="one weight"):
+        weighted(0, 0, 0, 0, 0)
+
+
+def test_a_replay_says_who_would_have_won() -> None:
+    log = world(6)
+    found = replay(weighted(price=1, quality=0, latency=0, availability=0, fairness=0), log)
+    assert found.decisions == 400
+    # Only what was explored was another one: three of four of a fifth.
+    assert found.changed == pytest.approx(0.15, abs=0.06)
+    assert sum(found.replayed.values()) == sum(found.logged.values()) == 400
+
+
+def router_log(decisions: int = 200) -> DecisionLog:
+    router = Router(explore_ppm=200_000)
+    for place in range(6):
+        key = bytes([place]) * 16
+        router.upsert(
+            key=key,
+            owner=key,
+            group=key,
+            model="m",
+            price_microcents=10_000_000 * (1 + place),
+            context_tokens=10_000,
+            capacity=500,
+        )
+        router.set_online(key, True)
+    log = DecisionLog()
+    for number in range(decisions):
+        made = router.pick(
+            model="m", network=b"\xff" * 16, scope="market", context_tokens=10, now_ms=number, seed=number
+        )
+        assert made.key is not None
+        log.add(made.card(), Outcome(ok=True, cost_microcents=made.key[0], latency_ms=1.0, quality=0.5))
+    return log
+
+
+def test_the_routers_cards_are_entries_of_the_log() -> None:
+    log = router_log()
+    assert len(log) == 200
+    assert all(one.whole for one in log)
+    assert 10 < sum(one.explored for one in log) < 80
+    cheap = weighted(price=1, quality=0, latency=0, availability=0, fairness=0)
+    found = evaluate(cheap, log, lambda outcome: outcome.cost_microcents)
+    assert found["snips"].low <= 0.0 <= found["snips"].high + 1e-9
+
+
+def test_a_log_survives_parquet(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    log = router_log()
+    log.add(json.loads(json.dumps(_card())))  # without an outcome
+    log.to_parquet(tmp_path / "log.parquet")
+    again = DecisionLog.from_parquet(tmp_path / "log.parquet")
+    assert list(again) == list(log)
+
+
+def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    (tmp_path / "none").write_bytes(b"PAR1 but not really")
+    with pytest.raises(InvalidInput, match="path: holds no Parquet"):
+        DecisionLog.from_parquet(tmp_path / "none")
+    with pytest.raises(FileNotFoundError):
+        DecisionLog.from_parquet(tmp_path / "absent")
+    with pytest.raises(InvalidInput, match="log: has no column at_ms"):
+        DecisionLog.from_arrow(pa.table({"x": [1]}))
+    table = router_log(3).to_arrow()
+    spoilt = table.set_column(2, "propensity", pa.array([0.5, 0.0, 0.5]))
+    with pytest.raises(InvalidInput, match="row 1: propensity"):
+        DecisionLog.from_arrow(spoilt)
+
+
+def _card(**changed: object) -> dict[str, object]:
+    candidate = {
+        "key": "a",
+        "price": 0.1,
+        "quality": 0.2,
+        "latency": 0.3,
+        "availability": 0.4,
+        "fairness": 0.5,
+    }
+    return {
+        "now_ms": 1,
+        "chosen": "a",
+        "propensity": 0.5,
+        "explored": False,
+        "feasible": 1,
+        "candidates": [candidate],
+        **changed,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"chosen": "b"}, "chosen"),
+        ({"propensity": 0}, "propensity"),
+        ({"propensity": True}, "propensity"),
+        ({"feasible": 0}, "feasible"),
+        ({"candidates": []}, "candidates"),
+        ({"candidates": [{"key": "a"}]}, "price"),
+        ({"candidates": [5]}, "candidates"),
+        ({"now_ms": None}, "now_ms"),
+        ({"at_ms": 1.5}, "at_ms"),
+    ],
+)
+def test_a_card_that_is_none_is_refused_by_the_field(changed: dict[str, object], field: str) -> None:
+    log = DecisionLog()
+    with pytest.raises(InvalidInput) as raised:
+        log.add(_card(**changed))
+    assert raised.value.field == field
+    with pytest.raises(InvalidInput, match="card: is no JSON"):
+        log.add(b"{")
+    assert len(log) == 0
