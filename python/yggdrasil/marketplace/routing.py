@@ -25,7 +25,7 @@ from yggdrasil.marketplace.picking import merged, no_provider, shown_card
 from yggdrasil.marketplace.pseudonym import Pseudonyms
 from yggdrasil.marketplace.reach import Reach
 from yggdrasil.marketplace.requests import ComputeRequest, Offer
-from yggdrasil.marketplace.seen import PastAttempt, Seen
+from yggdrasil.marketplace.seen import PastAttempt, Seen, Standing
 from yggdrasil.marketplace.settings import MarketSettings
 from yggdrasil.marketplace.tolerance import Tolerance
 from yggdrasil.scoring import Router
@@ -42,18 +42,6 @@ class Choice:
 
     offer: Offer
     card: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How an offer stands: shares are 0 to 1."""
-
-    quality: float
-    availability: float
-    latency_ms: float
-    tokens_per_second: float
-    weight: float
-    """How many recent observations of its quality this rests on."""
 
 
 class Routing:
@@ -90,8 +78,7 @@ class Routing:
         self._closed: set[UUID] = set()
         self._gone: OrderedDict[UUID, bool] = OrderedDict()
 
-    # ---- offers
-    # ---------------------------------------------------------------------------------------------
+    # ---- offers ------------------------------------------------------------
 
     def put(self, offer: Offer, *, online: bool) -> None:
         """Add an offer, or change its facts. One that is closed is known and never picked."""
@@ -197,8 +184,7 @@ class Routing:
             return offer.audience != "own" or offer.user_id == scope.user_id
         return offer.audience == "market" and self.takes_work(offer) and self.online(offer)
 
-    # ---- picking
-    # --------------------------------------------------------------------------------------------
+    # ---- picking ------------------------------------------------------------
 
     def pick(
         self,
@@ -320,10 +306,11 @@ class Routing:
     def recall(self, attempts: Sequence[PastAttempt]) -> None:
         """What earlier boots have learnt of quality, and of how models are counted; in the order of time."""
         for attempt in attempts:
-            if attempt.end == "completed" and attempt.model is not None:
-                observed, claimed = attempt.observed_tokens or 0, attempt.claimed_tokens
-                self.tolerance.learn(attempt.model, attempt.owner, observed, claimed)
             offer = self._offers.get(attempt.offer)
+            model = attempt.model or (offer.model if offer is not None else None)
+            if attempt.end == "completed" and model is not None:
+                observed, claimed = attempt.observed_tokens or 0, attempt.claimed_tokens
+                self.tolerance.learn(model, attempt.owner, observed, claimed)
             if offer is not None:
                 # Of answers that nobody judged it is known whether there was one.
                 guess = 1.0 if attempt.delivered else WORTH["empty"]
@@ -386,8 +373,7 @@ class Routing:
             latency_reference_ms=float(latency_ms),
         )
 
-    # ---- inside
-    # ---------------------------------------------------------------------------------------------
+    # ---- inside ------------------------------------------------------------
 
     def _estimate(self, offer_id: UUID) -> None:
         standing = self.standing(self._offers[offer_id])

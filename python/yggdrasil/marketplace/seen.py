@@ -44,3 +44,15 @@ class PastAttempt:
     @property
     def delivered(self) -> bool:
         return bool(self.observed_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an offer stands: shares are 0 to 1."""
+
+    quality: float
+    availability: float
+    latency_ms: float
+    tokens_per_second: float
+    weight: float
+    """How many recent observations of its quality this rests on."""
