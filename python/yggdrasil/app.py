@@ -33,7 +33,7 @@ from yggdrasil.db.bootstrap import Databases, bootstrap
 from yggdrasil.devices import routes as device_routes
 from yggdrasil.devices.service import Devices
 from yggdrasil.edge import BODY_BYTES_MAX, EdgeRequest, check_query
-from yggdrasil.errors import ConfigurationError, Conflict, YggdrasilError
+from yggdrasil.errors import ConfigurationError, YggdrasilError
 from yggdrasil.kernel import Clock, IdSource, Market, Network, SystemClock, SystemIds
 from yggdrasil.keys import Keys
 from yggdrasil.marketplace import analytics_routes
@@ -194,13 +194,6 @@ def _assemble(
         devices.presence(member, online)
         SOCKETS.inc(1 if online else -1)
 
-    async def wallet_is_empty(scope: Network) -> None:
-        balance = await payments.balance(scope)
-        if balance.wallet_posted_microcents or balance.earnings_microcents:
-            raise Conflict(
-                "the wallet is not empty: spend it or ask for its return before the account is deleted"
-            )
-
     def here() -> dict[str, Any]:
         last = reconciler.last_round
         return {
@@ -214,7 +207,7 @@ def _assemble(
         }
 
     users.on_revoked.append(revoked)
-    users.can_delete = wallet_is_empty
+    users.can_delete = payments.check_empty
     hub.on_presence.append(present)
     OFFERS_ONLINE.set_function(marketplace.routing.online_count)
     return Services(

@@ -83,6 +83,7 @@ def made_rows(ids: SeededIds, people: list[Network], count: int) -> list[dict[st
                 "latency_ms": random.choice([None, random.randrange(5_000)]),
                 "attempts": random.randrange(1, 5) if mine else 1,
                 "decision_card": {"chosen": f"offer_{random.randrange(3)}"} if mine else None,
+                "quality_ppm": random.choice([None, random.randrange(1_000_001)]) if done else None,
                 "error_code": random.choice(["lost", "timeout"]) if state == "FAILED" else None,
                 "created_at": ended - timedelta(microseconds=random.randrange(90_000_000)),
                 "ended_at": ended if done else None,
@@ -110,7 +111,10 @@ def recomputed(rows: list[dict[str, Any]]) -> dict[str, Any]:
     def total(name: str) -> int:
         return sum(row[name] for row in rows)
 
+    qualities = [row["quality_ppm"] for row in rows if row["quality_ppm"] is not None]
     return {
+        "judged": len(qualities),
+        "quality": sum(qualities) / 1_000_000 / len(qualities) if qualities else None,
         "requests": len(rows),
         **{state.lower(): sum(row["state"] == state for row in rows) for state in sorted(set(STATES[2:6]))},
         "attempts": total("attempts"),
@@ -216,7 +220,7 @@ async def test_every_figure_equals_the_rows_behind_it(books: Books, question: di
     assert len(report.rows) == len(groups)
     for row in report.rows:
         period = None if question["bucket"] == "all" else local_key(row.start, question["bucket"], zone)
-        shown = {name: value for name, value in row.group.items() if name != "device_id"}
+        shown = {name: value for name, value in row.group.items() if name not in ("device_id", "key_name")}
         behind = groups.pop(repr((period, shown)))
         assert msgspec.to_builtins(row.figures) == recomputed(behind)
         assert all(row.start <= each["ended_at"] < row.end for each in behind)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -83,3 +85,12 @@ def test_a_zone_is_one_of_iana() -> None:
     for name in ("Berlin", "", "../etc/passwd", "UTC+1"):
         with pytest.raises(InvalidInput, match="zone"):
             zone_from(name)
+
+
+def test_zones_need_nothing_of_the_system() -> None:
+    """Without a system's database of time zones there is the one that comes with the server."""
+    code = "from zoneinfo import ZoneInfo; print(ZoneInfo('Asia/Kathmandu').key)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONTZPATH": ""}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "Asia/Kathmandu\n"

@@ -155,7 +155,7 @@ async def test_the_highest_cost_holds_over_all_segments(world: World) -> None:
 
 async def test_free_text_has_an_end(world: World) -> None:
     """Whoever crashes backends in mid-stream gets so much for nothing and no more."""
-    world.market._serving._breaks = Breaks(3)
+    world.market._serving.breaks = Breaks(3)
     breaking, _, buyer = await pair(world, scripts.fault_after)
     other = await world.buyer()
     for _ in range(3):

@@ -159,7 +159,7 @@ async def test_a_deadline_too_short_for_an_answer_is_not_held_against_the_provid
     after = world.market.routing.standing(_offer(world, seller)).availability
     assert (after == before) if seconds == 1 else (after < before)
     async with world.database.transaction(System("router-recall")) as tx:
-        past = await store_nodes.past_attempts(tx, START, 10, 25, settings.first_chunk_seconds)
+        past = await store_nodes.past_attempts(tx, START, 10, settings.first_chunk_seconds)
     assert len(past) == (0 if seconds == 1 else 1)
     assert (await world.no_holds()).cost_microcents == 0
 

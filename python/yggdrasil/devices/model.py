@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +21,7 @@ DOCUMENT_BYTES_MAX: Final = 16_384
 DEVICES_PER_NETWORK_MAX: Final = 100
 
 REGISTRATION_LABEL: Final = b"yggdrasil.v1 device\0"
+GROUP_LABEL: Final = b"yggdrasil.v1 device group\0"
 
 WORLDS: Final = {"midgard": "Midgard", "asgard": "Asgard", "alfheim": "Alfheim", "jotnar": "Jötnar"}
 """Stored name → proper name: phones, servers, PCs, and the small things (Jötnar)."""
@@ -109,6 +111,12 @@ def document_from(value: dict[str, Any], *, field: str) -> str:
 def registration_message(network_id: UUID, device_id: str) -> bytes:
     """What the device key signs to be registered: (label, network, device id)."""
     return REGISTRATION_LABEL + network_id.bytes + device_id.encode()
+
+
+def group_of(network_id: UUID, device_key: bytes) -> bytes:
+    """16 bytes that stand for a device key in a network, however often it is registered there. The key cannot
+    be told from them, nor whether another network knows it."""
+    return sha256(GROUP_LABEL + network_id.bytes + device_key).digest()[:16]
 
 
 def signature_holds(device_key: bytes, signature: bytes, message: bytes) -> bool:

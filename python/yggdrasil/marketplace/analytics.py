@@ -28,6 +28,8 @@ DIMENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "provider": ("kind", "model", "scope", "state", "error", "device", "weekday", "hour"),
     "requester": ("kind", "model", "scope", "state", "error", "device", "key", "offer", "weekday", "hour"),
 }
+NAMED: Final[Mapping[str, str]] = {"device": "device_id", "key": "key_name"}
+"""Dimensions by id, and under what the name of each stands beside it; null if it is gone."""
 _ACCOUNT: Final[Mapping[str, str]] = {"provider": "earnings", "requester": "wallet"}
 _COUNTED: Final = (
     "requests",
@@ -42,6 +44,7 @@ _COUNTED: Final = (
     "fee_microcents",
     "earnings_microcents",
     "generation_microseconds",
+    "judged",
 )
 
 
@@ -49,7 +52,8 @@ class Figures(msgspec.Struct, frozen=True):
     """Sums over ended transactions. `success_share` is completed ÷ (completed + failed + refunded): who hangs
     up says nothing of the answer. Latencies are from the start to the first chunk, of the completed ones: the
     smallest one that so many of 100 do not exceed. `generation_microseconds` is from start to end, of those
-    that gave completion tokens; `tokens_per_second` is completion tokens ÷ that."""
+    that gave completion tokens; `tokens_per_second` is completion tokens ÷ that. `quality` is the mean
+    of what was judged of `judged` answers, 0 to 1."""
 
     requests: int
     completed: int
@@ -68,6 +72,8 @@ class Figures(msgspec.Struct, frozen=True):
     latency_ms_p95: int | None
     latency_ms_p99: int | None
     tokens_per_second: float | None
+    judged: int
+    quality: float | None
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -138,9 +144,12 @@ class Analytics:
             if scope.role == Role.OWNER:
                 moved = await store_analytics.settled(tx, scope.network_id, _ACCOUNT[side], asked)
                 network_total = NetworkTotal(*moved)
+            keys = {group["key"] for group in groups if group["key"] is not None}
+            if keys:
+                names = await store_analytics.key_names(tx, scope.network_id, list(keys))
             devices = {group["device"] for group in groups if group["device"] is not None}
             if devices:
-                names = await store_analytics.device_names(tx, scope.network_id, list(devices))
+                names |= await store_analytics.device_names(tx, scope.network_id, list(devices))
         return AnalyticsReport(
             side=side,
             start=asked.from_.astimezone(asked.zone),
@@ -170,21 +179,23 @@ def _row(asked: Periods, dimensions: list[str], names: Mapping[UUID, str], found
     for name in dimensions:
         value = found[name]
         group[name] = str(value) if isinstance(value, UUID) else value
-        if name == "device":
-            group["device_id"] = names.get(value)
+        if name in NAMED:
+            group[NAMED[name]] = names.get(value)
     return Row(start, end, group, _figures(found))
 
 
 def _figures(found: Any) -> Figures:
     counted = {name: int(found[name]) for name in _COUNTED}
-    judged = counted["completed"] + counted["failed"] + counted["refunded"]
+    ended = counted["completed"] + counted["failed"] + counted["refunded"]
     microseconds = counted["generation_microseconds"]
     p50, p95, p99 = found["latencies_ms"] or (None, None, None)
+    judged_sum = int(found["quality_ppm_sum"])
     return Figures(
         **counted,
-        success_share=counted["completed"] / judged if judged else None,
+        success_share=counted["completed"] / ended if ended else None,
         latency_ms_p50=p50,
         latency_ms_p95=p95,
         latency_ms_p99=p99,
         tokens_per_second=counted["completion_tokens"] * 1_000_000 / microseconds if microseconds else None,
+        quality=judged_sum / 1_000_000 / counted["judged"] if counted["judged"] else None,
     )

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from yggdrasil.marketplace.analytics import AnalyticsReport, Figures
+from yggdrasil.marketplace.analytics import NAMED, AnalyticsReport, Figures
 
 _FORMULA: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
@@ -18,8 +18,9 @@ def table(report: AnalyticsReport) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out)  # the csv module's default dialect is RFC 4180
     names = [*report.group_by]
-    if "device" in names:
-        names.insert(names.index("device") + 1, "device_id")
+    for dimension, name in NAMED.items():
+        if dimension in names:
+            names.insert(names.index(dimension) + 1, name)
     figures = Figures.__struct_fields__
     writer.writerow(["start", "end", *names, *figures])
     for row in report.rows:

@@ -16,6 +16,7 @@ from yggdrasil.kernel import Clock
 from yggdrasil.marketplace.answers import BadAnswerError, ChatAnswer, EmbeddingsAnswer
 from yggdrasil.marketplace.billing import Budget, Count
 from yggdrasil.marketplace.jobs import JobLink, Jobs
+from yggdrasil.marketplace.judging import Judgement
 from yggdrasil.marketplace.run import Chunk, Run
 from yggdrasil.marketplace.segments import text_of
 from yggdrasil.marketplace.settings import MarketSettings
@@ -38,6 +39,7 @@ class Outcome:
     error: YggdrasilError | None = None
     first_chunk_ms: int | None = None
     tokens_per_second: int | None = None
+    judgement: Judgement | None = None
 
     @property
     def broke(self) -> bool:

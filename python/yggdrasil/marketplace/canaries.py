@@ -7,18 +7,24 @@ them: they stand in no ledger, and each round of them is small.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from random import Random
 from typing import Final
 from uuid import UUID
 
-from yggdrasil.kernel import PLATFORM_NETWORK, Clock, IdSource
-from yggdrasil.marketplace import billing
+import structlog
+
+from yggdrasil.db import Database
+from yggdrasil.errors import YggdrasilError
+from yggdrasil.kernel import PLATFORM_NETWORK, Clock, IdSource, Market
+from yggdrasil.marketplace import billing, store_nodes
 from yggdrasil.marketplace.fitting import NEW_WEIGHT
 from yggdrasil.marketplace.judging import judge
 from yggdrasil.marketplace.probe import Probe, Tried, plain_request
 from yggdrasil.marketplace.requests import ComputeRequest, Offer
 from yggdrasil.marketplace.routing import Routing
+from yggdrasil.marketplace.seen import PastAttempt
 from yggdrasil.marketplace.settings import MarketSettings
 from yggdrasil.tracing import traced
 
@@ -29,6 +35,9 @@ OFFERS_AT_ONCE: Final = 1_000
 HEALING_JOBS: Final = 3
 DOUBTFUL_AVAILABILITY: Final = 0.9
 DEADLINE_MS: Final = 120_000
+UNWRITTEN_MAX: Final = 1_000
+
+_log = structlog.get_logger("yggdrasil.marketplace")
 
 _OPENINGS: Final = (
     "Explain {topic} in {length}.",
@@ -75,8 +84,16 @@ class Canaries:
     """Draws the offers and runs the jobs; `run_once` is one round."""
 
     def __init__(
-        self, routing: Routing, probe: Probe, clock: Clock, ids: IdSource, settings: MarketSettings
+        self,
+        routing: Routing,
+        probe: Probe,
+        clock: Clock,
+        ids: IdSource,
+        settings: MarketSettings,
+        database: Database,
     ) -> None:
+        self._database = database
+        self._unwritten: deque[tuple[UUID, PastAttempt]] = deque(maxlen=UNWRITTEN_MAX)
         self._routing = routing
         self._probe = probe
         self._clock = clock
@@ -94,17 +111,33 @@ class Canaries:
         idle = [offer for offer in looked_at if self._is_idle(offer)]
         healing = (await self._healing(offers))[:HEALING_MAX]
         drawn = chance.sample(idle, min(self._settings.canaries_per_round, len(idle)))
-        return await self._all(healing, drawn, chance)
+        ran = await self._all(healing, drawn, chance)
+        await self._write()
+        return ran
+
+    async def _write(self) -> None:
+        """Down with what was seen, so that the next boot knows it. If the database is away, in a later
+        round."""
+        results = list(self._unwritten)
+        if not results:
+            return
+        self._unwritten.clear()
+        try:
+            async with self._database.transaction(Market()) as tx:
+                await store_nodes.insert_canaries(tx, results)
+        except YggdrasilError as error:
+            self._unwritten.extendleft(reversed(results))
+            _log.warning("canaries not written", error=error.code)
 
     async def _healing(self, offers: Sequence[Offer]) -> list[Offer]:
         """One offer of each device whose breaker, or whose owner's, is half-open; one device of an owner."""
-        found: dict[UUID, Offer] = {}
+        found: dict[bytes, Offer] = {}
         for number, offer in enumerate(offers):
             if number % OFFERS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # there may be very many
             if self._routing.breaker(offer) == "half_open":
                 owners = self._routing.owner_fails(offer.network_id)
-                found.setdefault(offer.network_id if owners else offer.device, offer)
+                found.setdefault(offer.network_id.bytes if owners else offer.group, offer)
         return list(found.values())
 
     def _is_idle(self, offer: Offer) -> bool:
@@ -117,7 +150,7 @@ class Canaries:
         seconds = self._settings.canary_idle_seconds * (1.0 if known else 0.1)
         return (
             self._routing.silent_seconds(offer) >= seconds
-            and self._routing.running(offer.device) == 0
+            and self._routing.running(offer.network_id, offer.device) == 0
             and self._routing.breaker(offer) == "closed"
         )
 
@@ -143,7 +176,23 @@ class Canaries:
         if tried.end == "busy":
             # It works for somebody: that is no fault of its own.
             return 1
-        self._routing.observe(offer, tried, quality=self._quality(offer, request, tried), canary=True)
+        quality, at = self._quality(offer, request, tried), self._clock.now()
+        self._routing.observe(offer, tried, quality=quality, canary=True)
+        seen = PastAttempt(
+            offer=offer.id,
+            owner=offer.network_id,
+            model=offer.model,
+            end=tried.end,
+            observed_tokens=tried.count.observed,
+            claimed_tokens=tried.count.claimed,
+            quality=quality,
+            error_code=tried.error_code,
+            first_chunk_ms=tried.first_chunk_ms,
+            tokens_per_second=tried.tokens_per_second,
+            ended_at=at,
+            canary=True,
+        )
+        self._unwritten.append((self._ids.uuid(), seen))
         return 1
 
     def _quality(self, offer: Offer, request: ComputeRequest, tried: Tried) -> float:

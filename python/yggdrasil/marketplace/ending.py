@@ -13,6 +13,12 @@ from yggdrasil.marketplace.store_run import Bill, Ending, NewAttempt
 
 def ending_for(outcome: Outcome, at: datetime) -> Ending:
     """What the attempt's row says in the end."""
+    quality_ppm, verdict = None, "broke_off" if outcome.broke else None
+    if outcome.end == "completed" and outcome.judgement is not None:
+        quality_ppm = round(outcome.judgement.quality * 1_000_000)
+        verdict = ",".join(outcome.judgement.marks) or None
+    elif outcome.error_code == "bad_answer":
+        quality_ppm = 0
     return Ending(
         attempt_state=outcome.end,
         error_code=outcome.error_code,
@@ -21,6 +27,8 @@ def ending_for(outcome: Outcome, at: datetime) -> Ending:
         latency_ms=outcome.first_chunk_ms,
         tokens_per_second=outcome.tokens_per_second,
         at=at,
+        quality_ppm=quality_ppm,
+        verdict=verdict,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from typing import Final, Literal
 from uuid import UUID
 
 import asyncpg
 
 from yggdrasil.db import Database, Tx
-from yggdrasil.devices.model import StoredDevice
+from yggdrasil.devices.model import StoredDevice, group_of
 from yggdrasil.devices.service import Devices
 from yggdrasil.errors import Conflict, Forbidden, InvalidInput, NotFound
 from yggdrasil.kernel import Clock, IdSource, Market, Network, Role
@@ -109,15 +110,16 @@ class Providers:
             hours=hours,
             zone=zone,
         )
+        group = group_of(scope.network_id, device.device_key)
         offers = await self._tested(
-            scope, device_id, provider, terms, [self._offer(provider, asked) for asked in terms]
+            scope, device_id, provider, terms, [_offer(provider, group, asked) for asked in terms]
         )
         try:
             async with self._database.transaction(scope) as tx:
                 await self._check_payout(tx, scope, audience)
                 await store.insert_provider(tx, provider, offers)
-        except asyncpg.UniqueViolationError:
-            raise Conflict("device_id: is a provider already", field="device_id") from None
+        except asyncpg.UniqueViolationError as error:
+            raise _taken(error) from None
         except asyncpg.ForeignKeyViolationError:
             raise NotFound from None
         await self._enter(offers)
@@ -168,11 +170,12 @@ class Providers:
             hours=found.hours if hours is None else hours,
             zone=zone_from(zone) if zone is not None else found.zone,
         )
+        group = before[0].group
         known = {(offer.kind, offer.model): offer for offer in before}
         after: list[Offer] = []
         fresh: list[Offer] = []
         for asked in terms if terms is not None else [_terms_of(offer) for offer in before]:
-            offer = self._offer(provider, asked)
+            offer = _offer(provider, group, asked)
             old = known.pop((asked.kind, asked.model), None)
             if old is None:
                 fresh.append(offer)
@@ -191,14 +194,17 @@ class Providers:
                 scope, device_id, provider, [_terms_of(offer) for offer in fresh], fresh
             )
         gone = [offer.id for offer in known.values()]
-        async with self._database.transaction(scope) as tx:
-            await self._check_payout(tx, scope, provider.audience)
-            if not await store.update_provider(tx, provider):
-                raise NotFound
-            await store.delete_offers(tx, scope.network_id, gone)
-            for offer in after:
-                await store.update_offer(tx, offer)
-            await store.insert_offers(tx, fresh, provider.updated_at)
+        try:
+            async with self._database.transaction(scope) as tx:
+                await self._check_payout(tx, scope, provider.audience)
+                if not await store.update_provider(tx, provider):
+                    raise NotFound
+                await store.delete_offers(tx, scope.network_id, gone)
+                for offer in after:
+                    await store.update_offer(tx, offer)
+                await store.insert_offers(tx, fresh, provider.updated_at)
+        except asyncpg.UniqueViolationError as error:
+            raise _taken(error) from None
         for offer_id in gone:
             self._routing.remove(offer_id)
         await self._enter([*after, *fresh])
@@ -269,31 +275,40 @@ class Providers:
         for offer in offers:
             self._routing.put(offer, online=self._devices.online(offer.network_id, offer.device))
 
-    def _offer(self, provider: StoredProvider, asked: Terms) -> Offer:
-        return Offer(
-            network_id=provider.network_id,
-            id=self._ids.uuid(),
-            provider=provider.id,
-            user_id=provider.user_id,
-            device=provider.device,
-            audience=provider.audience,
-            status=provider.status,
-            model=asked.model,
-            kind=asked.kind,
-            price_cents=asked.price_cents,
-            price_unit_tokens=asked.price_unit_tokens,
-            rounding=asked.rounding,
-            context_tokens_max=asked.context_tokens_max,
-            capacity_jobs=provider.capacity_jobs,
-            world=provider.world,
-            memory_gib=provider.memory_gib,
-            measured_latency_ms=0,
-            measured_tokens_per_second=0,
-            model_capacity_jobs=asked.capacity_jobs,
-            output_tokens_max=asked.output_tokens_max,
-            hours=provider.hours,
-            zone=provider.zone,
-        )
+
+def offer_id(group: bytes, kind: str, model: str) -> UUID:
+    """The id of the offer of a model on the device of a group."""
+    digest = blake2b(f"{kind}/{model}".encode(), key=group, digest_size=16, person=b"market offer").digest()
+    return UUID(bytes=digest, version=4)
+
+
+def _offer(provider: StoredProvider, group: bytes, asked: Terms) -> Offer:
+    """Its id is made of the device's key and the model: what was learnt of it outlives a registration."""
+    return Offer(
+        network_id=provider.network_id,
+        id=offer_id(group, asked.kind, asked.model),
+        provider=provider.id,
+        user_id=provider.user_id,
+        device=provider.device,
+        audience=provider.audience,
+        status=provider.status,
+        model=asked.model,
+        kind=asked.kind,
+        price_cents=asked.price_cents,
+        price_unit_tokens=asked.price_unit_tokens,
+        rounding=asked.rounding,
+        context_tokens_max=asked.context_tokens_max,
+        capacity_jobs=provider.capacity_jobs,
+        world=provider.world,
+        memory_gib=provider.memory_gib,
+        measured_latency_ms=0,
+        measured_tokens_per_second=0,
+        model_capacity_jobs=asked.capacity_jobs,
+        output_tokens_max=asked.output_tokens_max,
+        hours=provider.hours,
+        zone=provider.zone,
+        device_group=group,
+    )
 
 
 def _terms_of(offer: Offer) -> Terms:
@@ -346,6 +361,14 @@ def _check_capacity(capacity_jobs: int) -> None:
 def _check_may_change(scope: Network, provider: StoredProvider) -> None:
     if provider.user_id != scope.user_id and scope.role not in (Role.OWNER, Role.ADMIN):
         raise Forbidden("This provider belongs to another member; the role owner or admin is needed")
+
+
+def _taken(error: asyncpg.UniqueViolationError) -> Conflict:
+    if error.constraint_name == "offers_pkey":
+        return Conflict(
+            "models: a device of the same key in this network offers one of them already", field="models"
+        )
+    return Conflict("device_id: is a provider already", field="device_id")
 
 
 def _memory_gib(device: StoredDevice) -> int:

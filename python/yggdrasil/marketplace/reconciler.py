@@ -14,6 +14,7 @@ from yggdrasil.db import Database, Tx
 from yggdrasil.errors import Unavailable
 from yggdrasil.kernel import Clock, System
 from yggdrasil.marketplace import store, store_nodes, store_run
+from yggdrasil.marketplace.recalling import RECALL_DAYS
 from yggdrasil.marketplace.records import Records
 from yggdrasil.marketplace.settings import MarketSettings, Node
 from yggdrasil.payments.service import Payments
@@ -68,6 +69,7 @@ class Reconciler:
             await store_nodes.beat(tx, self._node.node_id, self._node.boot_id, await tx.clock())
             self._note_beat()
             await store.delete_expired_results(tx, now)
+            await store_nodes.delete_canaries(tx, now - timedelta(days=RECALL_DAYS))
             found = await store_run.open_attempts(
                 tx, live_boots=await self._live_boots(tx), deadline_before=now
             )

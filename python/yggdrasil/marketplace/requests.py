@@ -116,6 +116,13 @@ class Offer:
     output_tokens_max: int | None = None
     hours: tuple[Window, ...] = ()
     zone: str = ZONE_DEFAULT
+    device_group: bytes | None = None
+    """Its device by the device's key, 16 bytes; None: one that is never registered anew, known by its id."""
+
+    @property
+    def group(self) -> bytes:
+        """What shares slots and a breaker with it."""
+        return self.device_group if self.device_group is not None else self.device.bytes
 
     @property
     def price_microcents(self) -> int:

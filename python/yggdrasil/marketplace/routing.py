@@ -5,7 +5,7 @@ Scores are the engines'; here is only the way from offers and events to them and
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,13 +25,15 @@ from yggdrasil.marketplace.picking import merged, no_provider, shown_card
 from yggdrasil.marketplace.pseudonym import Pseudonyms
 from yggdrasil.marketplace.reach import Reach
 from yggdrasil.marketplace.requests import ComputeRequest, Offer
-from yggdrasil.marketplace.seen import PastAttempt, Seen
+from yggdrasil.marketplace.seen import PastAttempt, Seen, Standing
 from yggdrasil.marketplace.settings import MarketSettings
 from yggdrasil.marketplace.tolerance import Tolerance
 from yggdrasil.scoring import Router
 
 BREAKER_WINDOW: Final = 16
 HEALED_SUCCESSES: Final = 3
+GONE_MAX: Final = 10_000
+"""Offers that ended and whose quality is kept: who registers a device again does not begin anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +42,6 @@ class Choice:
 
     offer: Offer
     card: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How an offer stands: shares are 0 to 1."""
-
-    quality: float
-    availability: float
-    latency_ms: float
-    tokens_per_second: float
-    weight: float
-    """How many recent observations of its quality this rests on."""
 
 
 class Routing:
@@ -86,9 +76,9 @@ class Routing:
         self.reach = Reach(self, pseudonyms, self._of_network, self._of_model, self._seed)
         self._with_hours: set[UUID] = set()
         self._closed: set[UUID] = set()
+        self._gone: OrderedDict[UUID, bool] = OrderedDict()
 
-    # ---- offers
-    # ---------------------------------------------------------------------------------------------
+    # ---- offers ------------------------------------------------------------
 
     def put(self, offer: Offer, *, online: bool) -> None:
         """Add an offer, or change its facts. One that is closed is known and never picked."""
@@ -102,7 +92,7 @@ class Routing:
         self._router.upsert(
             key=offer.id.bytes,
             owner=offer.network_id.bytes,
-            group=offer.device.bytes,
+            group=offer.group,
             model=f"{offer.kind}/{offer.model}",
             price_microcents=offer.price_microcents,
             context_tokens=offer.context_tokens_max,
@@ -116,6 +106,8 @@ class Routing:
         if new:
             # What is known of it is its test, or what earlier boots have learnt: no canary at once.
             self._heard_ms[offer.id] = self._now_ms()
+            known = self._gone.pop(offer.id, False)
+        if new and not known:
             self._quality.observe(
                 offer.id.bytes, "latency_ms", float(offer.measured_latency_ms), at_ms=self._now_ms()
             )
@@ -126,7 +118,9 @@ class Routing:
         if offer is None:
             return
         self._router.remove(offer_id.bytes)
-        self._quality.remove(offer_id.bytes)
+        self._gone[offer_id] = True
+        if len(self._gone) > GONE_MAX:
+            self._quality.remove(self._gone.popitem(last=False)[0].bytes)
         self._with_hours.discard(offer_id)
         self._closed.discard(offer_id)
         self._heard_ms.pop(offer_id, None)
@@ -190,8 +184,7 @@ class Routing:
             return offer.audience != "own" or offer.user_id == scope.user_id
         return offer.audience == "market" and self.takes_work(offer) and self.online(offer)
 
-    # ---- picking
-    # --------------------------------------------------------------------------------------------
+    # ---- picking ------------------------------------------------------------
 
     def pick(
         self,
@@ -268,22 +261,22 @@ class Routing:
                 self._quality.observe(key, "throughput", float(seen.tokens_per_second), at_ms=at_ms)
             self._heard_ms[offer.id] = max(at_ms, self._heard_ms.get(offer.id, at_ms))
             if not past:
-                self._report(offer, ok, at_ms, canary=canary)
+                self._report(offer.group, offer.network_id, ok, at_ms, canary=canary)
         self._estimate(offer.id)
 
-    def _report(self, offer: Offer, ok: bool, at_ms: int, *, canary: bool) -> None:
-        self._router.report(offer.device.bytes, ok, at_ms)
-        owner = offer.network_id.bytes
+    def _report(self, group: bytes | None, owner: UUID, ok: bool, at_ms: int, *, canary: bool) -> None:
+        if group is not None:
+            self._router.report(group, ok, at_ms)
         # Canaries go where it hurts: one broken device must not stand for all of its owner's.
-        if owner != PLATFORM_NETWORK.bytes and (
-            not canary or self._router.breaker_state(owner, at_ms) != "closed"
+        if owner != PLATFORM_NETWORK and (
+            not canary or self._router.breaker_state(owner.bytes, at_ms) != "closed"
         ):
-            self._router.report_owner(owner, ok, at_ms)
+            self._router.report_owner(owner.bytes, ok, at_ms)
 
     def breaker(self, offer: Offer) -> str:
         """The worse of the states of its device's and its owner's breaker."""
         states = [
-            self._router.breaker_state(key.bytes, self._now_ms()) for key in (offer.device, offer.network_id)
+            self._router.breaker_state(key, self._now_ms()) for key in (offer.group, offer.network_id.bytes)
         ]
         return next((state for state in ("open", "half_open") if state in states), "closed")
 
@@ -311,12 +304,30 @@ class Routing:
             self._estimate(offer_id)
 
     def recall(self, attempts: Sequence[PastAttempt]) -> None:
-        """What earlier boots have learnt."""
+        """What earlier boots have learnt of quality, and of how models are counted; in the order of time."""
         for attempt in attempts:
             offer = self._offers.get(attempt.offer)
+            model = attempt.model or (offer.model if offer is not None else None)
+            if attempt.end == "completed" and model is not None:
+                observed, claimed = attempt.observed_tokens or 0, attempt.claimed_tokens
+                self.tolerance.learn(model, attempt.owner, observed, claimed)
             if offer is not None:
-                quality = 0.0 if attempt.exaggerated else 1.0 if attempt.delivered else WORTH["empty"]
-                self.observe(offer, attempt, quality=quality, at=attempt.ended_at)
+                # Of answers that nobody judged it is known whether there was one.
+                guess = 1.0 if attempt.delivered else WORTH["empty"]
+                quality = guess if attempt.quality is None else attempt.quality
+                self.observe(offer, attempt, quality=quality, at=attempt.ended_at, canary=attempt.canary)
+
+    def recall_breakers(self, attempts: Sequence[PastAttempt]) -> None:
+        """The breakers as earlier boots left them: the same reports at the same times, in their order."""
+        for attempt in attempts:
+            if attempt.end == "busy":
+                continue
+            offer = self._offers.get(attempt.offer)
+            if offer is not None and not self.takes_work(offer) and attempt.error_code == "offline":
+                continue
+            group = offer.group if offer is not None else None
+            ok = attempt.end == "completed"
+            self._report(group, attempt.owner, ok, _ms(attempt.ended_at), canary=attempt.canary)
 
     def standing(self, offer: Offer) -> Standing:
         at_ms, key = self._now_ms(), offer.id.bytes
@@ -349,9 +360,11 @@ class Routing:
         """Hand over what was counted since the last call."""
         work.add(self._router.take_tallies(), self._router.take_asked(), self._offers.get, self.at_work)
 
-    def running(self, device: UUID) -> int:
-        """Jobs that run on a device."""
-        return self._router.load(device.bytes)
+    def running(self, network_id: UUID, device: UUID) -> int:
+        """Jobs that run on a device, for whichever of its offers."""
+        for offer_id in self._of_device.get((network_id, device), ()):
+            return self._router.load(self._offers[offer_id].group)
+        return 0
 
     def set_references(self, model: str, kind: str, price_microcents: int, latency_ms: int) -> None:
         self._router.set_references(
@@ -360,8 +373,7 @@ class Routing:
             latency_reference_ms=float(latency_ms),
         )
 
-    # ---- inside
-    # ---------------------------------------------------------------------------------------------
+    # ---- inside ------------------------------------------------------------
 
     def _estimate(self, offer_id: UUID) -> None:
         standing = self.standing(self._offers[offer_id])

@@ -9,6 +9,7 @@ and what it wrote; whoever restarts is paid for the prompt and what it wrote. So
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -108,6 +109,11 @@ class Breaks:
     def count(self, network_id: UUID, now: float) -> None:
         times = self._at.setdefault(network_id, deque(maxlen=self._most))
         times.append(now)
+
+    def recall(self, broken: Iterable[tuple[UUID, float]], now: float) -> None:
+        """What earlier boots counted: (requester, seconds ago), the oldest first."""
+        for network_id, seconds in broken:
+            self.count(network_id, now - seconds)
 
     def check(self, network_id: UUID, now: float) -> None:
         """LimitReached if there were too many within an hour."""

@@ -49,7 +49,7 @@ class Selling:
             capacity_jobs=found.capacity_jobs,
             hours=as_rows(found.hours),
             zone=found.zone,
-            jobs_running=self._routing.running(found.device),
+            jobs_running=self._routing.running(found.network_id, found.device),
             online=online,
             created_at=found.created_at,
             updated_at=found.updated_at,

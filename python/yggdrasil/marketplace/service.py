@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Final, Literal
+from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -17,9 +17,9 @@ from yggdrasil.db import Database
 from yggdrasil.devices.paging import Page, decode_cursor, encode_cursor, limit_from
 from yggdrasil.devices.service import Devices, SocketMember
 from yggdrasil.errors import Conflict, InvalidInput, NotFound
-from yggdrasil.kernel import Clock, IdSource, Market, Network, System
+from yggdrasil.kernel import Clock, IdSource, Market, Network
 from yggdrasil.keys import Keys
-from yggdrasil.marketplace import store, store_nodes
+from yggdrasil.marketplace import store
 from yggdrasil.marketplace.allowed import may_ask
 from yggdrasil.marketplace.analytics import Analytics
 from yggdrasil.marketplace.breakdown import Work
@@ -30,6 +30,7 @@ from yggdrasil.marketplace.hours import ZONE_DEFAULT, Window
 from yggdrasil.marketplace.probe import Probe
 from yggdrasil.marketplace.providers import PRICE_REFERENCE_MICROCENTS, Providers, Terms
 from yggdrasil.marketplace.pseudonym import PREFIX, Pseudonyms
+from yggdrasil.marketplace.recalling import recall
 from yggdrasil.marketplace.records import Records
 from yggdrasil.marketplace.requests import ComputeRequest, MarketScope, Offer, Status
 from yggdrasil.marketplace.routing import Routing
@@ -44,9 +45,6 @@ from yggdrasil.marketplace.upstream_settings import KeyedUpstream
 from yggdrasil.marketplace.upstreams import Upstreams
 from yggdrasil.marketplace.verdicts import Court
 from yggdrasil.payments.service import Payments
-
-RECALL_DAYS: Final = 7
-RECALL_ATTEMPTS_MAX: Final = 20_000
 
 _log = structlog.get_logger("yggdrasil.marketplace")
 
@@ -97,7 +95,7 @@ class Marketplace:
             settings=self.settings,
         )
         probe = Probe(self.upstreams, clock, ids, self.settings.test_seconds)
-        self.canaries = Canaries(self.routing, probe, clock, ids, self.settings)
+        self.canaries = Canaries(self.routing, probe, clock, ids, self.settings, database)
         self._providers = Providers(database, devices, payments, self.routing, probe, clock, ids)
         self.feedback = Feedback(database, self.routing, clock, self.settings)
         self.work = Work(database, clock)
@@ -123,16 +121,7 @@ class Marketplace:
         self.epochs.start(models)
         for offer in offers:
             self.routing.put(offer, online=self.upstreams.online(offer.network_id, offer.device))
-        since = self._clock.now() - timedelta(days=RECALL_DAYS)
-        async with self._database.transaction(System("router-recall")) as tx:
-            past = await store_nodes.past_attempts(
-                tx,
-                since,
-                RECALL_ATTEMPTS_MAX,
-                self.settings.tolerance_percent,
-                self.settings.first_chunk_seconds,
-            )
-        self.routing.recall(past)
+        await recall(self._database, self._clock, self.settings, self.routing, self._serving.breaks)
         await self.feedback.recall()
         await self.upstreams.start()
         self._ticking = asyncio.create_task(self._tick(), name="marketplace: epochs")

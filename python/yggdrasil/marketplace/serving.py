@@ -36,7 +36,7 @@ from yggdrasil.marketplace.auto import AUTO, MODELS_TRIED_MAX
 from yggdrasil.marketplace.choosing import CHOICES_MAX, Chooser, Step
 from yggdrasil.marketplace.ending import bill_for, ending_for
 from yggdrasil.marketplace.jobs import Jobs
-from yggdrasil.marketplace.judging import judge
+from yggdrasil.marketplace.judging import Judgement, judge
 from yggdrasil.marketplace.records import ProviderUnpayableError, Records
 from yggdrasil.marketplace.requests import ComputeRequest, State
 from yggdrasil.marketplace.routing import Routing
@@ -76,7 +76,7 @@ class Serving:
         self._runs: dict[UUID, Run] = {}
         self._of_user: dict[tuple[UUID, UUID], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._breaks = Breaks(settings.breaks_per_hour_max)
+        self.breaks = Breaks(settings.breaks_per_hour_max)
         self._closing = False
 
     # ---- from outside
@@ -100,7 +100,7 @@ class Serving:
                 retry_after_seconds=1,
             )
         if request.wishes.scope == "market":
-            self._breaks.check(scope.network_id, self._clock.monotonic())
+            self.breaks.check(scope.network_id, self._clock.monotonic())
         now = self._clock.now()
         seconds = request.wishes.deadline_seconds
         run = Run(
@@ -275,14 +275,15 @@ class Serving:
         finally:
             self._routing.release(step.offer.id)
         if outcome.broke and run.request.wishes.scope == "market":
-            self._breaks.count(run.scope.network_id, self._clock.monotonic())
+            self.breaks.count(run.scope.network_id, self._clock.monotonic())
         if outcome.error_code == "timeout" and left_seconds < self._settings.first_chunk_seconds:
             # The requester left no time for it: that tells nothing about the provider.
             return outcome
-        self._routing.observe(step.offer, outcome, quality=self._quality(run, step, outcome))
+        outcome.judgement = self._judged(run, step, outcome)
+        self._routing.observe(step.offer, outcome, quality=outcome.judgement.quality)
         return outcome
 
-    def _quality(self, run: Run, step: Step, outcome: Outcome) -> float:
+    def _judged(self, run: Run, step: Step, outcome: Outcome) -> Judgement:
         """What the answer is worth; and what its claim teaches of the model's tokens."""
         model, count, tolerance = run.request.model, outcome.count, self._routing.tolerance
         exaggerated = billing.exaggerates(count, tolerance.percent(model))
@@ -296,7 +297,7 @@ class Serving:
             completion_tokens=count.completion_observed,
             output_tokens_max=step.budget.output_tokens_max * run.request.choices,
             cut_by_us=count.claimed is None,
-        ).quality
+        )
 
     async def _follow_on(self, run: Run, step: Step, outcome: Outcome) -> Step | None:
         """The next attempt, committed; None if this outcome is the last."""

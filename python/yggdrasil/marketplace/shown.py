@@ -12,7 +12,7 @@ import msgspec
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace.fitting import NEW_WEIGHT
 from yggdrasil.marketplace.requests import Offer
-from yggdrasil.marketplace.routing import Standing
+from yggdrasil.marketplace.seen import Standing
 from yggdrasil.marketplace.wishes import QUALITY_STEPS
 
 _LATENCY_MS: Final = ((250, "under_250_ms"), (1_000, "under_1_s"), (4_000, "under_4_s"))

@@ -20,7 +20,7 @@ OFFERS_LOADED_MAX = 1_000_000
 _OFFER_COLUMNS = (
     "network_id, id, provider, user_id, device, audience, status, model, kind, price_cents,"
     " price_unit_tokens, rounding, context_tokens_max, capacity_jobs, world, memory_gib, measured_latency_ms,"
-    " measured_tokens_per_second, model_capacity_jobs, output_tokens_max, hours, zone"
+    " measured_tokens_per_second, model_capacity_jobs, output_tokens_max, hours, zone, device_group"
 )
 
 
@@ -45,7 +45,7 @@ class StoredProvider:
 
 class TransactionView(msgspec.Struct, frozen=True):
     """One side of a trade, as its own person sees it. Money is micro-cents; the price is cents per unit of
-    tokens."""
+    tokens; `quality_ppm` is what was judged of the answer, in millionths, if it was."""
 
     transaction_id: UUID
     side: str
@@ -69,6 +69,7 @@ class TransactionView(msgspec.Struct, frozen=True):
     error_code: str | None
     created_at: datetime
     ended_at: datetime | None
+    quality_ppm: int | None
 
 
 _VIEW_COLUMNS = ", ".join(TransactionView.__struct_fields__)
@@ -141,7 +142,7 @@ async def insert_offers(tx: Tx, offers: Sequence[Offer], at: datetime) -> None:
     await tx.executemany(
         f"INSERT INTO tenant.offers ({_OFFER_COLUMNS}, created_at)"  # noqa: S608
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,"
-        " $21::text::jsonb, $22, $23)",
+        " $21::text::jsonb, $22, $23, $24)",
         [
             (
                 offer.network_id,
@@ -166,6 +167,7 @@ async def insert_offers(tx: Tx, offers: Sequence[Offer], at: datetime) -> None:
                 offer.output_tokens_max,
                 _hours_row(offer.hours),
                 offer.zone,
+                offer.device_group,
                 at,
             )
             for offer in offers

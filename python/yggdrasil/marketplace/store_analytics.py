@@ -28,7 +28,7 @@ _FIGURES: Final = """
             CASE WHEN 'weekday' = ANY ($7::text[]) THEN extract(isodow FROM l.at)::int END AS weekday,
             CASE WHEN 'hour' = ANY ($7::text[]) THEN extract(hour FROM l.at)::int END AS hour,
             t.state AS ended_as, t.attempts, t.prompt_tokens, t.completion_tokens, t.total_microcents,
-            t.fee_microcents, t.earnings_microcents, t.latency_ms,
+            t.fee_microcents, t.earnings_microcents, t.latency_ms, t.quality_ppm,
             (extract(epoch FROM t.ended_at - t.created_at) * $10::bigint)::bigint AS microseconds
         FROM tenant.transactions t
         CROSS JOIN LATERAL (
@@ -51,6 +51,8 @@ _FIGURES: Final = """
         coalesce(sum(fee_microcents), 0) AS fee_microcents,
         coalesce(sum(earnings_microcents), 0) AS earnings_microcents,
         coalesce(sum(microseconds) FILTER (WHERE completion_tokens > 0), 0) AS generation_microseconds,
+        count(quality_ppm) AS judged,
+        coalesce(sum(quality_ppm), 0) AS quality_ppm_sum,
         percentile_disc($11::float8[]) WITHIN GROUP (ORDER BY latency_ms)
             FILTER (WHERE ended_as = 'COMPLETED') AS latencies_ms
     FROM mine
@@ -125,3 +127,14 @@ async def device_names(tx: Tx, network_id: UUID, devices: Sequence[UUID]) -> dic
         list(devices),
     )
     return {row["id"]: row["device_id"] for row in rows}
+
+
+async def key_names(tx: Tx, network_id: UUID, keys: Sequence[UUID]) -> dict[UUID, str]:
+    """The names of API keys of the person's own that are not revoked."""
+    rows = await tx.fetch(
+        "SELECT key_id, name FROM tenant.api_keys"
+        " WHERE network_id = $1 AND key_id = ANY ($2::uuid[]) AND revoked_at IS NULL",
+        network_id,
+        list(keys),
+    )
+    return {row["key_id"]: row["name"] for row in rows}

@@ -1,8 +1,10 @@
-"""The SQL of nodes, and of what past boots have learnt. Under System."""
+"""The SQL of nodes, and of what past boots have learnt. Under System, if nothing else is said."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from yggdrasil.db import Tx
@@ -33,31 +35,94 @@ async def live_boots(tx: Tx, silent_before: datetime) -> list[UUID]:
     return [row["boot_id"] for row in rows]
 
 
+_PAST: Final = """
+    SELECT a.offer, a.provider_network AS owner, t.model, a.state AS "end", a.observed_tokens,
+        a.claimed_tokens, a.quality_ppm, a.error_code, a.latency_ms AS first_chunk_ms, a.tokens_per_second,
+        a.ended_at, false AS canary
+    FROM platform.attempts a
+    LEFT JOIN tenant.transactions t ON t.network_id = a.requester_network AND t.side = 'requester'
+        AND t.transaction_id = a.requester_transaction
+    WHERE a.ended_at > $1 AND a.state IN ('completed', 'failed', 'busy')
+        AND (a.error_code IS DISTINCT FROM 'timeout' OR a.ended_at - a.started_at >= $3)
+"""
+_FAILING: Final = """
+        AND a.provider_network IN (
+            SELECT provider_network FROM platform.attempts WHERE ended_at > $1 AND state = 'failed'
+            UNION SELECT network_id FROM platform.canaries WHERE ended_at > $1 AND state = 'failed'
+        )
+"""
+_LATEST: Final = " ORDER BY a.ended_at DESC LIMIT $2"
+
+
 async def past_attempts(
-    tx: Tx, since: datetime, limit: int, tolerance_percent: int, first_chunk_seconds: float
+    tx: Tx, since: datetime, limit: int, first_chunk_seconds: float, *, failing: bool = False
 ) -> list[PastAttempt]:
-    """The latest ended attempts, for the quality of offers; without those that had no time for an answer."""
+    """The latest ended attempts, for what is learnt of offers; without those that had no time for an answer.
+    With `failing` those at owners one of whose failed since then. The oldest first."""
     rows = await tx.fetch(
-        "SELECT offer, state, observed_tokens, claimed_tokens, error_code, latency_ms,"
-        " tokens_per_second, ended_at FROM platform.attempts"
-        " WHERE ended_at > $1 AND state IN ('completed', 'failed', 'busy')"
-        " AND (error_code IS DISTINCT FROM 'timeout' OR ended_at - started_at >= $3)"
-        " ORDER BY ended_at DESC LIMIT $2",
+        _PAST + (_FAILING if failing else "") + _LATEST,
         since,
         limit,
         timedelta(seconds=first_chunk_seconds),
     )
-    return [
-        PastAttempt(
-            offer=row["offer"],
-            end=row["state"],
-            delivered=bool(row["observed_tokens"]),
-            exaggerated=row["claimed_tokens"] is not None
-            and row["claimed_tokens"] * 100 > (row["observed_tokens"] or 0) * (100 + tolerance_percent),
-            error_code=row["error_code"],
-            first_chunk_ms=row["latency_ms"],
-            tokens_per_second=row["tokens_per_second"],
-            ended_at=row["ended_at"],
-        )
-        for row in rows
-    ]
+    return [_past(row) for row in reversed(rows)]
+
+
+async def past_canaries(tx: Tx, since: datetime, limit: int) -> list[PastAttempt]:
+    """The latest canary jobs, the oldest first. Their offers tell the models."""
+    rows = await tx.fetch(
+        'SELECT offer, network_id AS owner, NULL AS model, state AS "end", observed_tokens, claimed_tokens,'
+        " quality_ppm, error_code, latency_ms AS first_chunk_ms, tokens_per_second, ended_at, true AS canary"
+        " FROM platform.canaries WHERE ended_at > $1 ORDER BY ended_at DESC LIMIT $2",
+        since,
+        limit,
+    )
+    return [_past(row) for row in reversed(rows)]
+
+
+def _past(row: Any) -> PastAttempt:
+    values = dict(row)
+    ppm = values.pop("quality_ppm")
+    return PastAttempt(quality=None if ppm is None else ppm / 1_000_000, **values)
+
+
+async def broken_off(tx: Tx, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
+    """(requester, when) of the market's answers that broke off; the oldest first."""
+    rows = await tx.fetch(
+        "SELECT a.requester_network, a.ended_at FROM platform.attempts a JOIN tenant.transactions t"
+        " ON t.network_id = a.requester_network AND t.side = 'requester'"
+        " AND t.transaction_id = a.requester_transaction AND t.scope = 'market'"
+        " WHERE a.verdict = 'broke_off' AND a.ended_at > $1 ORDER BY a.ended_at DESC LIMIT $2",
+        since,
+        limit,
+    )
+    return [tuple(row) for row in reversed(rows)]
+
+
+async def insert_canaries(tx: Tx, canaries: Sequence[tuple[UUID, PastAttempt]]) -> None:
+    """(id, how it ended) of canary jobs; under Market."""
+    await tx.executemany(
+        "INSERT INTO platform.canaries (canary_id, network_id, offer, state, observed_tokens, claimed_tokens,"
+        " quality_ppm, latency_ms, tokens_per_second, error_code, ended_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        [
+            (
+                id_,
+                one.owner,
+                one.offer,
+                one.end,
+                one.observed_tokens or 0,
+                one.claimed_tokens,
+                round((one.quality or 0.0) * 1_000_000),
+                one.first_chunk_ms,
+                one.tokens_per_second,
+                one.error_code,
+                one.ended_at,
+            )
+            for id_, one in canaries
+        ],
+    )
+
+
+async def delete_canaries(tx: Tx, ended_before: datetime) -> None:
+    await tx.execute("DELETE FROM platform.canaries WHERE ended_at < $1", ended_before)

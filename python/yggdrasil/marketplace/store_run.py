@@ -62,6 +62,10 @@ class Ending:
     latency_ms: int | None
     tokens_per_second: int | None
     at: datetime
+    quality_ppm: int | None = None
+    """What was judged of the answer, in millionths."""
+    verdict: str | None = None
+    """Which marks lowered it; of a failure, `broke_off` if the requester had seen some of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,8 @@ _DISPATCH = """
 _END_ATTEMPT = """
     WITH ended AS (
         UPDATE platform.attempts SET state = $2, error_code = $3, observed_tokens = $4, claimed_tokens = $5,
-            latency_ms = $6, tokens_per_second = $7, ended_at = $8::timestamptz
+            latency_ms = $6, tokens_per_second = $7, ended_at = $8::timestamptz, quality_ppm = $10,
+            verdict = $11
         WHERE attempt_id = $1 AND state IN ('dispatched', 'accepted')
         RETURNING provider_network, provider_transaction
     ), provider AS (
@@ -146,7 +151,8 @@ _FINISH = """
     WITH ended AS (
         UPDATE platform.attempts SET state = $2, error_code = $3::text, observed_tokens = $4, claimed_tokens
         = $5,
-            latency_ms = $6::int, tokens_per_second = $7, ended_at = $8::timestamptz
+            latency_ms = $6::int, tokens_per_second = $7, ended_at = $8::timestamptz,
+            quality_ppm = $19::int, verdict = $20
         WHERE attempt_id = $1 AND state IN ('dispatched', 'accepted')
         RETURNING requester_network, requester_transaction, provider_network, provider_transaction
     ), sides AS (
@@ -158,7 +164,7 @@ _FINISH = """
     ), moved AS (
         UPDATE tenant.transactions t SET state = $9::text, error_code = $3::text, prompt_tokens = $10,
             completion_tokens = $11, total_microcents = $12, fee_microcents = $13, earnings_microcents = $14,
-            latency_ms = $6::int, ended_at = $8::timestamptz
+            latency_ms = $6::int, ended_at = $8::timestamptz, quality_ppm = $19::int
         FROM sides s
         WHERE t.network_id = s.network_id AND t.side = s.side AND t.transaction_id = s.transaction_id
             AND t.state = ANY ($15::text[])
@@ -262,6 +268,8 @@ async def end_attempt(tx: Tx, attempt_id: UUID, ending: Ending) -> bool:
         ending.tokens_per_second,
         ending.at,
         sources(State.FAILED),
+        ending.quality_ppm,
+        ending.verdict,
     )
     return bool(ended)
 
@@ -291,6 +299,8 @@ async def finish(
         result.nonce if result is not None else None,
         result.sealed if result is not None else None,
         result.expires_at if result is not None else None,
+        ending.quality_ppm,
+        ending.verdict,
     )
     if row is None or row["ended"] != 1:
         return False

@@ -50,6 +50,7 @@ class OfferRow(Table, tablename="offers", schema="tenant"):
     output_tokens_max = Integer(default=None, null=True)
     hours = JSONB(default=None, null=True)
     zone = Text(default=None)
+    device_group = Bytea(default=None)
     created_at = Timestamptz(default=None)
 
 
@@ -92,6 +93,7 @@ class TransactionRow(Table, tablename="transactions", schema="tenant"):
     idempotency_key = Text(default=None, null=True)
     created_at = Timestamptz(default=None)
     ended_at = Timestamptz(default=None, null=True)
+    quality_ppm = Integer(default=None, null=True)
 
 
 class ResultRow(Table, tablename="results", schema="tenant"):
@@ -152,3 +154,21 @@ class AttemptRow(Table, tablename="attempts", schema="platform"):
     started_at = Timestamptz(default=None)
     deadline_at = Timestamptz(default=None)
     ended_at = Timestamptz(default=None, null=True)
+    quality_ppm = Integer(default=None, null=True)
+    verdict = Text(default=None, null=True)
+
+
+class CanaryRow(Table, tablename="canaries", schema="platform"):
+    """How a canary job ended."""
+
+    canary_id = UUID(primary_key=True, default=None)
+    network_id = UUID(default=None)
+    offer = UUID(default=None)
+    state = Text(default=None)
+    observed_tokens = BigInt(default=None)
+    claimed_tokens = BigInt(default=None, null=True)
+    quality_ppm = Integer(default=None)
+    latency_ms = Integer(default=None, null=True)
+    tokens_per_second = Integer(default=None, null=True)
+    error_code = Text(default=None, null=True)
+    ended_at = Timestamptz(default=None)

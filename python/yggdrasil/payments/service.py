@@ -10,6 +10,7 @@ from uuid import UUID
 
 from yggdrasil.db import Database, Tx
 from yggdrasil.errors import (
+    Conflict,
     Forbidden,
     InvalidInput,
     LedgerError,
@@ -22,7 +23,7 @@ from yggdrasil.errors import (
     Unauthenticated,
 )
 from yggdrasil.kernel import CURRENCY, PLATFORM_NETWORK, Clock, IdSource, Network, Role, Settle, System
-from yggdrasil.payments import ledger, method_store, store, store_books
+from yggdrasil.payments import ledger, method_store, store, store_books, topup_store
 from yggdrasil.payments.ledger import Account, TrialBalance
 from yggdrasil.payments.store import HoldEnd, OpenHold
 from yggdrasil.payments.topups import TopUps
@@ -326,6 +327,18 @@ class Payments:
         return await self._topups.process(
             scope, method_id=method_id, amount_cents=amount_cents, idempotency_key=idempotency_key
         )
+
+    async def check_empty(self, tx: Tx, network_id: UUID) -> None:
+        """Before a network is closed, in the same transaction, under Identity of it: Conflict if there is
+        money, or some on its way. No top-up begins until that transaction ends, and none after it."""
+        await topup_store.lock_closing(tx, network_id=network_id)
+        accounts = await store.balances(tx, network_id)
+        if any(accounts.get(account, (0, 0))[0] for account in (Account.WALLET, Account.EARNINGS)):
+            raise Conflict(
+                "the wallet is not empty: spend it or ask for its return before the account is deleted"
+            )
+        if await topup_store.open_count(tx, network_id=network_id):
+            raise Conflict("a payment into the wallet has not ended: wait for it, then delete the account")
 
     async def balance(self, scope: Network) -> Balance:
         """What the network has. Owners and admins only."""

@@ -40,6 +40,20 @@ async def find(tx: Tx, *, network_id: UUID, idempotency_key: str) -> TopUp | Non
     return None if row is None else _view(row)
 
 
+async def lock_closing(tx: Tx, *, network_id: UUID) -> None:
+    """One at a time of the network's new top-ups and its closing, until this transaction ends."""
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1::text, 11))", str(network_id))
+
+
+async def is_closed(tx: Tx, *, network_id: UUID) -> bool:
+    """Whether the network has ended; ask under the lock."""
+    return bool(
+        await tx.fetchval(
+            "SELECT closed_at IS NOT NULL FROM tenant.networks WHERE network_id = $1", network_id
+        )
+    )
+
+
 async def open_count(tx: Tx, *, network_id: UUID) -> int:
     """How many top-ups have not ended."""
     return int(

@@ -106,6 +106,9 @@ class TopUps:
             found = await topup_store.find(tx, network_id=scope.network_id, idempotency_key=idempotency_key)
             if found is not None:
                 return found
+            await topup_store.lock_closing(tx, network_id=scope.network_id)
+            if await topup_store.is_closed(tx, network_id=scope.network_id):
+                raise Conflict("the account of this network is deleted")
             method = await method_store.get(tx, network_id=scope.network_id, method_id=method_id)
             if method is None:
                 raise NotFound

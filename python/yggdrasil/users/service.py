@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from yggdrasil.db import Database
+from yggdrasil.db import Database, Tx
 from yggdrasil.errors import Forbidden, Unauthenticated, Unavailable
 from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role, System
 from yggdrasil.keys import Keys
@@ -52,7 +52,8 @@ class Users:
     """`on_revoked` is called, at least once, for everything that ends on this node or another: close its
     sockets.
 
-    `can_delete` may raise Conflict to stop the deletion of an account (money in the wallet, for example).
+    `can_delete(tx, network)` is asked in the transaction that deletes an account, and may raise Conflict to
+    stop it (money in the wallet, for example).
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Users:
     ) -> None:
         self.settings = settings or UsersSettings()
         self.on_revoked: list[Callable[[Revocation], None]] = []
-        self.can_delete: Callable[[Network], Awaitable[None]] | None = None
+        self.can_delete: Callable[[Tx, UUID], Awaitable[None]] | None = None
         self._database = database
         self._mimir = mimir
         self._clock = clock
@@ -183,11 +184,15 @@ class Users:
         away.
         """
         _session_of(scope, "deleting the account")
-        if self.can_delete is not None:
-            await self.can_delete(scope)
         now = self._clock.now()
         async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
-            epoch = await store.close_account(tx, scope.user_id, now)
+            home = await store.home_of(tx, scope.user_id)
+        if home is None:
+            raise Unauthenticated
+        async with self._database.transaction(Identity(network_id=home, user_id=scope.user_id)) as tx:
+            if self.can_delete is not None:
+                await self.can_delete(tx, home)
+            epoch = await store.close_account(tx, scope.user_id, home, now)
             if epoch is not None:
                 ended = store.Ended(scope.user_id, None, None, epoch)
                 await store.insert_revocation(tx, self._ids.uuid(), ended, now)

@@ -217,9 +217,17 @@ async def found_account(tx: Tx, user_id: UUID, network_id: UUID, now: datetime) 
     )
 
 
-async def close_account(tx: Tx, user_id: UUID, now: datetime) -> int | None:
-    """Mark deleted, end every session, ask for the erasure; the new epoch, or None if it was deleted
-    before.
+async def home_of(tx: Tx, user_id: UUID) -> UUID | None:
+    """The home network of an account that is not deleted."""
+    home: UUID | None = await tx.fetchval(
+        "SELECT home_network_id FROM identity.accounts WHERE user_id = $1 AND status = 'active'", user_id
+    )
+    return home
+
+
+async def close_account(tx: Tx, user_id: UUID, home: UUID, now: datetime) -> int | None:
+    """Mark deleted, close the home network, end every session, ask for the erasure; the new epoch, or None if
+    it was deleted before.
     """
     epoch: int | None = await tx.fetchval(
         "UPDATE identity.accounts SET status = 'deleted', epoch = epoch + 1 "
@@ -228,6 +236,7 @@ async def close_account(tx: Tx, user_id: UUID, now: datetime) -> int | None:
     )
     if epoch is None:
         return None
+    await tx.execute("UPDATE tenant.networks SET closed_at = $2 WHERE network_id = $1", home, now)
     await tx.execute(
         "UPDATE identity.sessions SET revoked_at = $2, revoked_for = 'deleted' "
         "WHERE user_id = $1 AND revoked_at IS NULL",
