@@ -34,6 +34,7 @@ from yggdrasil.devices import routes as device_routes
 from yggdrasil.devices.service import Devices
 from yggdrasil.edge import BODY_BYTES_MAX, EdgeRequest, check_query
 from yggdrasil.errors import ConfigurationError, Conflict, YggdrasilError
+from yggdrasil.hot import Hot
 from yggdrasil.kernel import Clock, IdSource, Market, Network, SystemClock, SystemIds
 from yggdrasil.keys import Keys
 from yggdrasil.marketplace import analytics_routes
@@ -332,5 +333,7 @@ def create_app(services: Services) -> Litestar:
     )
     apidoc.complete(app)
     # Around the router too, which answers unknown paths and methods itself.
-    app.asgi_handler = Observe(OperatorDoor(app.asgi_handler, services.operators), services.ids)
+    guarded = OperatorDoor(app.asgi_handler, services.operators)
+    hot = Hot(guarded, users=services.users, devices=services.devices, marketplace=services.marketplace)
+    app.asgi_handler = Observe(hot, services.ids)
     return app
