@@ -16,6 +16,8 @@ from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 
 from yggdrasil import __version__, apidoc, heidrun, problems
 from yggdrasil.adapters import devmail
@@ -278,6 +280,16 @@ def _node_id(data_dir: Path, ids: IdSource) -> Iterator[UUID]:
         yield node_id
 
 
+class Application(Litestar):
+    """Without Litestar's own plugins for models of pydantic and attrs. No handler here knows one, and
+    pydantic, which another library brings along, would take 10 MiB.
+    """
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return [*plugins, MsgspecDIPlugin()]
+
+
 def create_app(services: Services) -> Litestar:
     """The HTTP and socket surface over `services`."""
 
@@ -304,7 +316,7 @@ def create_app(services: Services) -> Litestar:
     # Behind a proxy everybody seems to come from this machine, and may read everybody's codes.
     if isinstance(services.mailer, DevMailer) and not services.settings.behind_proxy:
         handlers.append(devmail.router)
-    app = Litestar(
+    app = Application(
         route_handlers=handlers,
         dependencies={
             "caller": Provide(caller),
