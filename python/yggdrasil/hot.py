@@ -20,7 +20,7 @@ from litestar.enums import ScopeType
 from yggdrasil import problems
 from yggdrasil.devices.model import DEVICE_ID_PATTERN
 from yggdrasil.devices.paging import LIMIT_DEFAULT
-from yggdrasil.edge import EdgeRequest, decode_body
+from yggdrasil.edge import BODY_SECONDS_MAX, EdgeRequest, decode_body, too_slow
 from yggdrasil.errors import InvalidInput
 from yggdrasil.openai import routes as openai
 from yggdrasil.openai.shapes import HEADER_PREFIX, ChatCompletion
@@ -37,8 +37,6 @@ DEVICE: Final = DEVICES + "/{device_id}"
 CHAT: Final = "/v1/chat/completions"
 BODY_BYTES_MAX: Final = 256 * 1024
 """A larger body is no plain request."""
-BODY_SECONDS_MAX: Final = 5.0
-"""What comes slower is read by the router."""
 
 _PAGE: Final = re.compile(rb"(?:limit=([0-9]{1,3}))?(?:(?:^|&)cursor=([A-Za-z0-9_-]+))?")
 _WISH: Final = HEADER_PREFIX.encode()
@@ -100,7 +98,12 @@ class Hot:
         return answer
 
     async def _chat(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
-        body, read = await _body(receive)
+        _matched(scope, CHAT)
+        try:
+            body, read = await _body(receive)
+        except InvalidInput as error:
+            await _refused(scope, receive, send, error)
+            return
         data: ChatCompletion | None = None
         with contextlib.suppress(InvalidInput):
             data = decode_body(body, ChatCompletion) if body else None
@@ -119,7 +122,6 @@ class Hot:
             added = openai.headers_of(last).items()
             return _encode(openai.whole(last)), [(name.encode(), value.encode()) for name, value in added]
 
-        _matched(scope, CHAT)
         await _answered(scope, receive, send, answer)
 
 
@@ -149,18 +151,20 @@ def _plain_chat_headers(scope: Scope) -> dict[bytes, bytes] | None:
 
 
 async def _body(receive: Receive) -> tuple[bytes, list[Any]]:
-    """The body if all of it came in time, else nothing; and the events that were read."""
+    """The body, nothing if the client left in the middle; and the events that were read. InvalidInput if it
+    takes too long."""
     events: list[Any] = []
-    with contextlib.suppress(TimeoutError):
+    try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
             while True:
                 event: Any = await receive()
                 events.append(event)
                 if event["type"] != "http.request":
-                    break
+                    return b"", events
                 if not event.get("more_body", False):
                     return b"".join(part.get("body", b"") for part in events), events
-    return b"", events
+    except TimeoutError:
+        raise too_slow() from None
 
 
 def _again(events: list[Any], receive: Receive) -> Receive:
@@ -179,9 +183,7 @@ async def _answered(
     try:
         body, headers = await answer()
     except Exception as error:
-        request = EdgeRequest(scope, receive, send)
-        response = problems.handle(request, error).to_asgi_response(None, request)
-        await response(scope, receive, send)
+        await _refused(scope, receive, send, error)
         return
     head = [
         *headers,
@@ -190,3 +192,10 @@ async def _answered(
     ]
     await send(cast("Message", {"type": "http.response.start", "status": 200, "headers": head}))
     await send(cast("Message", {"type": "http.response.body", "body": body, "more_body": False}))
+
+
+async def _refused(scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
+    """As the router answers an exception."""
+    request = EdgeRequest(scope, receive, send)
+    response = problems.handle(request, error).to_asgi_response(None, request)
+    await response(scope, receive, send)

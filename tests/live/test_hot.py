@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any, cast
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from tests.live.house import House, Script, fund, person, selling
+from yggdrasil import hot as hot_way
 from yggdrasil.errors import Unauthenticated
 from yggdrasil.hot import CHAT, DEVICE, DEVICES, Hot
 
@@ -167,3 +169,22 @@ async def test_only_the_plain_form_goes_the_short_way(
     else:
         assert seen == [body]
         assert not sent
+
+
+async def test_half_a_body_does_not_keep_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hot_way, "BODY_SECONDS_MAX", 0.05)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {"type": "http", "method": "POST", "path": CHAT, "query_string": b"", "scheme": "http"}
+    scope |= {"server": ("127.0.0.1", 1), "root_path": ""}
+    scope["headers"] = [(b"content-type", b"application/json"), (b"content-length", b"10")]
+    nobody = cast(Any, None)
+    await Hot(nobody, users=nobody, devices=nobody, marketplace=nobody)(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert json.loads(sent[1]["body"])["error"]["param"] == "body"
