@@ -27,6 +27,9 @@ SILENCE_SECONDS_MAX: Final = 300
 """A large model may think this long before its first word; the job's own deadline is usually shorter."""
 
 CONNECTIONS_MAX: Final = 100
+CONNECTIONS_KEPT_MAX: Final = 4
+"""Idle ones. The client looks at each of them twice in every request: many cost more than dialling does."""
+
 MODELS_MAX: Final = 10_000
 BYTES_PER_TOKEN: Final = 4
 """The usual rule of thumb, for backends that do not count."""
@@ -112,7 +115,9 @@ class Backend:
         self._http = httpx.AsyncClient(
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(SILENCE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
-            limits=httpx.Limits(max_connections=connections_max, max_keepalive_connections=CONNECTIONS_MAX),
+            limits=httpx.Limits(
+                max_connections=connections_max, max_keepalive_connections=CONNECTIONS_KEPT_MAX
+            ),
             trust_env=not is_loopback(self.url),
             follow_redirects=False,
         )
