@@ -16,6 +16,8 @@ from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 
 from yggdrasil import __version__, apidoc, heidrun, problems
 from yggdrasil.adapters import devmail
@@ -34,6 +36,7 @@ from yggdrasil.devices import routes as device_routes
 from yggdrasil.devices.service import Devices
 from yggdrasil.edge import BODY_BYTES_MAX, EdgeRequest, check_query
 from yggdrasil.errors import ConfigurationError, YggdrasilError
+from yggdrasil.hot import Hot
 from yggdrasil.kernel import Clock, IdSource, Market, Network, SystemClock, SystemIds
 from yggdrasil.keys import Keys
 from yggdrasil.marketplace import analytics_routes
@@ -271,6 +274,16 @@ def _node_id(data_dir: Path, ids: IdSource) -> Iterator[UUID]:
         yield node_id
 
 
+class Application(Litestar):
+    """Without Litestar's own plugins for models of pydantic and attrs. No handler here knows one, and
+    pydantic, which another library brings along, would take 10 MiB.
+    """
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return [*plugins, MsgspecDIPlugin()]
+
+
 def create_app(services: Services) -> Litestar:
     """The HTTP and socket surface over `services`."""
 
@@ -297,7 +310,7 @@ def create_app(services: Services) -> Litestar:
     # Behind a proxy everybody seems to come from this machine, and may read everybody's codes.
     if isinstance(services.mailer, DevMailer) and not services.settings.behind_proxy:
         handlers.append(devmail.router)
-    app = Litestar(
+    app = Application(
         route_handlers=handlers,
         dependencies={
             "caller": Provide(caller),
@@ -326,7 +339,7 @@ def create_app(services: Services) -> Litestar:
     )
     apidoc.complete(app)
     # Around the router too, which answers unknown paths and methods itself.
-    app.asgi_handler = trace_requests(
-        Observe(OperatorDoor(app.asgi_handler, services.operators), services.ids)
-    )
+    guarded = OperatorDoor(app.asgi_handler, services.operators)
+    hot = Hot(guarded, users=services.users, devices=services.devices, marketplace=services.marketplace)
+    app.asgi_handler = trace_requests(Observe(hot, services.ids))
     return app

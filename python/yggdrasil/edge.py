@@ -126,6 +126,11 @@ def _too_deep() -> errors.InvalidInput:
     return errors.InvalidInput(f"body: must be nested at most {NESTING_MAX} deep", field="body")
 
 
+def too_slow() -> errors.InvalidInput:
+    """What a body that takes longer than `BODY_SECONDS_MAX` is told."""
+    return errors.InvalidInput(f"body: must arrive within {BODY_SECONDS_MAX:.0f} seconds", field="body")
+
+
 class EdgeRequest(Request[Any, Any, Any]):
     """A request whose JSON is decoded into the handler's own type in one pass."""
 
@@ -135,8 +140,7 @@ class EdgeRequest(Request[Any, Any, Any]):
             async with asyncio.timeout(BODY_SECONDS_MAX):
                 read = await super().body()
         except TimeoutError:
-            rule = f"body: must arrive within {BODY_SECONDS_MAX:.0f} seconds"
-            raise errors.InvalidInput(rule, field="body") from None
+            raise too_slow() from None
         except HTTPException as error:
             if error.status_code == 413:
                 await self._drain()

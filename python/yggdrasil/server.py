@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import signal
 import socket
 import ssl
@@ -60,6 +61,9 @@ async def serve(settings: Settings, *, ready: Callable[[Settings], None] | None 
         jobs = [asyncio.create_task(_every(*job), name=f"job {job[0]}") for job in _jobs(services)]
         try:
             await _listening(settings, serving)
+            # What is here now stays: no later collection has to walk through it.
+            gc.collect()
+            gc.freeze()
             _log.info("ready", host=settings.host, port=settings.port, environment=settings.environment)
             if ready is not None:
                 ready(settings)

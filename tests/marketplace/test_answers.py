@@ -33,7 +33,30 @@ def raw(delta: dict[str, Any], finish: str | None = None, **choice: Any) -> byte
 
 def passed(answer: ChatAnswer, delta: dict[str, Any], finish: str | None = None, **more: Any) -> Any:
     out = answer.take(raw(delta, finish, **more))
-    return None if out is None else json.loads(out)["choices"][0]
+    assert len(out) <= 1
+    return json.loads(out[0])["choices"][0] if out else None
+
+
+def test_chunks_that_came_together_are_counted_and_passed_on_one_by_one() -> None:
+    answer = fresh(tokens_max=3)
+    frame = b"[" + b",".join(raw({"content": word}) for word in ("one", " two", " three", " four")) + b"]"
+    out = [json.loads(chunk)["choices"][0] for chunk in answer.take(frame)]
+    assert [choice["delta"].get("content") for choice in out] == ["one", " two", " three", None]
+    assert out[-1]["finish_reason"] == "length"
+    assert answer.cut
+    assert answer.observed_tokens == 3
+
+
+def test_a_bad_chunk_among_others_spoils_the_frame() -> None:
+    for bad in (
+        b"[",
+        b"[]",
+        b"[1]",
+        b"[{}, null]",
+        b"[" + raw({"content": "a"}) + b', {"choices": [{"index": 5}]}]',
+    ):
+        with pytest.raises(BadAnswerError):
+            fresh().take(bad)
 
 
 def test_a_role_alone_is_not_passed_on_and_comes_with_the_first_words() -> None:
@@ -145,12 +168,12 @@ def one(index: int, content: str | None = None, finish: str | None = None) -> di
 
 def test_several_choices_are_held_back_until_each_has_begun() -> None:
     answer = several(2)
-    assert answer.take(chunk(one(0, "a b"))) is None
-    assert answer.take(chunk(one(0, " c", "stop"))) is None
+    assert answer.take(chunk(one(0, "a b"))) == []
+    assert answer.take(chunk(one(0, " c", "stop"))) == []
     assert answer.empty
     with pytest.raises(BadAnswerError, match="n: 1 of 2"):
         answer.check()
-    out = json.loads(answer.take(chunk(one(1, "d"))) or b"")
+    out = json.loads(answer.take(chunk(one(1, "d")))[0])
     assert [(c["index"], c["delta"], c["finish_reason"]) for c in out["choices"]] == [
         (0, {"role": "assistant", "content": "a b c"}, "stop"),
         (1, {"role": "assistant", "content": "d"}, None),
@@ -158,7 +181,7 @@ def test_several_choices_are_held_back_until_each_has_begun() -> None:
     answer.check()
     assert (answer.empty, answer.observed_tokens, answer.finish_reason) == (False, 4, None)
     # A choice that has ended says no more, and from here each chunk passes as it comes.
-    out = json.loads(answer.take(chunk(one(0, "more"), one(1, " e"))) or b"")
+    out = json.loads(answer.take(chunk(one(0, "more"), one(1, " e")))[0])
     assert [(c["index"], c["delta"]) for c in out["choices"]] == [(1, {"content": " e"})]
     assert json.loads(answer.end("length"))["choices"][0]["index"] == 1
     assert answer.finish_reason == "stop"
@@ -169,10 +192,10 @@ def test_several_choices_are_held_back_until_each_has_begun() -> None:
 def test_calls_that_were_held_back_come_whole() -> None:
     answer = several(2)
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}
-    assert answer.take(chunk({"index": 1, "delta": {"tool_calls": [call]}})) is None
+    assert answer.take(chunk({"index": 1, "delta": {"tool_calls": [call]}})) == []
     more = {"index": 0, "function": {"arguments": "}"}}
-    assert answer.take(chunk({"index": 1, "delta": {"tool_calls": [more]}})) is None
-    out = json.loads(answer.take(chunk(one(0, "x"))) or b"")
+    assert answer.take(chunk({"index": 1, "delta": {"tool_calls": [more]}})) == []
+    out = json.loads(answer.take(chunk(one(0, "x")))[0])
     assert out["choices"][1]["delta"]["tool_calls"] == [
         {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     ]
@@ -182,7 +205,7 @@ def test_the_cap_on_tokens_is_for_all_choices() -> None:
     answer = several(2, tokens_max=4)
     answer.take(chunk(one(0, "a"), one(1, "b")))
     answer.take(chunk(one(0, " c d")))
-    out = json.loads(answer.take(chunk(one(1, " e"))) or b"")
+    out = json.loads(answer.take(chunk(one(1, " e")))[0])
     assert [(c["index"], c["delta"], c["finish_reason"]) for c in out["choices"]] == [
         (0, {}, "length"),
         (1, {}, "length"),

@@ -18,7 +18,7 @@ from yggdrasil.demo.minilm import MODEL_NAME
 from yggdrasil.errors import InvalidInput
 from yggdrasil.vedrfolnir.backend import Backend, BackendError, backend_url
 from yggdrasil.vedrfolnir.connection import Connection
-from yggdrasil.vedrfolnir.provide import Kind, Provider, Served
+from yggdrasil.vedrfolnir.provide import Kind, Provider, Served, together
 from yggdrasil.wire import messages
 from yggdrasil.wire.limits import PAYLOAD_BYTES_MAX
 
@@ -124,6 +124,12 @@ async def finished(peer: Peer) -> tuple[list[bytes], messages.Done | messages.Fa
         assert isinstance(message, (messages.Accept, messages.Credit)), message
 
 
+def chunks_in(documents: list[bytes]) -> list[Any]:
+    """Each frame of a chat is a chunk, or an array of chunks that came together."""
+    read = [json.loads(document) for document in documents]
+    return [chunk for frame in read for chunk in (frame if isinstance(frame, list) else [frame])]
+
+
 async def test_a_real_chat_passes_chunk_by_chunk(real_url: str) -> None:
     async with providing(real_url, {CHAT_MODEL: "chat"}) as (peer, served, _):
         text = "Hugin is a raven. Munin is a raven too. Sleipnir has eight legs.\nWho has eight legs?"
@@ -131,7 +137,7 @@ async def test_a_real_chat_passes_chunk_by_chunk(real_url: str) -> None:
         await peer.expect(messages.Accept)
         documents, last = await finished(peer)
         assert isinstance(last, messages.Done)
-        chunks = [json.loads(document) for document in documents]
+        chunks = chunks_in(documents)
         assert all(chunk["object"] == "chat.completion.chunk" and chunk["choices"] for chunk in chunks)
         answer = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
         assert "Sleipnir has eight legs." in answer
@@ -188,8 +194,49 @@ async def test_the_stream_is_read_however_it_is_cut(parts: list[bytes]) -> None:
         await offer(peer, {})
         documents, last = await finished(peer)
         assert isinstance(last, messages.Done)
-        assert len(documents) == 3
+        assert len(chunks_in(documents)) == 3
         assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (3, 2)
+
+
+def test_what_came_together_travels_together_within_a_frame() -> None:
+    documents = [b"x" * size for size in (1, PAYLOAD_BYTES_MAX - 4, 1, PAYLOAD_BYTES_MAX, 2, 3)]
+    frames = list(together(documents))
+    assert all(len(frame) <= PAYLOAD_BYTES_MAX for frame in frames)
+    assert [frame.strip(b"[]").split(b",") for frame in frames] == [
+        documents[:2],
+        documents[2:3],
+        documents[3:4],
+        documents[4:],
+    ]
+    assert list(together([])) == []
+
+
+async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next() -> None:
+    body = WORD + STOP + DONE
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body)
+    dialled = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal dialled
+        dialled += 1
+        while found := await reader.readline():
+            length = 0
+            while found.strip():
+                if found.lower().startswith(b"content-length:"):
+                    length = int(found[15:])
+                found = await reader.readline()
+            await reader.readexactly(length)
+            writer.write(head + body)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        backend = Backend(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        for _ in range(3):
+            async for _part in backend.chat(b"{}", "m"):
+                pass
+        await backend.close()
+    assert dialled == 1
 
 
 async def test_a_backend_that_does_not_count_is_counted_for() -> None:

@@ -96,7 +96,8 @@ class _Vectors(msgspec.Struct):
     data: list[_Vector]
 
 
-_decode_chunk = msgspec.json.Decoder(_Chunk)
+_Chunks = _Chunk | Annotated[list[_Chunk], Meta(min_length=1)]
+_decode_chunks: msgspec.json.Decoder[_Chunk | list[_Chunk]] = msgspec.json.Decoder(_Chunks)
 _decode_vectors = msgspec.json.Decoder(_Vectors)
 _encode = msgspec.json.Encoder()
 
@@ -227,17 +228,28 @@ class ChatAnswer:
             return None
         return self._choices[0].finish_reason
 
-    def take(self, raw: bytes) -> bytes | None:
-        """The chunk to pass on, or None if there is nothing in it. Raises BadAnswerError. Sets `cut` at the
-        cap."""
+    def take(self, raw: bytes) -> list[bytes]:
+        """A frame with one chunk or an array of them: the chunks to pass on. Raises BadAnswerError. Sets
+        `cut` at the cap."""
         try:
-            chunk = _decode_chunk.decode(raw)
+            chunks = _decode_chunks.decode(raw)
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
             raise BadAnswerError("not a chat.completion.chunk") from None
-        fresh = self._fresh(chunk.choices)
-        if not fresh:
+        told = False
+        passed: list[bytes] = []
+        for chunk in chunks if isinstance(chunks, list) else (chunks,):
+            if fresh := self._fresh(chunk.choices):
+                told = True
+                if (out := self._keep(fresh)) is not None:
+                    passed.append(out)
+                if self.cut:
+                    break
+        if not told:
             self._ignore(raw)
-            return None
+        return passed
+
+    def _keep(self, fresh: list[tuple[_One, _Choice, str]]) -> bytes | None:
+        """What is said in a chunk, counted and kept; the chunk to pass on, if any yet."""
         passed = self._chunk([choice for _, choice, _ in fresh])
         # What is kept is bounded as it is stored; a provider's frame around each token does not count.
         self._bytes += len(passed) - self._frame_bytes

@@ -190,29 +190,40 @@ class Attempt:
             if self._vectors is not None:
                 self._vectors.take(raw)
             elif self._chat is not None:
-                passed = self._chat.take(raw)
-                if passed is not None:
-                    await self._pass(passed, watch)
+                await self._pass(self._chat.take(raw), watch)
                 if self._chat.cut or self._run.cancelled:
                     return
 
-    async def _pass(self, chunk: bytes, watch: Watch) -> None:
+    async def _pass(self, chunks: list[bytes], watch: Watch) -> None:
         """To the reader; a reader who is gone, or takes nothing until the deadline, has cancelled."""
+        if not chunks:
+            return
         self._began = True
+        parts: list[Chunk] = [Chunk(chunk) for chunk in chunks]
+        if (mark := self._run.mark) is not None:
+            self._run.mark = None
+            parts.insert(0, mark)
+        pipe = self._run.pipe
+        taken = 0
+        while taken < len(parts) and pipe.offer(parts[taken]):
+            taken += 1
+        if taken < len(parts) and not await self._pass_slowly(parts[taken:], watch):
+            self._run.cancel()
+
+    async def _pass_slowly(self, parts: list[Chunk], watch: Watch) -> bool:
+        """Wait for a reader who is behind. False if he has left, or the deadline passed."""
         watch.pause(True)
         try:
             left = max(self._run.deadline_monotonic - self._clock.monotonic(), 0.001)
             async with asyncio.timeout(left):
-                if (mark := self._run.mark) is not None:
-                    self._run.mark = None
-                    await self._run.pipe.put(mark)
-                taken = await self._run.pipe.put(Chunk(chunk))
+                for part in parts:
+                    if not await self._run.pipe.put(part):
+                        return False
         except TimeoutError:
-            taken = False
+            return False
         finally:
             watch.pause(False)
-        if not taken:
-            self._run.cancel()
+        return True
 
     async def _done(self, usage: dict[str, Any], watch: Watch) -> Outcome:
         try:
@@ -223,7 +234,7 @@ class Attempt:
         except BadAnswerError as error:
             return self._failed("bad_answer", ProviderFailed(f"The provider's answer: {error}"))
         if self._chat is not None and self._chat.finish_reason is None:
-            await self._pass(self._chat.end("stop"), watch)
+            await self._pass([self._chat.end("stop")], watch)
         prompt, completion = _claim(usage, "prompt_tokens"), _claim(usage, "completion_tokens")
         if self._vectors is not None:
             completion = 0
@@ -238,7 +249,7 @@ class Attempt:
             if self._chat is not None and self._began and not self._chat.empty:
                 # The requester's own deadline cut a stream that was alive: what was delivered is paid for.
                 if self._chat.finish_reason is None:
-                    await self._pass(self._chat.end("length"), watch)
+                    await self._pass([self._chat.end("length")], watch)
                 return self._outcome("completed", error_code="deadline")
             return self._failed("timeout", Timeout("The deadline passed before the provider was done"))
         known = code if code in ("lost", "protocol", "overloaded") else "fault"

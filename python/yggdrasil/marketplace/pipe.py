@@ -23,15 +23,21 @@ class Pipe(Generic[T]):
         self._error: BaseException | None = None
         self.left = False
 
-    async def put(self, item: T) -> bool:
-        """False once the reader has left: the item is dropped."""
-        while len(self._items) >= self._items_max and not self.left:
-            self._changed.clear()
-            await self._changed.wait()
-        if self.left:
+    def offer(self, item: T) -> bool:
+        """Put an item if there is room now; False if not, or if the reader has left."""
+        if self.left or len(self._items) >= self._items_max:
             return False
         self._items.append(item)
         self._changed.set()
+        return True
+
+    async def put(self, item: T) -> bool:
+        """False once the reader has left: the item is dropped."""
+        while not self.offer(item):
+            if self.left:
+                return False
+            self._changed.clear()
+            await self._changed.wait()
         return True
 
     def end(self, error: BaseException | None = None) -> None:

@@ -190,7 +190,7 @@ class _Provider:
                 if isinstance(part, Usage):
                     usage = part
                 else:
-                    await link.put(Chunks([part]))
+                    await link.put(Chunks(part))
         return usage
 
     async def start(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from yggdrasil.kernel import Network
 from yggdrasil.marketplace import sse
 from yggdrasil.marketplace.bodies import chat_request, embeddings_request
 from yggdrasil.marketplace.requests import idempotency_key_from
-from yggdrasil.marketplace.run import Finished
+from yggdrasil.marketplace.run import Finished, Run
 from yggdrasil.marketplace.service import Marketplace, ModelView
 from yggdrasil.marketplace.streaming import RunStream
 from yggdrasil.openai import shapes
@@ -74,14 +75,10 @@ async def create_chat_completion(
     marketplace: MarketplaceDependency,
 ) -> Response[dict[str, Any]] | RunStream:
     """A chat completion, whole or as a stream."""
-    if data.stream_options is not None and not data.stream:
-        raise InvalidInput("stream_options: needs stream true", field="stream_options")
-    wishes = shapes.wishes(data.yggdrasil, request.headers, data.provider)
-    key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, request.headers))
-    run = await marketplace.run(caller, chat_request(shapes.plain_chat(data), wishes, key))
-    headers = {TRANSACTION_HEADER: str(run.transaction_id)}
+    run = await begin_chat(marketplace, caller, data, request.headers)
     if not data.stream:
-        return _whole(await run.outcome(), headers)
+        return _whole(await run.outcome())
+    headers = {TRANSACTION_HEADER: str(run.transaction_id)}
     include_usage = data.stream_options is not None and data.stream_options.include_usage
 
     def finished(last: Finished) -> list[bytes]:
@@ -108,6 +105,17 @@ async def create_chat_completion(
         run, keepalive_seconds=marketplace.settings.keepalive_seconds, finished=finished, failed=failed
     )
     return RunStream(run, body, headers)
+
+
+async def begin_chat(
+    marketplace: Marketplace, caller: Network, data: ChatCompletion, headers: Mapping[str, str]
+) -> Run:
+    """Admit a chat completion; see `Marketplace.run`."""
+    if data.stream_options is not None and not data.stream:
+        raise InvalidInput("stream_options: needs stream true", field="stream_options")
+    wishes = shapes.wishes(data.yggdrasil, headers, data.provider)
+    key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, headers))
+    return await marketplace.run(caller, chat_request(shapes.plain_chat(data), wishes, key))
 
 
 @post("/responses", status_code=200)
@@ -161,16 +169,24 @@ async def create_embeddings(
     wishes = shapes.wishes(data.yggdrasil, request.headers, data.provider)
     key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, request.headers))
     run = await marketplace.run(caller, embeddings_request(shapes.plain_embeddings(data), wishes, key))
-    headers = {TRANSACTION_HEADER: str(run.transaction_id)}
-    response = _whole(await run.outcome(), headers)
+    response = _whole(await run.outcome())
     if data.encoding_format == "base64":
         response.content = shapes.with_base64(response.content)
     return response
 
 
-def _whole(last: Finished, headers: dict[str, str]) -> Response[dict[str, Any]]:
-    headers[COST_HEADER] = str(last.cost_microcents)
-    return Response({**last.whole(), "yggdrasil": _extra(last)}, headers=headers, status_code=200)
+def whole(last: Finished) -> dict[str, Any]:
+    """The body of an answer that is no stream."""
+    return {**last.whole(), "yggdrasil": _extra(last)}
+
+
+def headers_of(last: Finished) -> dict[str, str]:
+    """What it says beside its body."""
+    return {TRANSACTION_HEADER: str(last.transaction_id), COST_HEADER: str(last.cost_microcents)}
+
+
+def _whole(last: Finished) -> Response[dict[str, Any]]:
+    return Response(whole(last), headers=headers_of(last), status_code=200)
 
 
 def _extra(last: Finished) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _WHOLE: Final = (
     "preferred_min_throughput",
     "deadline_seconds",
 )
+_HEADERS: Final = [(name, HEADER_PREFIX + name.replace("_", "-")) for name in WishFields.__struct_fields__]
 _TRUTHS: Final = ("allow_fallbacks", "require_parameters")
 
 
@@ -57,8 +58,8 @@ def wishes(
     """From the body's `yggdrasil` and `provider` (OpenRouter's place for them); what is in neither, from
     headers such as `x-yggdrasil-scope`."""
     other: dict[str, Any] = {}
-    for name in WishFields.__struct_fields__:
-        text = headers.get(HEADER_PREFIX + name.replace("_", "-"))
+    for name, header in _HEADERS:
+        text = headers.get(header)
         if text is None:
             continue
         if name in _WHOLE:

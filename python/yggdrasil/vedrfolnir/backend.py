@@ -7,8 +7,9 @@ prompt.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -26,9 +27,17 @@ SILENCE_SECONDS_MAX: Final = 300
 """A large model may think this long before its first word; the job's own deadline is usually shorter."""
 
 CONNECTIONS_MAX: Final = 100
+CONNECTIONS_KEPT_MAX: Final = 4
+"""Idle ones. The client looks at each of them twice in every request: many cost more than dialling does."""
+
 MODELS_MAX: Final = 10_000
 BYTES_PER_TOKEN: Final = 4
 """The usual rule of thumb, for backends that do not count."""
+
+REST_SECONDS_MAX: Final = 0.05
+"""How long a finished stream may take to end its body, so that its connection can be used again."""
+
+_LAST: Final = b"[DONE]"
 
 
 class BackendError(Exception):
@@ -106,7 +115,9 @@ class Backend:
         self._http = httpx.AsyncClient(
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(SILENCE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
-            limits=httpx.Limits(max_connections=connections_max, max_keepalive_connections=CONNECTIONS_MAX),
+            limits=httpx.Limits(
+                max_connections=connections_max, max_keepalive_connections=CONNECTIONS_KEPT_MAX
+            ),
             trust_env=not is_loopback(self.url),
             follow_redirects=False,
         )
@@ -124,30 +135,46 @@ class Backend:
             raise BackendError("backend_garbage", "/models is no OpenAI model list") from None
         return [model.id for model in listed.data[:MODELS_MAX]]
 
-    async def chat(self, body: bytes, model: str) -> AsyncGenerator[bytes | Usage, None]:
-        """The chunks of a streamed completion, each one JSON document, and at last its usage."""
+    async def chat(self, body: bytes, model: str) -> AsyncGenerator[list[bytes] | Usage, None]:
+        """The chunks of a streamed completion, each one JSON document, those that came together in one list;
+        and at last its usage.
+        """
         request = _with(body, model=model, stream=True, stream_options={"include_usage": True})
         usage: _Usage | None = None
         pieces = 0
-        ended = False
+        ended = said_so = False
         # Closed by name, all three: a job that is cancelled must end the backend's work at once.
         async with (
             aclosing(self._bytes("POST", "/chat/completions", request)) as parts,
-            aclosing(_events(parts)) as documents,
+            aclosing(_events(parts)) as arrivals,
         ):
-            async for data in documents:
-                if data == b"[DONE]":
-                    ended = True
+            async for documents in arrivals:
+                fresh: list[bytes] = []
+                broken: BackendError | None = None
+                for data in documents:
+                    if data == _LAST:
+                        ended = said_so = True
+                        break
+                    try:
+                        chunk = _chunk(data)
+                    except BackendError as error:
+                        broken = error
+                        break
+                    usage = chunk.usage or usage
+                    # A chunk without a choice carries the usage alone; that travels in `done`.
+                    if chunk.choices:
+                        pieces += any(
+                            choice.delta is not None and choice.delta.content for choice in chunk.choices
+                        )
+                        ended = ended or any(choice.finish_reason is not None for choice in chunk.choices)
+                        fresh.append(data)
+                if fresh:
+                    yield fresh
+                if broken is not None:
+                    raise broken
+                if said_so:
+                    await _rest(parts)
                     break
-                chunk = _chunk(data)
-                usage = chunk.usage or usage
-                # A chunk without a choice carries the usage alone; that travels in `done`.
-                if chunk.choices:
-                    pieces += any(
-                        choice.delta is not None and choice.delta.content for choice in chunk.choices
-                    )
-                    ended = ended or any(choice.finish_reason is not None for choice in chunk.choices)
-                    yield data
         if not ended:
             raise BackendError("backend_broke", "the backend's stream ended in the middle")
         if usage is not None:
@@ -213,8 +240,17 @@ def _chunk(data: bytes) -> _Chunk:
     return chunk
 
 
-async def _events(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The data of each server-sent event (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+async def _rest(parts: AsyncGenerator[bytes, None]) -> None:
+    """Read a body to its end after its last word: a connection left in the middle must be dialled anew."""
+    with suppress(TimeoutError, BackendError):
+        async with asyncio.timeout(REST_SECONDS_MAX):
+            async for _ in parts:
+                pass
+
+
+async def _events(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[list[bytes], None]:
+    """The data of the server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)
+    that each part completes.
 
     Lines end in LF, CR or CRLF; several `data:` lines of one event are joined; comments and other fields
     are dropped.
@@ -229,14 +265,16 @@ async def _events(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, N
         *lines, rest = (rest + fresh).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         if len(rest) > PAYLOAD_BYTES_MAX + 16:
             raise BackendError("backend_garbage", "one event of the backend's stream is too long")
+        whole: list[bytes] = []
         for line in lines:
             if line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
             elif not line and data:
-                whole = b"\n".join(data)
+                whole.append(b"\n".join(data))
                 data = []
-                if len(whole) > PAYLOAD_BYTES_MAX:
-                    raise BackendError("backend_garbage", "one event of the backend's stream is too long")
-                yield whole
+        if any(len(event) > PAYLOAD_BYTES_MAX for event in whole):
+            raise BackendError("backend_garbage", "one event of the backend's stream is too long")
+        if whole:
+            yield whole
     if data:  # some servers leave out the last empty line
-        yield b"\n".join(data)
+        yield [b"\n".join(data)]

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,12 +37,22 @@ def state_path() -> Path:
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run a command; a known error is one line and exit code 1, Ctrl-C is exit code 130."""
     try:
-        asyncio.run(work)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(work)
     except YggdrasilError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where it exists: a seller's device spends most of its time on sockets. None is asyncio's."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # not made for Windows
+        return None
+    return uvloop.new_event_loop
 
 
 async def ask(question: str) -> str:
