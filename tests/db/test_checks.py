@@ -59,6 +59,8 @@ def test_our_source_is_clean() -> None:
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql SECURITY DEFINER RETURN 1",
         "GRANT SELECT ON x TO PUBLIC",
         "COPY x FROM STDIN",
+        "CREATE FUNCTION f() RETURNS text LANGUAGE sql RETURN set_config('app.networks', 'x', true)",
+        "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; COMMIT; END $$",
     ],
 )
 def test_each_banned_statement_is_found(sql: str) -> None:
@@ -75,6 +77,8 @@ def test_each_banned_statement_is_found(sql: str) -> None:
         "/* SET ROLE x;\n now() */ SELECT knowhow",
         "INSERT INTO x (n) VALUES ($1) ON CONFLICT (n) DO UPDATE\n SET n = 2",
         "REVOKE ALL ON x FROM PUBLIC",
+        "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ DECLARE n int; BEGIN n := 1; END $$",
+        "CREATE FUNCTION platform.enter_scope(n text) RETURNS text RETURN set_config('app.x', n, true);",
     ],
 )
 def test_what_only_looks_alike_is_left_alone(sql: str) -> None:
@@ -96,6 +100,8 @@ def test_a_good_store_is_clean() -> None:
         "class Store:\n    async def find(self, database: Database): ...",
         "class Store:\n    @staticmethod\n    async def find(row, tx: Tx): ...",
         "async def find(tx: Tx):\n    await Row.objects().first()",
+        "async def find(tx: Tx):\n    await tx.fetchval('SELECT platform.admit_batch($1)')",
+        "async def find(tx: Tx):\n    await tx.fetchval('SELECT platform.enter_scope($1)')",
         "async def find(tx: Tx):\n    await Row.objects().get_or_create(Row.id == 1)",
         "async def find(tx: Tx, row: Row):\n    await row.save()",
     ],

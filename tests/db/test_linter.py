@@ -87,6 +87,9 @@ BAD = [
     ("deferrable", "tenant.good", "ALTER TABLE tenant.good ADD UNIQUE (network_id, name) DEFERRABLE"),
     ("unlogged", "tenant.good", "ALTER TABLE tenant.good SET UNLOGGED"),
     ("definer", "platform.strong", "CREATE FUNCTION platform.strong() RETURNS int LANGUAGE sql SECURITY DEFINER RETURN 1"),
+    ("search-path", "platform.loose", "CREATE FUNCTION platform.loose() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'"),
+    ("search-path", "tenant.loose", "CREATE FUNCTION tenant.loose() RETURNS int LANGUAGE plpgsql SET search_path = public"
+     " AS 'BEGIN RETURN 1; END'"),
     ("definer", "public.strong", "CREATE FUNCTION public.strong() RETURNS int LANGUAGE sql SECURITY DEFINER RETURN 1"),
     ("view", "tenant.all_good", "CREATE VIEW tenant.all_good AS SELECT * FROM tenant.good"),
     ("view", "tenant.all_good", "CREATE MATERIALIZED VIEW tenant.all_good AS SELECT * FROM tenant.good"),

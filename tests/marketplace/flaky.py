@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, cast
 
@@ -27,6 +29,10 @@ class Flaky:
 
     def transaction(self, scope: Scope) -> _Context:
         return _Context(self, self.database.transaction(scope))
+
+    async def call(self, function: str, items: Sequence[tuple[Any, ...]]) -> list[str]:
+        async with _Context(self, contextlib.nullcontext()):
+            return await self.database.call(function, items)
 
 
 class _Context:

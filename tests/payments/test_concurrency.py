@@ -185,20 +185,15 @@ def check_then_spend() -> Callable[[Database], None]:
             def __getattr__(self, name: str) -> object:
                 return getattr(self.tx, name)
 
-            async def fetchrow(self, sql: str, *args: object) -> object:
-                if "covered AS" in sql:
+            async def fetchval(self, sql: str, *args: object) -> object:
+                if "take_hold" in sql:
                     free = await self.tx.fetchval(
                         "SELECT posted_microcents - held_microcents FROM tenant.balances"
                         " WHERE network_id = $1 AND account = 'wallet'",
                         args[0],
                     )
-                    return {
-                        "may_spend": True,
-                        "covered": free >= args[3],
-                        "key_works": True,
-                        "within_limits": True,
-                    }
-                return await self.tx.fetchrow(sql, *args)
+                    return "held" if free >= args[3] else "cover"
+                return await self.tx.fetchval(sql, *args)
 
         database.transaction = Naive  # type: ignore[method-assign,assignment]
 

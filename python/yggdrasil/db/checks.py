@@ -39,9 +39,14 @@ BANNED_SQL: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
     )
 )
 BANNED_IN_STORES: Final = re.compile(r"(^|;)\s*(CREATE|ALTER|DROP|GRANT|REVOKE|TRUNCATE)\b", re.IGNORECASE)
+SCOPES_IN_STORES: Final = re.compile(
+    r"\b(leave_scope|enter_scope|admit_batch|finish_batch)\s*\(", re.IGNORECASE
+)
 BANNED_CALLS: Final = frozenset({"save", "objects", "get_or_create"})
 """Piccolo's: they do not know composite keys, or are slow."""
 
+_BODY: Final = re.compile(r"\$\$.*?\$\$|\bBEGIN\s+ATOMIC\b.*?\bEND\s*;", re.DOTALL | re.IGNORECASE)
+_SETS_SCOPE: Final = re.compile(r"CREATE FUNCTION platform\.(leave|enter)_scope\([^;$]*;")
 _LOOKS_LIKE_SQL: Final = re.compile(
     r"\s*(--|SELECT|INSERT|UPDATE|DELETE|WITH|SET|RESET|BEGIN|COMMIT|ROLLBACK|COPY|MERGE|VALUES|LOCK|CREATE|ALTER|DROP|GRANT|REVOKE|TRUNCATE|FROM|WHERE|AND|ORDER)\b",
     re.IGNORECASE,
@@ -64,6 +69,9 @@ def lint_sql(text: str) -> Iterator[tuple[int, str]]:
     # Blanked and not removed, so that the lines still count.
     bare = re.sub(r"--[^\n]*|/\*.*?\*/", lambda m: re.sub(r"[^\n]", " ", m.group()), text, flags=re.DOTALL)
     bare = re.sub(r"'(?:[^']|'')*'", lambda m: re.sub(r"[^\n]", " ", m.group()), bare)
+    # The body of a function begins a block, not a transaction; two functions set the scope of items.
+    bare = _BODY.sub(lambda m: re.sub(r"\bBEGIN\b", "     ", m.group(), flags=re.IGNORECASE), bare)
+    bare = _SETS_SCOPE.sub(lambda m: m.group().replace("set_config", "          "), bare)
     for why, pattern in BANNED_SQL:
         for match in pattern.finditer(bare):
             yield bare.count("\n", 0, match.end()) + 1, f"{match.group().strip()!r} {why}"
@@ -82,6 +90,11 @@ def lint_store(tree: ast.Module) -> Iterator[tuple[int, str]]:
                     yield node.lineno + line - 1, why
                 if BANNED_IN_STORES.search(node.value):
                     yield node.lineno, "changes the schema or its grants: that is a migration's"
+                if SCOPES_IN_STORES.search(node.value):
+                    yield (
+                        node.lineno,
+                        "sets another scope than its transaction's: use database.call()",
+                    )
         elif (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)

@@ -198,6 +198,13 @@ RULES: Final[dict[str, str]] = {
         SELECT n.nspname || '.' || f.proname, 'runs as its owner (SECURITY DEFINER)'
         FROM p, pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace
         WHERE n.nspname = ANY (p.schemas || ARRAY['public']) AND f.prosecdef""",
+    "search-path": """
+        SELECT n.nspname || '.' || f.proname, 'is a procedural function without a fixed search_path'
+        FROM p, pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace
+        JOIN pg_language l ON l.oid = f.prolang WHERE n.nspname = ANY (p.schemas) AND l.lanname = 'plpgsql'
+        AND NOT EXISTS (
+            SELECT FROM unnest(f.proconfig) AS s (setting)
+            WHERE setting = 'search_path=pg_catalog, pg_temp')""",
     "view": """
         SELECT n.nspname || '.' || v.relname, CASE v.relkind WHEN 'm' THEN 'is a materialized view: no row
         security'

@@ -1,4 +1,5 @@
-"""`database.transaction(scope)`: the only way to the database.
+"""`database.transaction(scope)`: the only way to the database, but for `database.call`: one function that
+sets the scope of each item it is given.
 
 BEGIN and the scope travel in one simple-protocol message, so no statement can slip in between and the scope
 costs no round
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import datetime
@@ -36,6 +37,8 @@ ROLE_OF_SCOPE: Final[dict[type, str]] = {
     Settle: "ygg_settle",
     System: "ygg_system",
 }
+BATCH_FUNCTIONS: Final = frozenset({"admit_batch", "finish_batch"})
+"""Functions of the schema `platform` that set the scope of each of their items themselves."""
 JOB_RULE: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 _LOST: Final = (
@@ -273,6 +276,33 @@ class Database:
             begin = self._audit_sql(scope) + begin
         opening = TransactionContext(self, self.pools[role], scope, begin)
         return opening if tracing.installed is None else tracing.transaction(opening, role)
+
+    async def call(self, function: str, items: Sequence[tuple[Any, ...]]) -> list[str]:
+        """`platform.<function>(items)`, one of `BATCH_FUNCTIONS`, as a transaction of its own: one round
+        trip, durable when it is answered. Every item carries the networks of its own Settle scope, which the
+        function sets before it touches their rows; what the session had before is overwritten first, and
+        nothing is left behind.
+
+        Answers each item's outcome, in order. Errors: Unavailable (whether it was committed is then unknown),
+        ScopeError for a function that is none of them; PostgreSQL's own errors, with nothing written."""
+        if function not in BATCH_FUNCTIONS:
+            raise ScopeError(f"not a function that sets scopes: {function}")
+        pool = self.pools[ROLE_OF_SCOPE[Settle]]
+        connection = await pool.acquire()
+        clean = False
+        try:
+            outcomes: list[str] = await connection.fetchval(f"SELECT platform.{function}($1)", items)
+            clean = True
+        except Exception as error:
+            seen = translate(error, connection)
+            # Without a transaction block an error has ended everything; without an answer, nobody knows.
+            clean = isinstance(error, asyncpg.PostgresError) and not isinstance(error, _LOST)
+            if seen is error:
+                raise
+            raise seen from error
+        finally:
+            pool.release(connection, clean=clean)
+        return outcomes
 
     async def close(self) -> None:
         """Close all pools; transactions still open are rolled back."""

@@ -1,9 +1,10 @@
-"""The writes of a running request: admission, failover, settlement. Each is one transaction under Settle."""
+"""The writes of a running request: admission and settlement, in batches; failover, a
+transaction under Settle."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Literal, TypeVar
 from uuid import UUID
@@ -15,6 +16,8 @@ from yggdrasil.db import Database, Tx
 from yggdrasil.errors import Conflict, PaymentMethodRequired, Unavailable
 from yggdrasil.kernel import PLATFORM_NETWORK, Clock, Settle
 from yggdrasil.marketplace import store_run
+from yggdrasil.marketplace.batch_items import Admission, AttemptEnd
+from yggdrasil.marketplace.batches import Batcher
 from yggdrasil.marketplace.requests import State
 from yggdrasil.marketplace.settings import MarketSettings
 from yggdrasil.marketplace.store_run import (
@@ -25,6 +28,8 @@ from yggdrasil.marketplace.store_run import (
     OpenAttempt,
     SealedResult,
 )
+from yggdrasil.payments.conditions import HOLD_ENDED, condition, ledger_error, refusal
+from yggdrasil.payments.ledger import check_settlement, positive
 from yggdrasil.payments.service import Payments
 from yggdrasil.tracing import traced
 
@@ -36,10 +41,6 @@ _log = structlog.get_logger("yggdrasil.marketplace")
 
 class ProviderUnpayableError(Exception):
     """The provider lost its verified payout method since it was listed: another one is picked."""
-
-
-class _EndedError(Exception):
-    """Somebody else ended this first: roll back."""
 
 
 def _networks(*networks: UUID) -> Settle:
@@ -56,23 +57,47 @@ class Records:
         self._payments = payments
         self._clock = clock
         self._settings = settings
+        self._admissions = Batcher(self._admit_batch, order=Admission.order, networks=Admission.networks)
+        self._endings = Batcher(self._finish_batch, order=AttemptEnd.order, networks=AttemptEnd.networks)
 
     @traced("admission")
-    async def admit(self, new: NewTransaction, attempt: NewAttempt, hold_microcents: int) -> None:
-        """SQL 1: state, hold and attempt, before anything is dispatched.
+    async def admit(
+        self, new: NewTransaction, attempt: NewAttempt, hold_microcents: int, *, queued: bool = False
+    ) -> Finish:
+        """SQL 1: state, hold and attempt, before anything is dispatched. `queued`: the requester's row
+        exists, PENDING; "ended" if it is so no more.
 
-        Raises PaymentRequired, PaymentMethodRequired, Conflict (the idempotency key was used),
-        ProviderUnpayableError."""
-        scope = _networks(new.network_id, attempt.offer.network_id)
+        Raises PaymentRequired, PaymentMethodRequired, Unauthenticated (the API key has ended), Conflict (the
+        idempotency key was used), InvalidInput (a hold below 1), ProviderUnpayableError."""
+        if new.scope == "market" and attempt.hold_id is not None:
+            positive(hold_microcents, "hold_microcents")
+        item = Admission(new, attempt, hold_microcents, queued, self._clock.now())
+        outcome = await self._admissions.submit(item)
+        match outcome:
+            case "admitted":
+                return "done"
+            case "ended":
+                return "ended"
+            case "payout":
+                raise ProviderUnpayableError
+            case "conflict":
+                raise Conflict("idempotency_key: was used for another request", field="idempotency_key")
+            case _:
+                raise refusal(outcome)
+
+    async def _admit_batch(self, items: Sequence[Admission]) -> list[str]:
+        return await self._database.call("admit_batch", [item.row() for item in items])
+
+    async def _finish_batch(self, items: Sequence[AttemptEnd]) -> list[str]:
         try:
-            async with self._database.transaction(scope) as tx:
-                await store_run.insert_transaction(tx, new, attempt)
-                await store_run.insert_attempt(tx, new, attempt)
-                if new.scope == "market":
-                    await self._check_payout(tx, attempt.offer.network_id)
-                    await self._hold(tx, new, attempt, hold_microcents)
-        except asyncpg.UniqueViolationError:
-            raise Conflict("idempotency_key: was used for another request", field="idempotency_key") from None
+            return await self._database.call("finish_batch", [item.row() for item in items])
+        except asyncpg.PostgresError as error:
+            if condition(error) == HOLD_ENDED:
+                return [HOLD_ENDED]
+            known = ledger_error(error)
+            if known is None:
+                raise
+            raise known from error
 
     @traced("failover")
     async def fail_over(
@@ -183,40 +208,32 @@ class Records:
         bill: Bill,
         result: SealedResult | None,
     ) -> Finish:
-        paid = () if attempt.hold_id is None else (PLATFORM_NETWORK,)
-        scope = _networks(new.network_id, attempt.offer.network_id, *paid)
-        try:
-            async with self._database.transaction(scope) as tx:
-                if not await store_run.finish(tx, attempt.attempt_id, ending, bill, result):
-                    # Either a commit whose answer was lost on the way, or the reconciler.
-                    state = await store_run.attempt_state(tx, attempt.attempt_id)
-                    return "done" if state == ending.attempt_state else "ended"
-                if attempt.hold_id is None:
-                    return "done"
-                if bill.total_microcents == 0:
-                    await self._payments.void(
-                        tx, network_id=new.network_id, hold_id=attempt.hold_id, at=ending.at
-                    )
-                    return "done"
-                posted = await self._payments.settle(
-                    tx,
-                    transfer_id=attempt.attempt_id,
-                    requester_network=new.network_id,
-                    hold_id=attempt.hold_id,
-                    total_microcents=bill.total_microcents,
-                    provider_network=attempt.offer.network_id,
-                    fee_microcents=bill.fee_microcents,
-                    earnings_microcents=bill.earnings_microcents,
-                    at=ending.at,
-                )
-                if posted == "ended":
-                    raise _EndedError
-                return "done"
-        except _EndedError:
+        if bill.total_microcents and attempt.hold_id is not None:
+            check_settlement(
+                requester_network=new.network_id,
+                total_microcents=bill.total_microcents,
+                provider_network=attempt.offer.network_id,
+                fee_microcents=bill.fee_microcents,
+                earnings_microcents=bill.earnings_microcents,
+            )
+        outcome = await self._endings.submit(
+            AttemptEnd(
+                attempt.attempt_id,
+                new.network_id,
+                attempt.offer.network_id,
+                attempt.hold_id,
+                "posted" if bill.total_microcents else "voided",
+                ending,
+                bill,
+                result,
+            )
+        )
+        if outcome == HOLD_ENDED:
             await self.end_lost(
                 attempt.attempt_id, new.network_id, attempt.offer.network_id, attempt.hold_id, "hold_ended"
             )
             return "ended"
+        return "ended" if outcome == "ended" else "done"
 
     async def end_lost(
         self,
@@ -228,16 +245,10 @@ class Records:
     ) -> bool:
         """End an attempt that nobody will end: lost, its transaction FAILED, its hold given back.
         Idempotent; True if this call did it."""
-        at = self._clock.now()
-        async with self._database.transaction(_networks(requester_network, provider_network)) as tx:
-            ending = Ending("lost", error_code, None, None, None, None, at)
-            if not await store_run.finish(tx, attempt_id, ending, Bill(State.FAILED)):
-                return False
-            if hold_id is not None:
-                await self._payments.void(
-                    tx, network_id=requester_network, hold_id=hold_id, at=at, state="expired"
-                )
-            return True
+        ending = Ending("lost", error_code, None, None, None, None, self._clock.now())
+        bill = Bill(State.FAILED)
+        item = AttemptEnd(attempt_id, requester_network, provider_network, hold_id, "expired", ending, bill)
+        return await self._endings.submit(item) == "done"
 
     async def give_up(self, requester_network: UUID, attempt: NewAttempt) -> None:
         """`end_lost` of one's own attempt that went wrong here. If the database stays away, the reconciler

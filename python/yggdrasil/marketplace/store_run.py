@@ -1,7 +1,7 @@
-"""The SQL of a running request, under Settle(requester[, provider, platform]): one statement for each step.
+"""The SQL of a running request that is not done in batches, under Settle(requester[, provider, platform]).
 
-Locks are taken in one order: the attempt, the transactions of both sides, then (by payments) the hold and
-the balances.
+Locks are taken in one order: the attempt, the hold, the balances (by payments); the transactions of both
+sides belong to whoever holds the attempt.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from datetime import datetime
 from uuid import UUID
 
 from yggdrasil.db import Tx
-from yggdrasil.errors import LedgerError
 from yggdrasil.marketplace.requests import Kind, MarketScope, Offer, State, sources
 
 OPEN_LISTED_MAX = 500
@@ -102,16 +101,6 @@ class OpenAttempt:
     deadline_at: datetime
 
 
-_REQUESTER = """
-    INSERT INTO tenant.transactions (network_id, side, transaction_id, user_id, device, key_id, state,
-    scope, kind,
-        model, price_cents, price_unit_tokens, rounding, fee_basis_points, prompt_tokens, completion_tokens,
-        total_microcents, fee_microcents, earnings_microcents, attempts, decision_card, idempotency_key,
-        created_at)
-    VALUES ($1, 'requester', $2, $3, $4, $5, 'PROCESSING', $6, $7, $8, $9, $10, $11, $12, 0, 0, 0, 0, 0, 1,
-        $13::text::jsonb, $14, $15)
-"""
-
 _DISPATCH = """
     WITH provider AS (
         INSERT INTO tenant.transactions (network_id, side, transaction_id, user_id, device, state, scope,
@@ -146,64 +135,6 @@ _END_ATTEMPT = """
     )
     SELECT count(*) FROM ended
 """
-
-_FINISH = """
-    WITH ended AS (
-        UPDATE platform.attempts SET state = $2, error_code = $3::text, observed_tokens = $4, claimed_tokens
-        = $5,
-            latency_ms = $6::int, tokens_per_second = $7, ended_at = $8::timestamptz,
-            quality_ppm = $19::int, verdict = $20
-        WHERE attempt_id = $1 AND state IN ('dispatched', 'accepted')
-        RETURNING requester_network, requester_transaction, provider_network, provider_transaction
-    ), sides AS (
-        SELECT requester_network AS network_id, 'requester' AS side, requester_transaction AS transaction_id
-        FROM ended
-        UNION ALL
-        SELECT provider_network, 'provider', provider_transaction FROM ended WHERE provider_transaction IS
-        NOT NULL
-    ), moved AS (
-        UPDATE tenant.transactions t SET state = $9::text, error_code = $3::text, prompt_tokens = $10,
-            completion_tokens = $11, total_microcents = $12, fee_microcents = $13, earnings_microcents = $14,
-            latency_ms = $6::int, ended_at = $8::timestamptz, quality_ppm = $19::int
-        FROM sides s
-        WHERE t.network_id = s.network_id AND t.side = s.side AND t.transaction_id = s.transaction_id
-            AND t.state = ANY ($15::text[])
-        RETURNING t.side, t.user_id
-    ), stored AS (
-        INSERT INTO tenant.results (network_id, transaction_id, user_id, nonce, sealed, created_at,
-        expires_at)
-        SELECT e.requester_network, e.requester_transaction, m.user_id, $16::bytea, $17::bytea,
-        $8::timestamptz,
-            $18::timestamptz
-        FROM ended e, moved m
-        WHERE m.side = 'requester' AND $17::bytea IS NOT NULL
-    )
-    SELECT (SELECT count(*) FROM ended) AS ended, (SELECT count(*) FROM moved WHERE side = 'requester') AS
-    moved
-"""
-
-
-async def insert_transaction(tx: Tx, new: NewTransaction, attempt: NewAttempt) -> None:
-    """The requester's row, PROCESSING with its first attempt."""
-    offer = attempt.offer
-    await tx.execute(
-        _REQUESTER,
-        new.network_id,
-        new.transaction_id,
-        new.user_id,
-        new.device,
-        new.key_id,
-        new.scope,
-        new.kind,
-        new.model,
-        offer.price_cents,
-        offer.price_unit_tokens,
-        offer.rounding,
-        attempt.fee_basis_points,
-        attempt.decision_card,
-        new.idempotency_key,
-        new.created_at,
-    )
 
 
 async def insert_attempt(tx: Tx, new: NewTransaction, attempt: NewAttempt) -> None:
@@ -272,41 +203,6 @@ async def end_attempt(tx: Tx, attempt_id: UUID, ending: Ending) -> bool:
         ending.verdict,
     )
     return bool(ended)
-
-
-async def finish(
-    tx: Tx, attempt_id: UUID, ending: Ending, bill: Bill, result: SealedResult | None = None
-) -> bool:
-    """End the last attempt and both sides of the transaction. False, and nothing changed, if it had ended
-    before. LedgerError if something is to be paid and the requester's row does not say so."""
-    row = await tx.fetchrow(
-        _FINISH,
-        attempt_id,
-        ending.attempt_state,
-        ending.error_code,
-        ending.observed_tokens,
-        ending.claimed_tokens,
-        ending.latency_ms,
-        ending.tokens_per_second,
-        ending.at,
-        bill.state.value,
-        bill.prompt_tokens,
-        bill.completion_tokens,
-        bill.total_microcents,
-        bill.fee_microcents,
-        bill.earnings_microcents,
-        sources(bill.state),
-        result.nonce if result is not None else None,
-        result.sealed if result is not None else None,
-        result.expires_at if result is not None else None,
-        ending.quality_ppm,
-        ending.verdict,
-    )
-    if row is None or row["ended"] != 1:
-        return False
-    if row["moved"] != 1 and bill.total_microcents:
-        raise LedgerError("a payment without its transaction")
-    return True
 
 
 async def attempt_state(tx: Tx, attempt_id: UUID) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -77,19 +78,24 @@ def topup_microcents(amount_cents: object) -> int:
     return cents * MICROCENTS_PER_CENT
 
 
-def settlement_legs(
+def month_of(at: datetime, key_id: UUID | None) -> str | None:
+    """The month, in UTC, that a key's hold of this moment counts to, whenever it is settled."""
+    return None if key_id is None else at.astimezone(UTC).strftime("%Y-%m")
+
+
+def check_settlement(
     *,
     requester_network: UUID,
     total_microcents: int,
     provider_network: UUID,
     fee_microcents: int,
     earnings_microcents: int,
-) -> tuple[Leg, ...]:
-    """The legs of a paid request: the requester's wallet pays, the provider earns, the platform keeps a fee.
+) -> None:
+    """What a paid request must obey before it is posted: cost = fee + earnings, exactly; a fee of 0 is that
+    of a request below ten micro-cents. (Its legs are made where they are posted: `platform.settlement_legs`.)
 
-    Cost = fee + earnings, exactly. A fee of 0 (a request below ten micro-cents) has no leg. Raises
-    `LedgerError` for what only a bug of ours can ask for, a payment inside one network above all: one's own
-    devices cost nothing.
+    Raises `LedgerError` for what only a bug of ours can ask for, a payment inside one network above all:
+    one's own devices cost nothing.
     """
     total = positive(total_microcents, "total_microcents")
     earnings = positive(earnings_microcents, "earnings_microcents")
@@ -100,15 +106,6 @@ def settlement_legs(
         raise LedgerError("total_microcents: must be the sum of fee and earnings")
     if requester_network == provider_network:
         raise LedgerError("provider_network: must differ from the requester's")
-    parts = [
-        (requester_network, Account.WALLET, -total),
-        (requester_network, Account.CLEARING, total),
-        (provider_network, Account.EARNINGS, earnings),
-        (provider_network, Account.CLEARING, -earnings),
-        (PLATFORM_NETWORK, Account.FEE, fee),
-        (PLATFORM_NETWORK, Account.CLEARING, -fee),
-    ]
-    return _numbered(parts)
 
 
 def topup_legs(*, network_id: UUID, amount_microcents: int) -> tuple[Leg, ...]:

@@ -13,24 +13,19 @@ from yggdrasil.errors import (
     Conflict,
     Forbidden,
     InvalidInput,
-    LedgerError,
     LimitReached,
     NotFound,
     PaymentMethodRequired,
-    PaymentRequired,
     ScopeError,
-    SpendLimitReached,
-    Unauthenticated,
 )
 from yggdrasil.kernel import CURRENCY, PLATFORM_NETWORK, Clock, IdSource, Network, Role, Settle, System
 from yggdrasil.payments import ledger, method_store, store, store_books, topup_store
+from yggdrasil.payments.conditions import refusal
 from yggdrasil.payments.ledger import Account, TrialBalance
-from yggdrasil.payments.store import HoldEnd, OpenHold
+from yggdrasil.payments.store import HoldEnd, OpenHold, Settled
 from yggdrasil.payments.topups import TopUps
 from yggdrasil.payments.views import Balance, Method, MethodKind, Purpose, TopUp
 from yggdrasil.ports import PaymentGateway
-
-Settled = Literal["posted", "already", "ended"]
 
 METHODS_MAX: Final = 20
 METHOD_ROWS_MAX: Final = 500
@@ -106,17 +101,8 @@ class Payments:
             at=self._clock.now(),
             key_id=key_id,
         )
-        if not outcome.may_spend:
-            raise PaymentMethodRequired("spending needs a verified payment method")
-        if not outcome.covered:
-            raise PaymentRequired("the available balance does not cover this request's maximum cost")
-        if not outcome.key_works:
-            raise Unauthenticated
-        if not outcome.within_limits:
-            raise SpendLimitReached(
-                "the API key's spend limit does not cover this request's maximum cost: lower max_cost, or use"
-                " another key"
-            )
+        if outcome != "held":
+            raise refusal(outcome)
 
     async def settle(
         self,
@@ -139,41 +125,24 @@ class Payments:
         networks and the platform.
         """
         _check_scope(tx, requester_network, provider_network, PLATFORM_NETWORK)
-        legs = ledger.settlement_legs(
+        ledger.check_settlement(
             requester_network=requester_network,
             total_microcents=total_microcents,
             provider_network=provider_network,
             fee_microcents=fee_microcents,
             earnings_microcents=earnings_microcents,
         )
-        posted = await store.post_settlement(
+        return await store.post_settlement(
             tx,
             transfer_id=transfer_id,
             requester_network=requester_network,
             hold_id=hold_id,
             total_microcents=total_microcents,
             provider_network=provider_network,
+            fee_microcents=fee_microcents,
             earnings_microcents=earnings_microcents,
-            legs=legs,
             at=at,
         )
-        if posted:
-            return "posted"
-        found = await store.hold_state(tx, network_id=requester_network, hold_id=hold_id)
-        if found is None:
-            raise LedgerError("hold_id: there is no such hold")
-        if found.state == "pending":
-            raise LedgerError(
-                f"total_microcents: {total_microcents} is over the {found.amount_microcents} held"
-            )
-        if found.state != "posted":
-            return "ended"
-        if found.transfer_id != transfer_id:
-            raise LedgerError("hold_id: was settled by another transfer")
-        networks = (requester_network, provider_network, PLATFORM_NETWORK)
-        if await store.legs_of(tx, transfer_id=transfer_id, networks=networks) != set(legs):
-            raise LedgerError("transfer_id: was used for another settlement")
-        return "already"
 
     async def void(
         self, tx: Tx, *, network_id: UUID, hold_id: UUID, at: datetime, state: HoldEnd = "voided"

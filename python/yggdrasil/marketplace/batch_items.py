@@ -1,0 +1,129 @@
+"""What a running request writes in batches: items of `platform.admit_batch` and `finish_batch`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from yggdrasil.kernel import PLATFORM_NETWORK
+from yggdrasil.marketplace.requests import sources
+from yggdrasil.marketplace.store_run import Bill, Ending, NewAttempt, NewTransaction, SealedResult
+from yggdrasil.payments.ledger import month_of
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """An item of `platform.admit_batch`. `queued`: the requester's row exists, PENDING."""
+
+    new: NewTransaction
+    attempt: NewAttempt
+    hold_microcents: int
+    queued: bool
+    at: datetime
+
+    def row(self) -> tuple[Any, ...]:
+        """platform.admission"""
+        new, attempt, offer = self.new, self.attempt, self.attempt.offer
+        return (
+            _scope(new.network_id, offer.network_id),
+            self.queued,
+            new.network_id,
+            new.transaction_id,
+            new.user_id,
+            new.device,
+            new.key_id,
+            month_of(self.at, new.key_id),
+            new.scope,
+            new.kind,
+            new.model,
+            new.idempotency_key,
+            new.created_at,
+            offer.price_cents,
+            offer.price_unit_tokens,
+            offer.rounding,
+            attempt.fee_basis_points,
+            attempt.decision_card,
+            attempt.hold_id,
+            self.hold_microcents,
+            attempt.attempt_id,
+            attempt.ordinal,
+            offer.network_id,
+            attempt.provider_transaction,
+            offer.user_id,
+            offer.device,
+            offer.provider,
+            offer.id,
+            attempt.node_id,
+            attempt.boot_id,
+            attempt.started_at,
+            attempt.deadline_at,
+            self.at,
+        )
+
+    def order(self) -> tuple[Any, ...]:
+        """By network, then in the order of idempotency keys."""
+        return self.new.network_id, self.new.user_id, self.new.idempotency_key or ""
+
+    def networks(self) -> tuple[UUID, ...]:
+        """Whose balances are locked."""
+        return (self.new.network_id,) if self.attempt.hold_id is not None else ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """An item of `platform.finish_batch`. `hold_state` is how the hold ends: posted, voided or expired."""
+
+    attempt_id: UUID
+    requester_network: UUID
+    provider_network: UUID
+    hold_id: UUID | None
+    hold_state: str
+    ending: Ending
+    bill: Bill
+    result: SealedResult | None = None
+
+    def row(self) -> tuple[Any, ...]:
+        """platform.attempt_end"""
+        ending, bill, result = self.ending, self.bill, self.result
+        paid = (PLATFORM_NETWORK,) if self.hold_state == "posted" else ()
+        return (
+            _scope(self.requester_network, self.provider_network, *paid),
+            self.attempt_id,
+            ending.attempt_state,
+            ending.error_code,
+            ending.observed_tokens,
+            ending.claimed_tokens,
+            ending.latency_ms,
+            ending.tokens_per_second,
+            ending.at,
+            bill.state.value,
+            sources(bill.state),
+            bill.prompt_tokens,
+            bill.completion_tokens,
+            bill.total_microcents,
+            bill.fee_microcents,
+            bill.earnings_microcents,
+            self.requester_network,
+            self.provider_network,
+            self.hold_id,
+            self.hold_state,
+            None if result is None else result.nonce,
+            None if result is None else result.sealed,
+            None if result is None else result.expires_at,
+            ending.quality_ppm,
+            ending.verdict,
+        )
+
+    def order(self) -> tuple[Any, ...]:
+        """By attempt."""
+        return (self.attempt_id,)
+
+    def networks(self) -> tuple[UUID, ...]:
+        """Whose balances are locked."""
+        return () if self.hold_id is None else (self.requester_network, self.provider_network)
+
+
+def _scope(*networks: UUID) -> list[UUID]:
+    return list(dict.fromkeys(networks))
