@@ -5,7 +5,8 @@
 //! scanner knows: **a piece is settled if the scanner did not look past the end of the text to find it**, for then it
 //! would have found the same piece whatever follows. That is what makes a running count exact.
 
-use crate::class::{Classes, CLASSES_OF, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
+use crate::ascii;
+use crate::class::{class_of, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
 use crate::encoding::Encoding;
 use crate::run::Rule;
 
@@ -13,7 +14,6 @@ use crate::run::Rule;
 pub struct Scanner<'a> {
     text: &'a str,
     encoding: Encoding,
-    classes: &'static Classes,
     start: usize,
     looked_past_end: bool,
     endless: Option<Rule>,
@@ -48,7 +48,6 @@ impl<'a> Scanner<'a> {
         Self {
             text,
             encoding,
-            classes: &CLASSES_OF,
             start: 0,
             looked_past_end: false,
             endless: None,
@@ -66,14 +65,14 @@ impl<'a> Scanner<'a> {
             let character = char::from(first);
             return Some(At {
                 character,
-                flags: self.classes.of(character),
+                flags: class_of(character),
                 next: index + 1,
             });
         }
         let character = self.text[index..].chars().next()?;
         Some(At {
             character,
-            flags: self.classes.of(character),
+            flags: class_of(character),
             next: index + character.len_utf8(),
         })
     }
@@ -283,6 +282,14 @@ impl<'a> Iterator for Scanner<'a> {
         self.looked_past_end = false;
         self.endless = None;
         let start = self.start;
+        if let Some(end) = ascii::piece_end(self.encoding, self.text.as_bytes(), start) {
+            self.start = end;
+            return Some(Piece {
+                text: &self.text[start..end],
+                settled: true,
+                run: None,
+            });
+        }
         let first = self.at(start)?;
         let end = self.piece_end(start, first);
         self.start = end;
