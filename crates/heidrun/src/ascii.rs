@@ -7,6 +7,51 @@ use crate::encoding::Encoding;
 /// above 0x7F; `split` then finds it. What is found here is settled: no text appended could change it.
 #[inline]
 pub fn piece_end(encoding: Encoding, text: &[u8], start: usize) -> Option<usize> {
+    if let Some(bytes) = text.get(start..).and_then(|rest| rest.first_chunk()) {
+        if let Some(length) = short_word(encoding, u64::from_le_bytes(*bytes)) {
+            return Some(start + length);
+        }
+    }
+    any_piece_end(encoding, text, start)
+}
+
+/// 0x01 in each of 8 bytes.
+const EACH: u64 = 0x0101_0101_0101_0101;
+/// The upper bit of each of 8 bytes.
+const HIGH: u64 = 0x80 * EACH;
+
+/// The upper bit of each byte that is `a` to `z`.
+#[inline]
+const fn lower_case(bytes: u64) -> u64 {
+    let low = bytes & !HIGH;
+    let from_a = low + (0x80 - b'a' as u64) * EACH;
+    let beyond_z = low + (0x80 - b'z' as u64 - 1) * EACH;
+    from_a & !beyond_z & !bytes & HIGH
+}
+
+/// The length of the piece at the start of `bytes` if it is a word, with or without a space before it, that ends within
+/// them: at most 7 bytes of text and one that shows the end. Most pieces are that.
+#[inline]
+fn short_word(encoding: Encoding, bytes: u64) -> Option<usize> {
+    let space = u32::from(bytes & 0xFF == u64::from(b' '));
+    let word = bytes >> (8 * space);
+    let first_upper = lower_case(word | 0x20) & 0x80;
+    let rest = match encoding {
+        Encoding::Cl100kBase => word | (0x20 * EACH),
+        Encoding::O200kBase => word,
+    };
+    let letters = lower_case(rest) | first_upper;
+    let length = (!letters & HIGH).trailing_zeros() / 8;
+    let next = bytes.checked_shr(8 * (space + length))? & 0xFF;
+    // A word of capitals, a contraction, a letter beyond ASCII: those take more than one look.
+    let plain = match encoding {
+        Encoding::Cl100kBase => true,
+        Encoding::O200kBase => next != u64::from(b'\'') && !(length == 1 && next & 0x40 != 0),
+    };
+    (length > 0 && next < 0x80 && plain).then_some((space + length) as usize)
+}
+
+fn any_piece_end(encoding: Encoding, text: &[u8], start: usize) -> Option<usize> {
     let first = *text.get(start)?;
     let class = CLASS_OF_BYTE[usize::from(first)];
     if class & LETTER != 0 {

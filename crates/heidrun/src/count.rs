@@ -1,12 +1,15 @@
 //! The count of a text, piece by piece: most pieces are tokens, and one look into a table says so.
 
-use crate::bpe::{Scratch, Vocabulary};
+use crate::bpe::{home_of, low_half, Scratch, Vocabulary};
 
-/// Pieces of up to this length are looked up as a whole, and remembered if they are not a token.
+/// Pieces of up to this length are looked up as a whole.
 const KEY_BYTES_MAX: usize = 16;
 /// Texts shorter than this are counted without a memory: filling one would cost more than it saves.
 const REMEMBERED_TEXT_BYTES_MIN: usize = 2_048;
-const REMEMBERED: usize = 1_024;
+/// Pieces that are remembered, for texts of any length.
+const REMEMBERED: usize = 2_048;
+/// Where a remembered key, of at most 15 bytes, holds its count.
+const COUNT_SHIFT: u32 = 120;
 
 /// Counts the pieces of one text.
 ///
@@ -15,8 +18,8 @@ const REMEMBERED: usize = 1_024;
 pub struct PieceCounter<'a> {
     vocabulary: Vocabulary<'a>,
     scratch: Scratch,
-    /// By hash: a piece of up to 16 bytes as its key, and its tokens.
-    remembered: Vec<(u128, usize)>,
+    /// By hash: the key of a piece of up to 15 bytes, and above it how many tokens it is.
+    remembered: Vec<u128>,
 }
 
 impl<'a> PieceCounter<'a> {
@@ -30,50 +33,47 @@ impl<'a> PieceCounter<'a> {
         Self {
             vocabulary,
             scratch: Scratch::default(),
-            remembered: vec![(0, 0); remembered],
+            remembered: vec![0; remembered],
         }
     }
 
-    /// The tokens of `text[start..end]`.
+    /// The tokens of `text[start..end]`, which is not empty.
     #[inline]
     pub fn count(&mut self, text: &[u8], start: usize, end: usize) -> usize {
         let length = end - start;
-        if text.get(end - 1) == Some(&0) {
-            // Padded with zeros it would look like a shorter one.
-            return self.count_long(&text[start..end]);
-        }
         if length <= 8 {
+            let unused_bits = 64 - 8 * length;
             let key = match text.get(start..).and_then(|rest| rest.first_chunk()) {
-                Some(bytes) => u64::from_le_bytes(*bytes) & (u64::MAX >> (64 - 8 * length as u32)),
-                None => padded(&text[start..end]) as u64,
+                Some(bytes) => u64::from_le_bytes(*bytes) << unused_bits,
+                None => low_half(padded(&text[start..end])) << unused_bits,
             };
-            if self.vocabulary.has_short(key) {
+            // A piece that ends with a zero would look like a shorter one.
+            if key >> 56 != 0 && self.vocabulary.has_short(key >> unused_bits) {
                 return 1;
             }
-            return self.count_parts(&text[start..end], key.into());
         }
-        let piece = &text[start..end];
-        if length <= KEY_BYTES_MAX {
-            let key = padded(piece);
-            if self.vocabulary.has_medium(key) {
-                return 1;
-            }
-            return self.count_parts(piece, key);
-        }
-        self.count_long(piece)
+        self.count_longer(&text[start..end])
     }
 
-    fn count_parts(&mut self, piece: &[u8], key: u128) -> usize {
-        if self.remembered.is_empty() {
+    #[inline(never)]
+    fn count_longer(&mut self, piece: &[u8]) -> usize {
+        if piece.len() > KEY_BYTES_MAX || piece.last() == Some(&0) {
             return self.count_long(piece);
         }
-        let at = crate::bpe::home_of(key, REMEMBERED);
-        let (known, count) = self.remembered[at];
-        if known == key {
-            return count;
+        let key = padded(piece);
+        if piece.len() > 8 && self.vocabulary.has_medium(key) {
+            return 1;
+        }
+        if self.remembered.is_empty() || piece.len() == KEY_BYTES_MAX {
+            return self.count_long(piece);
+        }
+        let at = home_of(key, REMEMBERED);
+        let known = self.remembered[at];
+        if known & !(u128::MAX << COUNT_SHIFT) == key {
+            return (known >> COUNT_SHIFT) as usize;
         }
         let count = self.count_long(piece);
-        self.remembered[at] = (key, count);
+        self.remembered[at] = key | (count as u128) << COUNT_SHIFT;
         count
     }
 

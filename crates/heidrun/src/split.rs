@@ -20,9 +20,12 @@ pub struct Scanner<'a> {
 }
 
 /// One piece.
-pub struct Piece<'a> {
-    /// Its text, never empty.
-    pub text: &'a str,
+#[derive(Clone, Copy)]
+pub struct Piece {
+    /// Where it starts.
+    pub start: usize,
+    /// Where it ends, always behind its start.
+    pub end: usize,
     /// True if no text appended could change it.
     pub settled: bool,
     /// What goes on at the end of the text, if this piece and all behind it are one run.
@@ -275,26 +278,36 @@ impl<'a> Scanner<'a> {
     }
 }
 
-impl<'a> Iterator for Scanner<'a> {
-    type Item = Piece<'a>;
+impl Iterator for Scanner<'_> {
+    type Item = Piece;
 
-    fn next(&mut self) -> Option<Piece<'a>> {
-        self.looked_past_end = false;
-        self.endless = None;
+    #[inline]
+    fn next(&mut self) -> Option<Piece> {
         let start = self.start;
         if let Some(end) = ascii::piece_end(self.encoding, self.text.as_bytes(), start) {
             self.start = end;
             return Some(Piece {
-                text: &self.text[start..end],
+                start,
+                end,
                 settled: true,
                 run: None,
             });
         }
+        self.next_of_any(start)
+    }
+}
+
+impl Scanner<'_> {
+    #[inline(never)]
+    fn next_of_any(&mut self, start: usize) -> Option<Piece> {
+        self.looked_past_end = false;
+        self.endless = None;
         let first = self.at(start)?;
         let end = self.piece_end(start, first);
         self.start = end;
         Some(Piece {
-            text: &self.text[start..end],
+            start,
+            end,
             settled: !self.looked_past_end,
             run: self.endless,
         })

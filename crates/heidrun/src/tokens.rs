@@ -15,17 +15,14 @@ pub fn count(encoding: Encoding, text: &str) -> usize {
 #[must_use]
 pub fn count_until(encoding: Encoding, text: &str, limit: usize) -> Option<usize> {
     let mut counter = PieceCounter::new(encoding.vocabulary(), text.len());
-    let mut start = 0;
-    let mut counted = 0;
+    let mut tokens = 0;
     for piece in Scanner::new(encoding, text) {
-        let end = start + piece.text.len();
-        counted += counter.count(text.as_bytes(), start, end);
-        if counted > limit {
+        tokens += counter.count(text.as_bytes(), piece.start, piece.end);
+        if tokens > limit {
             return None;
         }
-        start = end;
     }
-    Some(counted)
+    Some(tokens)
 }
 
 /// Open text of this length that is one run is followed instead of scanned again.
@@ -82,22 +79,19 @@ impl Counter {
     fn scan(&mut self) {
         let text = self.open.as_bytes();
         let mut counter = PieceCounter::new(self.encoding.vocabulary(), text.len());
-        let mut start = 0;
         let mut settled_bytes = 0;
         let mut rule = None;
         let mut all_settled = true;
         self.open_tokens = 0;
         for piece in Scanner::new(self.encoding, &self.open) {
-            let end = start + piece.text.len();
-            let tokens = counter.count(text, start, end);
-            start = end;
+            let tokens = counter.count(text, piece.start, piece.end);
             if all_settled && !piece.settled {
                 all_settled = false;
                 rule = piece.run;
             }
             if all_settled {
                 self.settled += tokens;
-                settled_bytes += piece.text.len();
+                settled_bytes = piece.end;
             } else {
                 self.open_tokens += tokens;
             }

@@ -15,7 +15,7 @@ pub struct Follower {
     /// By place modulo `RING`: the last token and the count of the text up to there.
     reached: Vec<(u32, usize)>,
     /// The places where a token may have started, and how far in the trie it has come.
-    under_way: Vec<(usize, Option<Node>)>,
+    under_way: Vec<(usize, Node)>,
     /// Bytes so far.
     bytes: usize,
 }
@@ -35,13 +35,13 @@ impl Follower {
         let end = self.bytes + 1;
         let mut found = None;
         let reached = &self.reached;
-        self.under_way.push((self.bytes, None));
+        self.under_way.push((self.bytes, Node::ROOT));
         self.under_way.retain_mut(|(start, node)| {
-            *node = vocabulary.child(*node, byte);
-            let Some(token) = node.map(Node::token) else {
+            let Some(child) = vocabulary.child(*node, byte) else {
                 return false;
             };
-            if let (None, Some(token)) = (found, token) {
+            *node = child;
+            if let (None, Some(token)) = (found, child.token()) {
                 let (last, count) = reached[*start % RING];
                 if *start == 0 || vocabulary.compatible(last, token) {
                     found = Some((token, count + 1));

@@ -5,16 +5,17 @@
 //! encoding, and the only one. If no token is compatible, the walk goes back one token; a place it went back from is
 //! never entered again, so that the time is linear in the text. (The method is that of the crate `bpe`.)
 
-pub mod layout;
 mod follow;
+mod layout;
 mod scratch;
 
 pub use follow::Follower;
+pub use layout::low_half;
 pub use scratch::Scratch;
 
 use layout::{
-    fingerprint, hash_medium, hash_pair, hash_short, home, BASE_BITS, NO_BASE, PAIR_TOKEN_BITS,
-    SPLIT_BYTES, TRIE_SLOT_BYTES, VALUE_BITS,
+    fingerprint, hash_medium, hash_pair, hash_short, home, BASE_BITS, BASE_SHIFT, IS_LEFT,
+    IS_RIGHT, SPLIT_BYTES, TAKEN, TOKEN_BITS, TRIE_SLOT_BYTES, VALUE_SHIFT,
 };
 
 /// The tables of a vocabulary, as `layout` makes them.
@@ -27,21 +28,37 @@ pub struct Vocabulary<'a> {
     medium: &'a [u8],
 }
 
-/// A node of the trie below the root.
+/// A node of the trie, as its slot has it.
 #[derive(Clone, Copy)]
 pub struct Node(u64);
 
 impl Node {
+    /// Where every token starts. Its base is 0.
+    pub const ROOT: Self = Self(0);
+
     /// The token that ends here.
     #[inline]
     pub fn token(self) -> Option<u32> {
-        let value = low_bits(self.0 >> (8 + BASE_BITS), VALUE_BITS);
-        value.checked_sub(1)
+        low_bits(self.0 >> VALUE_SHIFT, TOKEN_BITS).checked_sub(1)
+    }
+}
+
+/// All bits of a token.
+const TOKEN_MASK: u64 = (1 << TOKEN_BITS) - 1;
+
+/// What is known of a token: what it is merged from, and whether it is itself merged to the left or right.
+#[derive(Clone, Copy)]
+struct Split(u64);
+
+impl Split {
+    #[inline]
+    fn left(self) -> u32 {
+        low_bits(self.0, TOKEN_BITS)
     }
 
     #[inline]
-    fn base(self) -> usize {
-        low_bits(self.0 >> 8, BASE_BITS) as usize
+    fn right(self) -> u32 {
+        low_bits(self.0 >> TOKEN_BITS, TOKEN_BITS)
     }
 }
 
@@ -119,25 +136,18 @@ impl<'a> Vocabulary<'a> {
         }
     }
 
-    /// The child of a node (of the root if None) by `byte`.
+    /// The child of a node by `byte`.
     #[inline]
-    pub fn child(&self, node: Option<Node>, byte: u8) -> Option<Node> {
-        let base = node.map_or(0, Node::base);
-        if base == NO_BASE as usize {
-            return None;
-        }
+    pub fn child(&self, node: Node, byte: u8) -> Option<Node> {
+        let base = low_bits(node.0 >> BASE_SHIFT, BASE_BITS) as usize;
         let entry = eight(self.trie, (base ^ usize::from(byte)) * TRIE_SLOT_BYTES);
-        let taken = entry & 1 << 47 != 0;
-        (taken && low_bits(entry, 8) == u32::from(byte)).then_some(Node(entry))
+        let label = TAKEN | u64::from(byte);
+        (entry & (TAKEN | 0xFF) == label).then_some(Node(entry))
     }
 
     #[inline]
-    fn split(&self, token: u32) -> (u32, u32) {
-        let entry = eight(self.splits, token as usize * SPLIT_BYTES);
-        (
-            low_bits(entry, BASE_BITS),
-            low_bits(entry >> BASE_BITS, BASE_BITS),
-        )
+    fn split(&self, token: u32) -> Split {
+        Split(eight(self.splits, token as usize * SPLIT_BYTES))
     }
 
     /// The token that two others merge to.
@@ -158,8 +168,9 @@ impl<'a> Vocabulary<'a> {
                 return None;
             }
             if fingerprint(slot.into()) == wanted {
-                let token = low_bits(slot.into(), PAIR_TOKEN_BITS) - 1;
-                if self.split(token) == (left, right) {
+                let token = low_bits(slot.into(), TOKEN_BITS) - 1;
+                let split = self.split(token);
+                if (split.left(), split.right()) == (left, right) {
                     return Some(token);
                 }
             }
@@ -176,63 +187,116 @@ impl<'a> Vocabulary<'a> {
     /// would have merged before the merge undone last, then the border would have been lost.
     fn compatible(&self, mut left: u32, mut right: u32) -> bool {
         let mut before = u32::MAX;
+        let (mut of_left, mut of_right) = (self.split(left), self.split(right));
         loop {
-            if self
-                .merged(left, right)
-                .is_some_and(|merged| merged < before)
+            // Most parts that meet are never merged with anything on that side.
+            if of_left.0 & IS_LEFT != 0
+                && of_right.0 & IS_RIGHT != 0
+                && self
+                    .merged(left, right)
+                    .is_some_and(|merged| merged < before)
             {
                 return false;
             }
             if left > right {
-                let part = self.split(left).1;
+                let part = of_left.right();
                 if part == left {
                     return true;
                 }
                 // Of equal rank, the merge further left comes first: the one in `left`.
                 before = left;
                 left = part;
+                of_left = self.split(left);
             } else {
-                let part = self.split(right).0;
+                let part = of_right.left();
                 if part == right {
                     return true;
                 }
                 before = right + 1;
                 right = part;
+                of_right = self.split(right);
             }
         }
+    }
+
+    /// The longest token at the start of `text`, and its length.
+    #[inline]
+    fn longest(&self, text: &[u8]) -> Option<(u32, usize)> {
+        let mut node = Node::ROOT;
+        let mut found = 0;
+        let mut length = 0;
+        for (place, &byte) in text.iter().enumerate() {
+            let Some(child) = self.child(node, byte) else {
+                break;
+            };
+            node = child;
+            if node.0 >> VALUE_SHIFT & TOKEN_MASK != 0 {
+                found = node.0;
+                length = place + 1;
+            }
+        }
+        Node(found).token().map(|token| (token, length))
+    }
+
+    /// The longest token at the start of `text` that `fits`, and its length.
+    #[inline(never)]
+    fn longest_that(
+        &self,
+        text: &[u8],
+        scratch: &mut Vec<(u32, usize)>,
+        mut fits: impl FnMut(u32, usize) -> bool,
+    ) -> Option<(u32, usize)> {
+        scratch.clear();
+        let mut node = Node::ROOT;
+        for (place, &byte) in text.iter().enumerate() {
+            let Some(child) = self.child(node, byte) else {
+                break;
+            };
+            node = child;
+            if let Some(token) = node.token() {
+                scratch.push((token, place + 1));
+            }
+        }
+        let fitting = scratch.iter().rev();
+        fitting
+            .copied()
+            .find(|&(token, length)| fits(token, length))
     }
 
     /// The number of tokens of `piece` by merging alone. None if a byte of it is in no token.
     pub fn count(&self, piece: &[u8], scratch: &mut Scratch) -> Option<usize> {
         scratch.start();
+        let Scratch {
+            path,
+            matches,
+            dead,
+        } = scratch;
         let mut at = 0;
-        let mut longest = usize::MAX;
+        let mut limit = piece.len();
         while at < piece.len() {
-            scratch.matches.clear();
-            let mut node = None;
-            for (length, &byte) in piece[at..].iter().take(longest).enumerate() {
-                node = self.child(node, byte);
-                let Some(reached) = node else { break };
-                if let Some(token) = reached.token() {
-                    scratch.matches.push((token, at + length + 1));
-                }
-            }
-            let before = scratch.path.last().map(|&(token, _)| token);
-            let chosen = scratch.matches.iter().rev().find(|&&(token, end)| {
-                !scratch.dead.contains(end) && before.is_none_or(|before| self.compatible(before, token))
-            });
-            if let Some(&(token, end)) = chosen {
-                scratch.path.push((token, at));
-                at = end;
-                longest = usize::MAX;
+            let rest = &piece[at..limit];
+            let before = path.last().map(|&(token, _)| token);
+            let fits = |token, length| {
+                !dead.contains(at + length)
+                    && before.is_none_or(|before| self.compatible(before, token))
+            };
+            let chosen = match self.longest(rest) {
+                Some((token, length)) if fits(token, length) => Some((token, length)),
+                Some((_, length)) => self.longest_that(&rest[..length - 1], matches, fits),
+                None => None,
+            };
+            if let Some((token, length)) = chosen {
+                path.push((token, at));
+                at += length;
+                limit = piece.len();
             } else {
-                scratch.dead.insert(at);
-                let (_, start) = scratch.path.pop()?;
-                longest = at - start - 1;
+                dead.insert(at);
+                let (_, start) = path.pop()?;
+                limit = at - 1;
                 at = start;
             }
         }
-        Some(scratch.path.len())
+        Some(path.len())
     }
 }
 

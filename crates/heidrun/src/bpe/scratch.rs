@@ -5,7 +5,7 @@
 pub struct Scratch {
     /// The tokens chosen so far, and where each starts.
     pub path: Vec<(u32, usize)>,
-    /// The tokens that start at the current place, and where each ends.
+    /// Tokens that start at one place, and their lengths.
     pub matches: Vec<(u32, usize)>,
     /// The places that lead nowhere.
     pub dead: Places,
