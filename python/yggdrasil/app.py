@@ -19,7 +19,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 
-from yggdrasil import __version__, apidoc, heidrun, problems
+from yggdrasil import __version__, apidoc, problems
 from yggdrasil.adapters import devmail
 from yggdrasil.adapters.devmail import DevMailer
 from yggdrasil.adapters.sandbox import SandboxGateway
@@ -120,9 +120,6 @@ async def build(
         node = Node(stack.enter_context(_node_id(settings.data_dir, ids)), ids.uuid())
         services = _assemble(settings, keys, databases, node, clock, ids, upstreams)
         stack.push_async_callback(services.users.close)
-        # The first use of a vocabulary unpacks it: the common one now, and not in somebody's request. The
-        # older one (30 MiB, 20 ms) waits until a model needs it.
-        heidrun.count("gpt-4o", "")
         await services.users.start()
         await services.devices.start()
         stack.push_async_callback(services.devices.stop)

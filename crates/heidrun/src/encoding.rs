@@ -1,8 +1,6 @@
 //! Which vocabulary a model's tokens are counted with.
 
-use std::sync::LazyLock;
-
-use bpe_openai::Tokenizer;
+use crate::bpe::Vocabulary;
 
 /// A vocabulary with its rule for splitting text into pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,13 +73,40 @@ impl Encoding {
         }
     }
 
-    /// The vocabulary; the first call unpacks it (some tens of milliseconds).
-    pub(crate) fn tokenizer(self) -> &'static Tokenizer {
-        static CL100K: LazyLock<&'static Tokenizer> = LazyLock::new(bpe_openai::cl100k_base);
-        static O200K: LazyLock<&'static Tokenizer> = LazyLock::new(bpe_openai::o200k_base);
+    /// The vocabulary.
+    pub(crate) const fn vocabulary(self) -> Vocabulary<'static> {
         match self {
-            Self::Cl100kBase => &CL100K,
-            Self::O200kBase => &O200K,
+            Self::Cl100kBase => CL100K_BASE,
+            Self::O200kBase => O200K_BASE,
         }
     }
 }
+
+/// Bytes of the program's image that start at a cache line, so that no slot of 8 bytes lies in two.
+#[repr(align(64))]
+struct Aligned<T>(T);
+
+macro_rules! table {
+    ($name:literal) => {{
+        const BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/", $name));
+        static TABLE: Aligned<[u8; BYTES.len()]> =
+            Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/", $name)));
+        &TABLE.0
+    }};
+}
+
+static CL100K_BASE: Vocabulary<'static> = Vocabulary::new(
+    table!("cl100k_base.trie"),
+    table!("cl100k_base.splits"),
+    table!("cl100k_base.pairs"),
+    table!("cl100k_base.short"),
+    table!("cl100k_base.medium"),
+);
+
+static O200K_BASE: Vocabulary<'static> = Vocabulary::new(
+    table!("o200k_base.trie"),
+    table!("o200k_base.splits"),
+    table!("o200k_base.pairs"),
+    table!("o200k_base.short"),
+    table!("o200k_base.medium"),
+);

@@ -5,7 +5,10 @@
 //! embedded here.
 #![forbid(unsafe_code)]
 
+mod ascii;
+mod bpe;
 mod class;
+mod count;
 mod encoding;
 mod money;
 mod run;

@@ -4,9 +4,8 @@
 //! of thousands of letters, spaces or symbols would make that quadratic, and a provider could send one on purpose. While
 //! a run goes on, nothing before its end can change but where its last piece is cut, so it is followed instead.
 
-use bpe_openai::appendable_encoder::AppendableEncoder;
-
-use crate::class::{CLASSES_OF, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
+use crate::bpe::Follower;
+use crate::class::{class_of, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
 use crate::encoding::Encoding;
 
 /// What the scanner was reading when the text ended, if that may go on for ever.
@@ -43,15 +42,15 @@ enum Step {
 pub struct Run {
     encoding: Encoding,
     rule: Rule,
-    whole: AppendableEncoder<'static>,
+    whole: Follower,
     /// Tokens up to the last mark, and the encoder of what follows it.
-    marked: Option<(usize, AppendableEncoder<'static>)>,
+    marked: Option<(usize, Follower)>,
 }
 
 impl Run {
     /// The run that is all of `open`, which the scanner was reading by `rule` when the text ended.
     pub fn new(encoding: Encoding, rule: Rule, open: &str) -> Self {
-        let whole = AppendableEncoder::new(&encoding.tokenizer().bpe);
+        let whole = Follower::new();
         let mut run = Self {
             encoding,
             rule,
@@ -88,13 +87,13 @@ impl Run {
     /// Tokens of the run, were the text to end here.
     pub fn tokens(&self) -> usize {
         match &self.marked {
-            Some((head, rest)) => head + rest.token_count(),
-            None => self.whole.token_count(),
+            Some((head, rest)) => head + rest.count(),
+            None => self.whole.count(),
         }
     }
 
     fn step(&self, character: char) -> Step {
-        let flags = CLASSES_OF.of(character);
+        let flags = class_of(character);
         let is = |wanted: u8| flags & wanted != 0;
         let o200k = self.encoding == Encoding::O200kBase;
         match self.rule {
@@ -114,12 +113,15 @@ impl Run {
     fn take(&mut self, character: char, step: Step) {
         let mut buffer = [0; 4];
         let bytes = character.encode_utf8(&mut buffer).bytes();
-        self.whole.extend(bytes.clone());
+        let vocabulary = self.encoding.vocabulary();
+        for byte in bytes.clone() {
+            self.whole.push(&vocabulary, byte);
+        }
         match step {
             Step::Marks(rule) => {
                 self.rule = rule;
-                let empty = AppendableEncoder::new(&self.encoding.tokenizer().bpe);
-                self.marked = Some((self.whole.token_count(), empty));
+                let empty = Follower::new();
+                self.marked = Some((self.whole.count(), empty));
             }
             Step::Goes(rule) => {
                 if rule != self.rule {
@@ -128,7 +130,9 @@ impl Run {
                     self.marked = None;
                 }
                 if let Some((_, rest)) = &mut self.marked {
-                    rest.extend(bytes);
+                    for byte in bytes {
+                        rest.push(&vocabulary, byte);
+                    }
                 }
             }
             Step::Ends => {}

@@ -5,7 +5,8 @@
 //! scanner knows: **a piece is settled if the scanner did not look past the end of the text to find it**, for then it
 //! would have found the same piece whatever follows. That is what makes a running count exact.
 
-use crate::class::{Classes, CLASSES_OF, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
+use crate::ascii;
+use crate::class::{class_of, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
 use crate::encoding::Encoding;
 use crate::run::Rule;
 
@@ -13,16 +14,18 @@ use crate::run::Rule;
 pub struct Scanner<'a> {
     text: &'a str,
     encoding: Encoding,
-    classes: &'static Classes,
     start: usize,
     looked_past_end: bool,
     endless: Option<Rule>,
 }
 
 /// One piece.
-pub struct Piece<'a> {
-    /// Its text, never empty.
-    pub text: &'a str,
+#[derive(Clone, Copy)]
+pub struct Piece {
+    /// Where it starts.
+    pub start: usize,
+    /// Where it ends, always behind its start.
+    pub end: usize,
     /// True if no text appended could change it.
     pub settled: bool,
     /// What goes on at the end of the text, if this piece and all behind it are one run.
@@ -48,7 +51,6 @@ impl<'a> Scanner<'a> {
         Self {
             text,
             encoding,
-            classes: &CLASSES_OF,
             start: 0,
             looked_past_end: false,
             endless: None,
@@ -66,14 +68,14 @@ impl<'a> Scanner<'a> {
             let character = char::from(first);
             return Some(At {
                 character,
-                flags: self.classes.of(character),
+                flags: class_of(character),
                 next: index + 1,
             });
         }
         let character = self.text[index..].chars().next()?;
         Some(At {
             character,
-            flags: self.classes.of(character),
+            flags: class_of(character),
             next: index + character.len_utf8(),
         })
     }
@@ -276,18 +278,36 @@ impl<'a> Scanner<'a> {
     }
 }
 
-impl<'a> Iterator for Scanner<'a> {
-    type Item = Piece<'a>;
+impl Iterator for Scanner<'_> {
+    type Item = Piece;
 
-    fn next(&mut self) -> Option<Piece<'a>> {
+    #[inline]
+    fn next(&mut self) -> Option<Piece> {
+        let start = self.start;
+        if let Some(end) = ascii::piece_end(self.encoding, self.text.as_bytes(), start) {
+            self.start = end;
+            return Some(Piece {
+                start,
+                end,
+                settled: true,
+                run: None,
+            });
+        }
+        self.next_of_any(start)
+    }
+}
+
+impl Scanner<'_> {
+    #[inline(never)]
+    fn next_of_any(&mut self, start: usize) -> Option<Piece> {
         self.looked_past_end = false;
         self.endless = None;
-        let start = self.start;
         let first = self.at(start)?;
         let end = self.piece_end(start, first);
         self.start = end;
         Some(Piece {
-            text: &self.text[start..end],
+            start,
+            end,
             settled: !self.looked_past_end,
             run: self.endless,
         })

@@ -1,5 +1,6 @@
 //! Counting tokens: of a whole text, up to a limit, and of a text that grows.
 
+use crate::count::PieceCounter;
 use crate::encoding::Encoding;
 use crate::run::Run;
 use crate::split::Scanner;
@@ -7,20 +8,21 @@ use crate::split::Scanner;
 /// The number of tokens of `text`, special tokens taken as ordinary text (as `tiktoken`'s `encode_ordinary`).
 #[must_use]
 pub fn count(encoding: Encoding, text: &str) -> usize {
-    let bpe = &encoding.tokenizer().bpe;
-    Scanner::new(encoding, text)
-        .map(|piece| bpe.count(piece.text.as_bytes()))
-        .sum()
+    count_until(encoding, text, usize::MAX).unwrap_or(usize::MAX)
 }
 
 /// The number of tokens of `text` if it is at most `limit`, else `None`, read only as far as needed to know.
 #[must_use]
 pub fn count_until(encoding: Encoding, text: &str, limit: usize) -> Option<usize> {
-    let bpe = &encoding.tokenizer().bpe;
-    Scanner::new(encoding, text).try_fold(0, |counted, piece| {
-        let counted = counted + bpe.count(piece.text.as_bytes());
-        (counted <= limit).then_some(counted)
-    })
+    let mut counter = PieceCounter::new(encoding.vocabulary(), text.len());
+    let mut tokens = 0;
+    for piece in Scanner::new(encoding, text) {
+        tokens += counter.count(text.as_bytes(), piece.start, piece.end);
+        if tokens > limit {
+            return None;
+        }
+    }
+    Some(tokens)
 }
 
 /// Open text of this length that is one run is followed instead of scanned again.
@@ -75,20 +77,21 @@ impl Counter {
 
     /// Cuts the open text into pieces, and lets go of those that are settled.
     fn scan(&mut self) {
-        let bpe = &self.encoding.tokenizer().bpe;
+        let text = self.open.as_bytes();
+        let mut counter = PieceCounter::new(self.encoding.vocabulary(), text.len());
         let mut settled_bytes = 0;
         let mut rule = None;
         let mut all_settled = true;
         self.open_tokens = 0;
         for piece in Scanner::new(self.encoding, &self.open) {
-            let tokens = bpe.count(piece.text.as_bytes());
+            let tokens = counter.count(text, piece.start, piece.end);
             if all_settled && !piece.settled {
                 all_settled = false;
                 rule = piece.run;
             }
             if all_settled {
                 self.settled += tokens;
-                settled_bytes += piece.text.len();
+                settled_bytes = piece.end;
             } else {
                 self.open_tokens += tokens;
             }

@@ -1,0 +1,249 @@
+// Fills the tables of a vocabulary: when the crate is built, for those it embeds, and at run time for those that are
+// registered.
+
+use super::layout::{
+    fingerprint, hash_medium, hash_pair, hash_short, home, low_half, BASE_BITS, BASE_SHIFT,
+    IS_LEFT, IS_RIGHT, SPLIT_BYTES, TAKEN, TOKEN_BITS, TOKEN_BYTES_MAX, TRIE_SLOT_BYTES,
+    VALUE_SHIFT,
+};
+
+/// The base of a node without children: beyond every slot.
+pub const NO_BASE: u32 = (1 << BASE_BITS) - 1;
+/// The most tokens a vocabulary can have.
+pub const TOKENS_MAX: usize = (1 << TOKEN_BITS) - 2;
+/// The tables.
+pub struct Tables {
+    /// A double array over the bytes of the tokens: the child of a node with base `b` by byte `c` is slot `b ^ c`, if
+    /// that is taken and has the label `c`. No two nodes share a base. The root has base 0.
+    pub trie: Vec<u8>,
+    /// Of each token, the two it is merged from; of one that is not merged, itself twice.
+    pub splits: Vec<u8>,
+    /// The token that two others merge to, hashed.
+    pub pairs: Vec<u8>,
+    /// Tokens of up to 8 bytes, hashed, padded with zeros; those that end with a zero are left out.
+    pub short: Vec<u8>,
+    /// Tokens of 9 to 16 bytes, likewise.
+    pub medium: Vec<u8>,
+}
+
+/// What cannot be laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge(pub &'static str);
+
+/// Slots for the pairs. Most pairs that are looked for are in no slot, and at this load such a search takes two looks.
+const fn slots_for_pairs(pairs: usize) -> usize {
+    pairs * 5 / 2 + 8
+}
+
+/// Slots for tokens as a whole, most of which are found: again two looks.
+const fn slots_for_keys(keys: usize) -> usize {
+    keys * 5 / 3 + 8
+}
+
+/// The tables of `tokens`, in the order of their ranks, with `splits` as [`Tables::splits`] says, or None for a token
+/// that encoding never reaches; that one is found as a whole only.
+pub fn lay_out(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Result<Tables, TooLarge> {
+    if tokens.len() > TOKENS_MAX {
+        return Err(TooLarge("tokens"));
+    }
+    if tokens.iter().any(|token| token.len() > TOKEN_BYTES_MAX) {
+        return Err(TooLarge("a token"));
+    }
+    Ok(Tables {
+        trie: lay_out_trie(tokens, splits)?,
+        splits: lay_out_splits(splits),
+        pairs: lay_out_pairs(splits),
+        short: lay_out_keys::<8>(tokens, 1..=8, |key| hash_short(low_half(key))),
+        medium: lay_out_keys::<16>(tokens, 9..=16, hash_medium),
+    })
+}
+
+fn lay_out_splits(splits: &[Option<(u32, u32)>]) -> Vec<u8> {
+    let mut entries: Vec<u64> = (0..splits.len() as u64)
+        .zip(splits)
+        .map(|(token, split)| match split {
+            Some((left, right)) => u64::from(*left) | u64::from(*right) << TOKEN_BITS,
+            None => token | token << TOKEN_BITS,
+        })
+        .collect();
+    for (_, (left, right)) in merged(splits) {
+        entries[left as usize] |= IS_LEFT;
+        entries[right as usize] |= IS_RIGHT;
+    }
+    let mut bytes = Vec::with_capacity(entries.len() * SPLIT_BYTES + 8);
+    for entry in entries {
+        bytes.extend(&entry.to_le_bytes()[..SPLIT_BYTES]);
+    }
+    // An entry is read as 8 bytes.
+    bytes.extend([0; 8]);
+    bytes
+}
+
+/// The tokens that are merged, and what from.
+fn merged(splits: &[Option<(u32, u32)>]) -> impl Iterator<Item = (u32, (u32, u32))> + '_ {
+    (0..)
+        .zip(splits)
+        .filter_map(|(token, split)| split.map(|pair| (token, pair)))
+        .filter(|&(token, (left, _))| left != token)
+}
+
+fn lay_out_pairs(splits: &[Option<(u32, u32)>]) -> Vec<u8> {
+    let mut slots = vec![0u32; slots_for_pairs(merged(splits).count())];
+    for (token, (left, right)) in merged(splits) {
+        let hash = hash_pair(left, right);
+        let mut at = home(hash, slots.len());
+        while slots[at] != 0 {
+            at = (at + 1) % slots.len();
+        }
+        slots[at] = fingerprint(hash) | (token + 1);
+    }
+    slots.iter().flat_map(|slot| slot.to_le_bytes()).collect()
+}
+
+fn lay_out_keys<const BYTES: usize>(
+    tokens: &[Vec<u8>],
+    lengths: std::ops::RangeInclusive<usize>,
+    hash: impl Fn(u128) -> u64,
+) -> Vec<u8> {
+    let keys: Vec<u128> = tokens
+        .iter()
+        .filter(|token| lengths.contains(&token.len()) && token.last() != Some(&0))
+        .map(|token| {
+            let mut padded = [0; 16];
+            padded[..token.len()].copy_from_slice(token);
+            u128::from_le_bytes(padded)
+        })
+        .collect();
+    let mut slots = vec![0u128; slots_for_keys(keys.len())];
+    for key in keys {
+        let mut at = home(hash(key), slots.len());
+        while slots[at] != 0 {
+            at = (at + 1) % slots.len();
+        }
+        slots[at] = key;
+    }
+    slots
+        .iter()
+        .flat_map(|slot| slot.to_le_bytes().into_iter().take(BYTES))
+        .collect()
+}
+
+/// The double array, filled node by node.
+struct Trie {
+    slots: Vec<u64>,
+    base_taken: Vec<bool>,
+    /// No slot before this one is free.
+    first_free: usize,
+}
+
+impl Trie {
+    fn is_free(&self, slot: usize) -> bool {
+        self.slots.get(slot).is_none_or(|entry| entry & TAKEN == 0)
+    }
+
+    /// A base that no other node has, with free slots for all `labels`.
+    fn base_for(&mut self, labels: &[u8]) -> usize {
+        let mut from = self.first_free;
+        loop {
+            while !self.is_free(from) {
+                from += 1;
+            }
+            let base = from ^ usize::from(labels[0]);
+            let fits = !self.base_taken.get(base).copied().unwrap_or(false)
+                && labels[1..]
+                    .iter()
+                    .all(|&label| self.is_free(base ^ usize::from(label)));
+            if fits {
+                return base;
+            }
+            from += 1;
+            // Nodes with many children would search the crumbs of the beginning again and again.
+            if labels.len() == 1 && from - self.first_free > 4_096 {
+                self.first_free += 256;
+            }
+        }
+    }
+
+    fn take(&mut self, base: usize, labels: &[u8]) {
+        let end = (base | 255) + 1;
+        if self.slots.len() < end {
+            self.slots.resize(end, 0);
+            self.base_taken.resize(end, false);
+        }
+        self.base_taken[base] = true;
+        for &label in labels {
+            self.slots[base ^ usize::from(label)] = TAKEN | u64::from(label);
+        }
+        while !self.is_free(self.first_free) {
+            self.first_free += 1;
+        }
+    }
+}
+
+fn lay_out_trie(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Result<Vec<u8>, TooLarge> {
+    let mut sorted: Vec<(&[u8], u64)> = tokens
+        .iter()
+        .enumerate()
+        .filter(|&(at, _)| splits[at].is_some())
+        .map(|(at, token)| (token.as_slice(), at as u64))
+        .collect();
+    sorted.sort_unstable();
+    let mut trie = Trie {
+        slots: Vec::new(),
+        base_taken: Vec::new(),
+        first_free: 0,
+    };
+    // A node: its slot (none for the root), its depth, and its tokens in `sorted`.
+    let mut waiting = vec![(None, 0usize, 0..sorted.len())];
+    let mut labels = Vec::new();
+    while let Some((slot, depth, mut range)) = waiting.pop() {
+        let mut entry = 0;
+        if sorted[range.start].0.len() == depth {
+            entry |= (sorted[range.start].1 + 1) << VALUE_SHIFT;
+            range.start += 1;
+        }
+        labels.clear();
+        for (token, _) in &sorted[range.clone()] {
+            if labels.last() != Some(&token[depth]) {
+                labels.push(token[depth]);
+            }
+        }
+        let base = if labels.is_empty() {
+            NO_BASE as usize
+        } else {
+            let base = if slot.is_some() {
+                trie.base_for(&labels)
+            } else {
+                0
+            };
+            trie.take(base, &labels);
+            base
+        };
+        if let Some(slot) = slot {
+            let slots: &mut Vec<u64> = &mut trie.slots;
+            slots[slot] |= entry | (base as u64) << BASE_SHIFT;
+        }
+        let mut start = range.start;
+        for &label in &labels {
+            let count =
+                sorted[start..range.end].partition_point(|(token, _)| token[depth] <= label);
+            waiting.push((
+                Some(base ^ usize::from(label)),
+                depth + 1,
+                start..start + count,
+            ));
+            start += count;
+        }
+    }
+    if trie.slots.len() >= NO_BASE as usize - 255 {
+        return Err(TooLarge("the tree of all tokens"));
+    }
+    let mut bytes: Vec<u8> = trie
+        .slots
+        .iter()
+        .flat_map(|slot| slot.to_le_bytes().into_iter().take(TRIE_SLOT_BYTES))
+        .collect();
+    // A slot is read as 8 bytes.
+    bytes.extend([0; 8]);
+    Ok(bytes)
+}

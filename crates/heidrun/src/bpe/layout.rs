@@ -1,0 +1,66 @@
+// How a vocabulary lies in its tables. All numbers are little endian. A token's number is its rank: the order in which
+// byte-pair encoding merges.
+
+/// Bits of a token's number, or of one more than it where zero means none.
+pub const TOKEN_BITS: u32 = 19;
+/// Bits of a base in a slot of the trie.
+pub const BASE_BITS: u32 = 20;
+/// Bytes of a slot of the trie: from the lowest bit, its label (8 bits), [`TAKEN`], base, and token plus one.
+pub const TRIE_SLOT_BYTES: usize = 6;
+/// The bit of a slot of the trie that says that it is taken.
+pub const TAKEN: u64 = 1 << 8;
+/// Where the base starts in a slot of the trie.
+pub const BASE_SHIFT: u32 = 9;
+/// Where the token starts in a slot of the trie.
+pub const VALUE_SHIFT: u32 = BASE_SHIFT + BASE_BITS;
+/// Bytes of an entry of `splits`: two tokens, [`IS_LEFT`] and [`IS_RIGHT`].
+pub const SPLIT_BYTES: usize = 5;
+/// The bit of an entry of `splits` that says that the token is the left one of some pair.
+pub const IS_LEFT: u64 = 1 << (2 * TOKEN_BITS);
+/// The bit of an entry of `splits` that says that the token is the right one of some pair.
+pub const IS_RIGHT: u64 = IS_LEFT << 1;
+/// The most bytes a token can have.
+pub const TOKEN_BYTES_MAX: usize = 255;
+
+/// A multiplier that spreads keys over their upper bits (2⁶⁴ divided by the golden ratio).
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The hash of two tokens.
+#[inline]
+pub const fn hash_pair(left: u32, right: u32) -> u64 {
+    let key = (left as u64) << 32 | right as u64;
+    (key ^ key >> 15).wrapping_mul(SPREAD)
+}
+
+/// The hash of up to 8 bytes.
+#[inline]
+pub const fn hash_short(key: u64) -> u64 {
+    (key ^ key >> 32).wrapping_mul(SPREAD)
+}
+
+/// The lower 64 bits.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // meant
+pub const fn low_half(key: u128) -> u64 {
+    key as u64
+}
+
+/// The hash of up to 16 bytes.
+#[inline]
+pub const fn hash_medium(key: u128) -> u64 {
+    hash_short(low_half(key).wrapping_mul(SPREAD) ^ low_half(key >> 64))
+}
+
+/// The slot, of `slots`, where the search for a hash starts.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // below `slots`
+pub const fn home(hash: u64, slots: usize) -> usize {
+    (((hash >> 32) * slots as u64) >> 32) as usize
+}
+
+/// The part of a pair's hash that its slot repeats.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // meant
+pub const fn fingerprint(hash: u64) -> u32 {
+    (hash as u32) >> TOKEN_BITS << TOKEN_BITS
+}

@@ -1,0 +1,93 @@
+//! The count of a text, piece by piece: most pieces are tokens, and one look into a table says so.
+
+use crate::bpe::{home_of, low_half, Scratch, Vocabulary};
+
+/// Pieces of up to this length are looked up as a whole.
+const KEY_BYTES_MAX: usize = 16;
+/// Texts shorter than this are counted without a memory: filling one would cost more than it saves.
+const REMEMBERED_TEXT_BYTES_MIN: usize = 2_048;
+/// Pieces that are remembered, for texts of any length.
+const REMEMBERED: usize = 2_048;
+/// Where a remembered key, of at most 15 bytes, holds its count.
+const COUNT_SHIFT: u32 = 120;
+
+/// Counts the pieces of one text.
+///
+/// Its memory of pieces that are several tokens lives as long as it does and is shared with no other text, so that the time a
+/// count takes says nothing about what others have counted.
+pub struct PieceCounter<'a> {
+    vocabulary: Vocabulary<'a>,
+    scratch: Scratch,
+    /// By hash: the key of a piece of up to 15 bytes, and above it how many tokens it is.
+    remembered: Vec<u128>,
+}
+
+impl<'a> PieceCounter<'a> {
+    /// A counter for a text of that many bytes.
+    pub fn new(vocabulary: Vocabulary<'a>, text_bytes: usize) -> Self {
+        let remembered = if text_bytes < REMEMBERED_TEXT_BYTES_MIN {
+            0
+        } else {
+            REMEMBERED
+        };
+        Self {
+            vocabulary,
+            scratch: Scratch::default(),
+            remembered: vec![0; remembered],
+        }
+    }
+
+    /// The tokens of `text[start..end]`, which is not empty.
+    #[inline]
+    pub fn count(&mut self, text: &[u8], start: usize, end: usize) -> usize {
+        let length = end - start;
+        if length <= 8 {
+            let unused_bits = 64 - 8 * length;
+            let key = match text.get(start..).and_then(|rest| rest.first_chunk()) {
+                Some(bytes) => u64::from_le_bytes(*bytes) << unused_bits,
+                None => low_half(padded(&text[start..end])) << unused_bits,
+            };
+            // A piece that ends with a zero would look like a shorter one.
+            if key >> 56 != 0 && self.vocabulary.has_short(key >> unused_bits) {
+                return 1;
+            }
+        }
+        self.count_longer(&text[start..end])
+    }
+
+    #[inline(never)]
+    fn count_longer(&mut self, piece: &[u8]) -> usize {
+        if piece.len() > KEY_BYTES_MAX || piece.last() == Some(&0) {
+            return self.count_long(piece);
+        }
+        let key = padded(piece);
+        if piece.len() > 8 && self.vocabulary.has_medium(key) {
+            return 1;
+        }
+        if self.remembered.is_empty() || piece.len() == KEY_BYTES_MAX {
+            return self.count_long(piece);
+        }
+        let at = home_of(key, REMEMBERED);
+        let known = self.remembered[at];
+        if known & !(u128::MAX << COUNT_SHIFT) == key {
+            return (known >> COUNT_SHIFT) as usize;
+        }
+        let count = self.count_long(piece);
+        self.remembered[at] = key | (count as u128) << COUNT_SHIFT;
+        count
+    }
+
+    fn count_long(&mut self, piece: &[u8]) -> usize {
+        // Every byte is a token of the vocabularies embedded here.
+        self.vocabulary
+            .count(piece, &mut self.scratch)
+            .unwrap_or(piece.len())
+    }
+}
+
+/// Up to 16 bytes, padded with zeros.
+fn padded(piece: &[u8]) -> u128 {
+    let mut bytes = [0; 16];
+    bytes[..piece.len()].copy_from_slice(piece);
+    u128::from_le_bytes(bytes)
+}
