@@ -207,7 +207,7 @@ def _assemble(
         }
 
     users.on_revoked.append(revoked)
-    users.can_delete = payments.check_empty
+    users.close_network = payments.close
     hub.on_presence.append(present)
     OFFERS_ONLINE.set_function(marketplace.routing.online_count)
     return Services(

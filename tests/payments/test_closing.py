@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tests.payments.support import Money
-from yggdrasil.errors import Conflict
-from yggdrasil.kernel import Identity, Network
-from yggdrasil.users import store as users_store
+from yggdrasil.errors import Conflict, Forbidden
+from yggdrasil.kernel import Network, Role
+from yggdrasil.payments import topup_store
+from yggdrasil.payments.topup_store import CLOSED_SECONDS
 
 ROUNDS = 20
 
 
 async def close(money: Money, scope: Network) -> bool:
-    """What deleting an account does in its transaction. False: it is refused."""
+    """What deleting an account does first. False: it is refused."""
     try:
-        async with money.database.transaction(Identity(scope.network_id, scope.user_id)) as tx:
-            await money.payments.check_empty(tx, scope.network_id)
-            epoch = await users_store.close_account(tx, scope.user_id, scope.network_id, money.clock.now())
-            return epoch is not None
+        await money.payments.close(scope)
     except Conflict:
         return False
+    return True
 
 
 async def top_up(money: Money, scope: Network) -> bool:
@@ -85,10 +85,22 @@ async def test_a_topup_that_waits_for_the_gateway_stops_a_deletion(money: Money)
 async def test_a_closed_network_takes_no_topup(money: Money) -> None:
     scope, other = await money.network(), await money.network()
     assert await close(money, scope)
-    assert not await close(money, scope)
     method = (await money.payments.list_methods(scope))[0]
     with pytest.raises(Conflict, match="is deleted"):
         await money.payments.top_up(
             scope, method_id=method.method_id, amount_cents=500, idempotency_key="late"
         )
     assert await top_up(money, other)
+    # The account could not be deleted after all: some minutes later its network goes on.
+    money.clock.advance(CLOSED_SECONDS + 1)
+    assert await top_up(money, scope)
+
+
+async def test_only_an_owner_closes_a_network_and_only_his_own(money: Money) -> None:
+    scope, other = await money.network(), await money.network()
+    with pytest.raises(Forbidden, match="owner"):
+        await money.payments.close(replace(scope, role=Role.ADMIN))
+    for intruder in (replace(scope, role=Role.ADMIN), other):
+        async with money.database.transaction(intruder) as tx:
+            await topup_store.close(tx, network_id=scope.network_id, at=money.clock.now())
+    assert await top_up(money, scope)

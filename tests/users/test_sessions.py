@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import pytest
 
 from tests.support import as_superuser
 from tests.users.conftest import Device, House, all_at_once
-from yggdrasil.db import Tx
 from yggdrasil.db.address import Login
 from yggdrasil.errors import Conflict, Unauthenticated
+from yggdrasil.kernel import Network
 from yggdrasil.users.gate import Revocation
 
 ASK = "ask@example.org"
@@ -209,10 +207,10 @@ async def test_the_sweep_alone_finishes_an_erasure(house: House) -> None:
 async def test_the_app_may_stop_a_deletion(house: House) -> None:
     tokens = await house.sign_in(ASK, Device())
 
-    async def no(_: Tx, __: UUID) -> None:
+    async def no(_: Network) -> None:
         raise Conflict("there is money in the wallet")
 
-    house.users.can_delete = no
+    house.users.close_network = no
     answer = await house.delete("/users/me", tokens["access_token"])
     assert (answer.status_code, answer.json()["detail"]) == (409, "there is money in the wallet")
     assert (await house.get("/users/me", tokens["access_token"])).status_code == 200

@@ -297,17 +297,24 @@ class Payments:
             scope, method_id=method_id, amount_cents=amount_cents, idempotency_key=idempotency_key
         )
 
-    async def check_empty(self, tx: Tx, network_id: UUID) -> None:
-        """Before a network is closed, in the same transaction, under Identity of it: Conflict if there is
-        money, or some on its way. No top-up begins until that transaction ends, and none after it."""
-        await topup_store.lock_closing(tx, network_id=network_id)
-        accounts = await store.balances(tx, network_id)
-        if any(accounts.get(account, (0, 0))[0] for account in (Account.WALLET, Account.EARNINGS)):
-            raise Conflict(
-                "the wallet is not empty: spend it or ask for its return before the account is deleted"
-            )
-        if await topup_store.open_count(tx, network_id=network_id):
-            raise Conflict("a payment into the wallet has not ended: wait for it, then delete the account")
+    async def close(self, scope: Network) -> None:
+        """Close an empty network, before its founder's account is deleted: no top-up begins from now on for
+        `CLOSED_SECONDS`, by when nobody can ask for one any more. Conflict, and nothing closed, if there is
+        money, or some on its way. Owners only."""
+        if scope.role is not Role.OWNER:
+            raise Forbidden("closing a network needs the role owner")
+        async with self._database.transaction(scope) as tx:
+            await topup_store.lock_closing(tx, network_id=scope.network_id)
+            accounts = await store.balances(tx, scope.network_id)
+            if any(accounts.get(account, (0, 0))[0] for account in (Account.WALLET, Account.EARNINGS)):
+                raise Conflict(
+                    "the wallet is not empty: spend it or ask for its return before the account is deleted"
+                )
+            if await topup_store.open_count(tx, network_id=scope.network_id):
+                raise Conflict(
+                    "a payment into the wallet has not ended: wait for it, then delete the account"
+                )
+            await topup_store.close(tx, network_id=scope.network_id, at=self._clock.now())
 
     async def balance(self, scope: Network) -> Balance:
         """What the network has. Owners and admins only."""

@@ -12,6 +12,8 @@ from yggdrasil.kernel import CURRENCY, MICROCENTS_PER_CENT
 from yggdrasil.payments.views import TopUp
 
 DUE_MAX: Final = 100
+CLOSED_SECONDS: Final = 600
+"""For how long a closed network takes no top-up: if its account could not be deleted, it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,16 @@ async def lock_closing(tx: Tx, *, network_id: UUID) -> None:
     await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1::text, 11))", str(network_id))
 
 
-async def is_closed(tx: Tx, *, network_id: UUID) -> bool:
-    """Whether the network has ended; ask under the lock."""
+async def close(tx: Tx, *, network_id: UUID, at: datetime) -> None:
+    """Close the network; under the lock."""
+    await tx.execute("UPDATE tenant.networks SET closed_at = $2 WHERE network_id = $1", network_id, at)
+
+
+async def is_closed(tx: Tx, *, network_id: UUID, since: datetime) -> bool:
+    """Whether the network was closed after `since`; ask under the lock."""
     return bool(
         await tx.fetchval(
-            "SELECT closed_at IS NOT NULL FROM tenant.networks WHERE network_id = $1", network_id
+            "SELECT closed_at > $2 FROM tenant.networks WHERE network_id = $1", network_id, since
         )
     )
 

@@ -107,7 +107,8 @@ class TopUps:
             if found is not None:
                 return found
             await topup_store.lock_closing(tx, network_id=scope.network_id)
-            if await topup_store.is_closed(tx, network_id=scope.network_id):
+            since = self._clock.now() - timedelta(seconds=topup_store.CLOSED_SECONDS)
+            if await topup_store.is_closed(tx, network_id=scope.network_id, since=since):
                 raise Conflict("the account of this network is deleted")
             method = await method_store.get(tx, network_id=scope.network_id, method_id=method_id)
             if method is None:

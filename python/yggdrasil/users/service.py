@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from yggdrasil.db import Database, Tx
+from yggdrasil.db import Database
 from yggdrasil.errors import Forbidden, Unauthenticated, Unavailable
 from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role, System
 from yggdrasil.keys import Keys
@@ -52,8 +52,8 @@ class Users:
     """`on_revoked` is called, at least once, for everything that ends on this node or another: close its
     sockets.
 
-    `can_delete(tx, network)` is asked in the transaction that deletes an account, and may raise Conflict to
-    stop it (money in the wallet, for example).
+    `close_network(scope)` is asked before an account is deleted, as the owner of its home network, and may
+    raise Conflict to stop it (money in the wallet, for example).
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Users:
     ) -> None:
         self.settings = settings or UsersSettings()
         self.on_revoked: list[Callable[[Revocation], None]] = []
-        self.can_delete: Callable[[Tx, UUID], Awaitable[None]] | None = None
+        self.close_network: Callable[[Network], Awaitable[None]] | None = None
         self._database = database
         self._mimir = mimir
         self._clock = clock
@@ -189,10 +189,10 @@ class Users:
             home = await store.home_of(tx, scope.user_id)
         if home is None:
             raise Unauthenticated
+        if self.close_network is not None:
+            await self.close_network(Network(home, scope.user_id))
         async with self._database.transaction(Identity(network_id=home, user_id=scope.user_id)) as tx:
-            if self.can_delete is not None:
-                await self.can_delete(tx, home)
-            epoch = await store.close_account(tx, scope.user_id, home, now)
+            epoch = await store.close_account(tx, scope.user_id, now)
             if epoch is not None:
                 ended = store.Ended(scope.user_id, None, None, epoch)
                 await store.insert_revocation(tx, self._ids.uuid(), ended, now)

@@ -225,8 +225,8 @@ async def home_of(tx: Tx, user_id: UUID) -> UUID | None:
     return home
 
 
-async def close_account(tx: Tx, user_id: UUID, home: UUID, now: datetime) -> int | None:
-    """Mark deleted, close the home network, end every session, ask for the erasure; the new epoch, or None if
+async def close_account(tx: Tx, user_id: UUID, now: datetime) -> int | None:
+    """Mark deleted, end every session, ask for the erasure; the new epoch, or None if
     it was deleted before.
     """
     epoch: int | None = await tx.fetchval(
@@ -236,7 +236,6 @@ async def close_account(tx: Tx, user_id: UUID, home: UUID, now: datetime) -> int
     )
     if epoch is None:
         return None
-    await tx.execute("UPDATE tenant.networks SET closed_at = $2 WHERE network_id = $1", home, now)
     await tx.execute(
         "UPDATE identity.sessions SET revoked_at = $2, revoked_for = 'deleted' "
         "WHERE user_id = $1 AND revoked_at IS NULL",

@@ -49,16 +49,10 @@ CREATE POLICY canaries_system_select ON platform.canaries FOR SELECT TO ygg_syst
 CREATE POLICY canaries_system_delete ON platform.canaries FOR DELETE TO ygg_system
     USING ((SELECT platform.current_job()) = 'reconciler');
 
--- A network ends with its founder's account. Top-ups wait for a closing that runs, and it waits for them: nothing is put into
--- the wallet of nobody. Whoever closes it must see what is in it, and what is on its way.
+-- A network ends with its founder's account. Whoever deletes that closes the network first: top-ups wait for a closing that
+-- runs, it waits for them, and for some minutes none begins. So nothing is put into the wallet of nobody.
 ALTER TABLE tenant.networks ADD COLUMN closed_at timestamptz;
-GRANT UPDATE (closed_at) ON tenant.networks TO ygg_identity;
-CREATE POLICY identity_closes ON tenant.networks FOR UPDATE TO ygg_identity
-    USING (network_id = (SELECT platform.current_network()))
-    WITH CHECK (network_id = (SELECT platform.current_network()));
-GRANT SELECT ON tenant.balances TO ygg_identity;
-GRANT SELECT (network_id, state) ON tenant.payments TO ygg_identity;
-CREATE POLICY identity_closes ON tenant.balances FOR SELECT TO ygg_identity
-    USING (network_id = (SELECT platform.current_network()));
-CREATE POLICY identity_closes ON tenant.payments FOR SELECT TO ygg_identity
-    USING (network_id = (SELECT platform.current_network()));
+GRANT UPDATE (closed_at) ON tenant.networks TO ygg_network;
+CREATE POLICY owner_closes ON tenant.networks FOR UPDATE TO ygg_network
+    USING (network_id = (SELECT platform.current_network()) AND (SELECT platform.current_role_name()) = 'owner')
+    WITH CHECK (network_id = (SELECT platform.current_network()) AND (SELECT platform.current_role_name()) = 'owner');
