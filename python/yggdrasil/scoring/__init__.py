@@ -57,11 +57,10 @@ policies (`yggdrasil.scoring.policies`, `yggdrasil.scoring.scenarios`), and ``De
 What breaks a rule raises `InvalidInput` with the name of the field, and changes nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
-
 from yggdrasil._core import Decision, Router, score, score_columns
 
+# Type checkers take it for true. `typing` and `importlib` cost more than the engine.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from yggdrasil.scoring.decisions import Candidate, DecisionLog, LoggedDecision, Outcome
     from yggdrasil.scoring.evaluation import Evaluation, evaluate, replay, weighted
@@ -91,19 +90,21 @@ __all__ = [
 ]
 
 # The server picks and nothing else: what it does not use is imported when it is asked for.
-_ROOMS: Final = {
+_ROOMS = {
     "decisions": ("Candidate", "DecisionLog", "LoggedDecision", "Outcome"),
     "evaluation": ("Evaluation", "evaluate", "replay", "weighted"),
     "report": ("Report",),
     "simulation": ("simulate",),
     "world": ("Scenario", "SimulatedProvider", "SimulatedRequest", "Span"),
 }
-_ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    found: object = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
     globals()[name] = found
     return found
