@@ -12,11 +12,12 @@ import asyncpg
 import structlog
 
 from yggdrasil.db import Database, Tx
-from yggdrasil.errors import Conflict, PaymentMethodRequired, Unavailable
+from yggdrasil.errors import Conflict, PaymentMethodRequired, Timeout, Unavailable
 from yggdrasil.kernel import PLATFORM_NETWORK, Clock, Settle
-from yggdrasil.marketplace import store_run
+from yggdrasil.marketplace import store_queue, store_run
 from yggdrasil.marketplace.requests import State
 from yggdrasil.marketplace.settings import MarketSettings
+from yggdrasil.marketplace.store_queue import Owner
 from yggdrasil.marketplace.store_run import (
     Bill,
     Ending,
@@ -56,15 +57,41 @@ class Records:
         self._clock = clock
         self._settings = settings
 
-    async def admit(self, new: NewTransaction, attempt: NewAttempt, hold_microcents: int) -> None:
-        """SQL 1: state, hold and attempt, before anything is dispatched.
+    async def enqueue(self, new: NewTransaction, owner: Owner, least_microcents: int) -> None:
+        """The requester's row while it waits, PENDING. Nothing is held, but who could not pay that much is
+        told now.
+
+        Raises PaymentRequired, PaymentMethodRequired, Unauthenticated (the API key has ended), Conflict (the
+        idempotency key was used)."""
+        try:
+            async with self._database.transaction(_networks(new.network_id)) as tx:
+                if new.scope == "market":
+                    await self._payments.require_funds(
+                        tx, network_id=new.network_id, amount_microcents=least_microcents, key_id=new.key_id
+                    )
+                await store_queue.insert_pending(tx, new, owner)
+        except asyncpg.UniqueViolationError:
+            raise Conflict("idempotency_key: was used for another request", field="idempotency_key") from None
+
+    async def leave(self, network_id: UUID, transaction_id: UUID, state: State, error_code: str) -> bool:
+        """End a request that waits, FAILED or CANCELLED. Idempotent; True if this call did it."""
+        async with self._database.transaction(_networks(network_id)) as tx:
+            return await store_queue.end(tx, network_id, transaction_id, state, error_code, self._clock.now())
+
+    async def admit(
+        self, new: NewTransaction, attempt: NewAttempt, hold_microcents: int, *, queued: bool = False
+    ) -> None:
+        """SQL 1: state, hold and attempt, before anything is dispatched; `queued` of one that waits.
 
         Raises PaymentRequired, PaymentMethodRequired, Conflict (the idempotency key was used),
-        ProviderUnpayableError."""
+        ProviderUnpayableError, Timeout (it does not wait any more)."""
         scope = _networks(new.network_id, attempt.offer.network_id)
         try:
             async with self._database.transaction(scope) as tx:
-                await store_run.insert_transaction(tx, new, attempt)
+                if not queued:
+                    await store_run.insert_transaction(tx, new, attempt)
+                elif not await store_queue.begin(tx, new, attempt):
+                    raise Timeout("The request waited for too long, and was ended")
                 await store_run.insert_attempt(tx, new, attempt)
                 if new.scope == "market":
                     await self._check_payout(tx, attempt.offer.network_id)

@@ -116,6 +116,8 @@ class Offer:
     output_tokens_max: int | None = None
     hours: tuple[Window, ...] = ()
     zone: str = ZONE_DEFAULT
+    parameters: tuple[str, ...] = ()
+    """Request parameters it declares to honour, beyond those that every offer does."""
 
     @property
     def price_microcents(self) -> int:

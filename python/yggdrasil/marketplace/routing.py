@@ -6,7 +6,7 @@ Scores are the engines'; here is only the way from offers and events to them and
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -28,6 +28,7 @@ from yggdrasil.marketplace.requests import ComputeRequest, Offer
 from yggdrasil.marketplace.seen import PastAttempt, Seen
 from yggdrasil.marketplace.settings import MarketSettings
 from yggdrasil.marketplace.tolerance import Tolerance
+from yggdrasil.marketplace.waiting import nobody_waits
 from yggdrasil.scoring import Router
 
 BREAKER_WINDOW: Final = 16
@@ -86,6 +87,8 @@ class Routing:
         self.reach = Reach(self, pseudonyms, self._of_network, self._of_model, self._seed)
         self._with_hours: set[UUID] = set()
         self._closed: set[UUID] = set()
+        self.on_free: Callable[[tuple[UUID, UUID] | None, bool], None] = nobody_waits
+        """Called when there may be room on a device (network, device), None: on any; True: for one job."""
 
     # ---- offers
     # ---------------------------------------------------------------------------------------------
@@ -120,6 +123,7 @@ class Routing:
                 offer.id.bytes, "latency_ms", float(offer.measured_latency_ms), at_ms=self._now_ms()
             )
         self._estimate(offer.id)
+        self.on_free((offer.network_id, offer.device), False)
 
     def remove(self, offer_id: UUID) -> None:
         offer = self._offers.pop(offer_id, None)
@@ -152,6 +156,13 @@ class Routing:
             self._online.discard((network_id, device))
         for offer_id in self._of_device.get((network_id, device), ()):
             self._router.set_online(offer_id.bytes, online)
+        if online:
+            self.on_free((network_id, device), False)
+
+    def lines_of(self, device: tuple[UUID, UUID]) -> set[tuple[str, str]]:
+        """(kind, model) of what a device (network, device) offers."""
+        offers = (self._offers[offer_id] for offer_id in self._of_device.get(device, ()))
+        return {(offer.kind, offer.model) for offer in offers}
 
     def online(self, offer: Offer) -> bool:
         return self.device_online(offer.network_id, offer.device)
@@ -239,6 +250,8 @@ class Routing:
     def release(self, offer_id: UUID) -> None:
         """Give the slot back."""
         self._router.release(offer_id.bytes)
+        offer = self._offers.get(offer_id)
+        self.on_free((offer.network_id, offer.device) if offer is not None else None, True)
 
     def observe(
         self, offer: Offer, seen: Seen, *, quality: float, at: datetime | None = None, canary: bool = False
@@ -279,6 +292,9 @@ class Routing:
             not canary or self._router.breaker_state(owner, at_ms) != "closed"
         ):
             self._router.report_owner(owner, ok, at_ms)
+        if canary and ok:
+            # It may have closed a breaker, the owner's too.
+            self.on_free(None, False)
 
     def breaker(self, offer: Offer) -> str:
         """The worse of the states of its device's and its owner's breaker."""
@@ -336,6 +352,7 @@ class Routing:
         for offer_id in self._with_hours:
             self._open(self._offers[offer_id])
         self._router.tick(self._now_ms())
+        self.on_free(None, False)
 
     def medians(self) -> list[tuple[str, str, int, int]]:
         """(model, kind, price, latency) at the middle of the offers that could serve the market now."""

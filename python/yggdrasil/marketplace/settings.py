@@ -27,6 +27,12 @@ class MarketSettings:
     runs_per_user_max: int = 64
     breaks_per_hour_max: int = 60
     """Answers of the market to one network that break off after their first chunk, and are not paid for."""
+    queue_max: int = 1_024
+    """Requests that wait on this server for an offer that is busy, in all."""
+    queue_per_network_max: int = 128
+    queue_per_user_max: int = 32
+    queue_seconds: float = 10.0
+    """How long a request waits that does not say (`queue_seconds` of its wishes); 0: not at all."""
     keepalive_seconds: float = 10.0
     reconcile_seconds: float = 5.0
     node_silent_seconds: float = 20.0

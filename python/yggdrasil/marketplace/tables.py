@@ -3,7 +3,7 @@
 The real keys of the tenant tables start with the network; Piccolo knows single columns only.
 """
 
-from piccolo.columns import JSONB, UUID, BigInt, Bytea, Integer, Text, Timestamptz
+from piccolo.columns import JSONB, UUID, Array, BigInt, Bytea, Integer, Text, Timestamptz
 from piccolo.table import Table
 
 
@@ -50,6 +50,7 @@ class OfferRow(Table, tablename="offers", schema="tenant"):
     output_tokens_max = Integer(default=None, null=True)
     hours = JSONB(default=None, null=True)
     zone = Text(default=None)
+    parameters = Array(base_column=Text(), default=None, null=True)
     created_at = Timestamptz(default=None)
 
 
@@ -152,3 +153,13 @@ class AttemptRow(Table, tablename="attempts", schema="platform"):
     started_at = Timestamptz(default=None)
     deadline_at = Timestamptz(default=None)
     ended_at = Timestamptz(default=None, null=True)
+
+
+class QueuedRow(Table, tablename="queued", schema="platform"):
+    """A request that waits for a free offer, and the process that answers for it."""
+
+    network_id = UUID(default=None)
+    transaction_id = UUID(primary_key=True, default=None)
+    node_id = UUID(default=None)
+    boot_id = UUID(default=None)
+    deadline_at = Timestamptz(default=None)

@@ -74,6 +74,13 @@ class Payments:
         if not await store.has_method(tx, network_id, "payout"):
             raise PaymentMethodRequired("selling needs a verified method for payouts")
 
+    async def require_funds(
+        self, tx: Tx, *, network_id: UUID, amount_microcents: int, key_id: UUID | None
+    ) -> None:
+        """Whether `hold` would take that amount now; nothing is held. Its errors. Settle scope."""
+        _check_scope(tx, network_id)
+        _check_outcome(await store.could_hold(tx, network_id, amount_microcents, key_id, self._clock.now()))
+
     async def hold(
         self,
         tx: Tx,
@@ -105,17 +112,7 @@ class Payments:
             at=self._clock.now(),
             key_id=key_id,
         )
-        if not outcome.may_spend:
-            raise PaymentMethodRequired("spending needs a verified payment method")
-        if not outcome.covered:
-            raise PaymentRequired("the available balance does not cover this request's maximum cost")
-        if not outcome.key_works:
-            raise Unauthenticated
-        if not outcome.within_limits:
-            raise SpendLimitReached(
-                "the API key's spend limit does not cover this request's maximum cost: lower max_cost, or use"
-                " another key"
-            )
+        _check_outcome(outcome)
 
     async def settle(
         self,
@@ -354,6 +351,20 @@ def _check_scope(tx: Tx, *networks: UUID) -> None:
     """The scope must name every network about to be touched: RLS would answer the rest with silence."""
     if not isinstance(tx.scope, Settle) or not set(networks) <= set(tx.scope.networks):
         raise ScopeError("this needs the Settle scope of every network it touches")
+
+
+def _check_outcome(outcome: store.HoldOutcome) -> None:
+    if not outcome.may_spend:
+        raise PaymentMethodRequired("spending needs a verified payment method")
+    if not outcome.covered:
+        raise PaymentRequired("the available balance does not cover this request's maximum cost")
+    if not outcome.key_works:
+        raise Unauthenticated
+    if not outcome.within_limits:
+        raise SpendLimitReached(
+            "the API key's spend limit does not cover this request's maximum cost: lower max_cost, or use"
+            " another key"
+        )
 
 
 def _check_manager(scope: Network) -> None:

@@ -348,6 +348,45 @@ async def balances(tx: Tx, network_id: UUID) -> dict[str, tuple[int, int]]:
     return {row["account"]: (row["posted_microcents"], row["held_microcents"]) for row in rows}
 
 
+async def could_hold(
+    tx: Tx, network_id: UUID, amount_microcents: int, key_id: UUID | None, at: datetime
+) -> HoldOutcome:
+    """What `insert_hold` would answer now, without a lock and without a hold."""
+    row = await tx.fetchrow(
+        """
+        WITH working AS (
+            SELECT p.period, p.most FROM tenant.api_keys k, LATERAL (VALUES
+                ('total', k.spend_limit_microcents), ($5::text, k.monthly_limit_microcents)
+            ) AS p (period, most)
+            WHERE k.network_id = $1 AND k.key_id = $3::uuid AND k.revoked_at IS NULL
+              AND (k.expires_at IS NULL OR k.expires_at > $4)
+        )
+        SELECT EXISTS (
+                SELECT FROM tenant.payment_methods
+                WHERE network_id = $1 AND state = 'verified' AND purpose IN ('spend', 'both')
+            ) AS may_spend,
+            $2::bigint <= coalesce((
+                SELECT posted_microcents - held_microcents FROM tenant.balances
+                WHERE network_id = $1 AND account = 'wallet'
+            ), 0) AS covered,
+            $3::uuid IS NULL OR EXISTS (SELECT FROM working) AS key_works,
+            NOT EXISTS (
+                SELECT FROM working w LEFT JOIN tenant.key_spend s
+                    ON s.network_id = $1 AND s.key_id = $3::uuid AND s.period = w.period
+                WHERE w.most - coalesce(s.held_microcents + s.spent_microcents, 0) < $2::bigint
+            ) AS within_limits
+        """,
+        network_id,
+        amount_microcents,
+        key_id,
+        at,
+        _month_of(at),
+    )
+    if row is None:
+        raise LedgerError("nobody said what could be held")
+    return HoldOutcome(**dict(row))
+
+
 async def has_method(tx: Tx, network_id: UUID, purpose: Literal["spend", "payout"]) -> bool:
     """Whether a verified method for `purpose` exists."""
     return bool(
