@@ -153,7 +153,12 @@ def _with(constant: str, value: float, seed: int) -> Scored:
 
 def _used(constant: str) -> float:
     mean, weight = constants.QUALITY["quality_prior"]
-    used: dict[str, Any] = {**constants.ROUTER, "prior_weight": weight, "quality_prior": mean}
+    used: dict[str, Any] = {
+        **constants.ROUTER,
+        "newcomer_ppm": constants.NEWCOMER_PPM,
+        "prior_weight": weight,
+        "quality_prior": mean,
+    }
     return float(used[constant])
 
 

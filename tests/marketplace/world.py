@@ -84,6 +84,7 @@ SETTINGS = MarketSettings(
     settle_backoff_seconds=0.01,
     keepalive_seconds=0.05,
     newcomer_picks_ppm=0,
+    queue_seconds=0.0,
 )
 
 

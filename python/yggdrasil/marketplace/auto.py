@@ -16,7 +16,8 @@ from typing import Any, Final, Protocol
 
 from yggdrasil import scoring
 from yggdrasil.errors import NoProvider
-from yggdrasil.marketplace.fitting import Seen, parameters_used, unmet
+from yggdrasil.marketplace import parameters
+from yggdrasil.marketplace.fitting import Seen, unmet
 from yggdrasil.marketplace.requests import ComputeRequest, Offer
 
 
@@ -32,7 +33,15 @@ MODELS_TRIED_MAX: Final = 8
 SHOWN_MAX: Final = 16
 LATENCY_REFERENCE_MS: Final = 1_000.0
 
-_GATES: Final = ("only", "ignore", "context", "max_price", "min_quality", "preferred_min_throughput")
+_GATES: Final = (
+    "require_parameters",
+    "only",
+    "ignore",
+    "context",
+    "max_price",
+    "min_quality",
+    "preferred_min_throughput",
+)
 
 
 @dataclass(slots=True)
@@ -95,17 +104,17 @@ def choose(
         of_model[offer.model].append(offer)
     if not of_model:
         raise NoProvider("model: no offer you can reach now is of this kind", field="model")
-    if request.wishes.require_parameters and (used := parameters_used(request.body)):
-        raise NoProvider(
-            f"require_parameters: no offer declares that it takes {', '.join(used)}",
-            field="require_parameters",
-        )
+    needed_parameters: list[str] = []
+    if request.wishes.require_parameters:
+        needed_parameters = parameters.used(request.kind, request.body)
     fitting: dict[str, list[Offer]] = {}
     failed: dict[str, str] = {}
     for model, known in of_model.items():
         needed = tokens_needed(model)
         gates = {
             offer.id: _gate(offer, request, standing(offer), needed, listed(offer), ignored(offer))
+            if parameters.supported(offer).issuperset(needed_parameters)
+            else "require_parameters"
             for offer in known
         }
         fitting[model] = [offer for offer in known if gates[offer.id] is None]
@@ -114,6 +123,10 @@ def choose(
     prices = [_price(offer, request) for left in fitting.values() for offer in left]
     if not prices:
         name = max(failed.values(), key=_GATES.index)
+        if name == "require_parameters":
+            raise parameters.refusal(
+                (offer for known in of_model.values() for offer in known), needed_parameters
+            )
         where = {"context": "max_tokens", "max_price": request.wishes.max_price_field}.get(name, name)
         raise NoProvider(f"{name}: it leaves no model to choose from", field=where)
     reference = float(max(median_low(prices), 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -14,13 +14,16 @@ from yggdrasil.marketplace import billing
 from yggdrasil.marketplace.allowed import check_model
 from yggdrasil.marketplace.auto import ModelChoice
 from yggdrasil.marketplace.billing import Budget
-from yggdrasil.marketplace.requests import Offer
+from yggdrasil.marketplace.picking import BusyError
+from yggdrasil.marketplace.requests import ComputeRequest, Offer
 from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.run import Run
 from yggdrasil.marketplace.settings import MarketSettings, Node
+from yggdrasil.marketplace.store_queue import Owner
 from yggdrasil.marketplace.store_run import NewAttempt, NewTransaction
 
 CHOICES_MAX: Final = 32
+QUOTES_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Chooser:
                     output_tokens=output * request.choices,
                     tried=run.tried,
                 )
+            except BusyError:
+                raise
             except NoProvider:
                 if too_dear:
                     break
@@ -105,6 +110,10 @@ class Chooser:
     def transaction(self, run: Run) -> NewTransaction:
         """The requester's row; Forbidden if the API key is not for its model, however that was chosen."""
         check_model(run.scope, run.request.model)
+        return self.pending(run)
+
+    def pending(self, run: Run) -> NewTransaction:
+        """The requester's row while it waits, and nobody knows yet for which model of those it may ask."""
         return NewTransaction(
             network_id=run.scope.network_id,
             transaction_id=run.transaction_id,
@@ -117,6 +126,38 @@ class Chooser:
             idempotency_key=run.request.idempotency_key,
             created_at=run.created_at,
         )
+
+    def owner(self, until: datetime) -> Owner:
+        """This process answers for a request that waits until then."""
+        deadline_at = until + timedelta(seconds=self._settings.settle_grace_seconds)
+        return Owner(self._node.node_id, self._node.boot_id, deadline_at)
+
+    def least_hold(self, run: Run, request: ComputeRequest, prompt_tokens: int) -> int:
+        """What the cheapest answer to it would hold at least; 0 if that may be nothing."""
+        offers = self._routing.reach.of_model(run.scope, request)
+        if request.wishes.scope != "market":
+            return 0
+        if len(offers) > QUOTES_MAX:
+            return min(1, *(offer.price_cents for offer in offers))
+        output = 0
+        if request.kind == "chat":
+            output = request.output_tokens_max or self._settings.output_tokens_default
+        cost_max = request.wishes.max_cost_microcents
+        budgets = [
+            billing.paid_budget(
+                offer,
+                prompt_tokens=prompt_tokens,
+                output_tokens=min(output, offer.output_tokens_max or output),
+                fee_basis_points=self._settings.fee_basis_points,
+                tolerance_percent=self._routing.tolerance.percent(request.model),
+                cost_microcents_max=(
+                    self._settings.cost_microcents_default if cost_max is None else cost_max
+                ),
+                choices=request.choices,
+            )
+            for offer in offers
+        ]
+        return min((budget.hold_microcents for budget in budgets if budget is not None), default=0)
 
     def models(self, run: Run) -> ModelChoice:
         """The models that may answer a request which leaves the choice to us. Raises NoProvider."""

@@ -3,10 +3,11 @@ No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
 
 from yggdrasil.errors import NoProvider
+from yggdrasil.marketplace import parameters
 from yggdrasil.marketplace.requests import ComputeRequest, Offer
 from yggdrasil.marketplace.wishes import (
     Sort,
@@ -20,8 +21,6 @@ from yggdrasil.marketplace.wishes import (
 NEW_WEIGHT: Final = 3.0
 """With fewer observations than that an offer's quality is not known yet."""
 GROUPS_MAX: Final = 64
-_EVERY_OFFER: Final = frozenset({"messages", "input", "encoding_format", "stop", "temperature", "top_p", "n"})
-"""What every OpenAI-compatible server takes, and so needs no declaration."""
 
 
 class Seen(Protocol):
@@ -35,11 +34,6 @@ class Seen(Protocol):
     def tokens_per_second(self) -> float: ...
     @property
     def weight(self) -> float: ...
-
-
-def parameters_used(body: Mapping[str, Any]) -> list[str]:
-    """Parameters of a request that not every server is bound to take."""
-    return sorted(name for name, value in body.items() if value is not None and name not in _EVERY_OFFER)
 
 
 def unmet(seen: Seen, wishes: Wishes) -> str | None:
@@ -57,12 +51,12 @@ def fit(offers: Iterable[Offer], seen: Callable[[Offer], Seen], request: Compute
     """The offers that meet the wishes; NoProvider names the one that leaves none of them."""
     found = list(offers)
     wishes = request.wishes
-    if found and wishes.require_parameters and (used := parameters_used(request.body)):
-        # No offer declares what it takes, so none can promise it.
-        raise NoProvider(
-            f"require_parameters: no offer declares that it takes {', '.join(used)}",
-            field="require_parameters",
-        )
+    if found and wishes.require_parameters:
+        needed = parameters.used(request.kind, request.body)
+        taking = [offer for offer in found if parameters.supported(offer).issuperset(needed)]
+        if not taking:
+            raise parameters.refusal(found, needed)
+        found = taking
     failed: set[str] = set()
     fitting = []
     for offer in found:

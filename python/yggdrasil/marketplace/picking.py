@@ -23,6 +23,11 @@ _UNMET: Final[dict[str, tuple[str | None, str]]] = {
 }
 """Gate → (field of the wish, what is unmet), in the order in which the router asks."""
 
+
+class BusyError(NoProvider):
+    """Fitting offers exist, and what they lack is a free slot: waiting helps."""
+
+
 _PARTS: Final = ("price", "quality", "latency", "availability", "fairness")
 
 
@@ -33,8 +38,10 @@ def merged(gates: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
 
 def no_provider(gates: Mapping[str, int], wishes: Wishes) -> NoProvider:
     """The gate that the best of them failed; no counts, which would tell about others."""
+    # Only of offers that meet everything else is it asked whether they have a slot.
+    made = BusyError if gates.get("capacity") else NoProvider
     if wishes.order and not wishes.allow_fallbacks:
-        return NoProvider(
+        return made(
             "order: none of the offers listed can take it now, and allow_fallbacks is false", field="order"
         )
     failed = [name for name in _UNMET if gates.get(name)]
@@ -45,7 +52,7 @@ def no_provider(gates: Mapping[str, int], wishes: Wishes) -> NoProvider:
     field, text = _UNMET[name]
     if name == "max_price":
         field = wishes.max_price_field
-    return NoProvider(text, field=field, retry_after_seconds=1 if field is None else None)
+    return made(text, field=field, retry_after_seconds=1 if field is None else None)
 
 
 def shown_card(name: Callable[[UUID], str], card: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from yggdrasil.devices.model import StoredDevice, group_of
 from yggdrasil.devices.service import Devices
 from yggdrasil.errors import Conflict, Forbidden, InvalidInput, NotFound
 from yggdrasil.kernel import Clock, IdSource, Market, Network, Role
-from yggdrasil.marketplace import store
+from yggdrasil.marketplace import parameters, store
 from yggdrasil.marketplace.auto import AUTO
 from yggdrasil.marketplace.hours import ZONE_DEFAULT, Window, as_rows, zone_from
 from yggdrasil.marketplace.probe import Probe
@@ -44,6 +44,8 @@ class Terms:
     output_tokens_max: int | None = None
     capacity_jobs: int | None = None
     """Of this model at a time; None: as many as the device takes."""
+    parameters: tuple[str, ...] = ()
+    """Request parameters its backend honours, beyond those that every one does."""
 
 
 class Providers:
@@ -308,6 +310,7 @@ def _offer(provider: StoredProvider, group: bytes, asked: Terms) -> Offer:
         hours=provider.hours,
         zone=provider.zone,
         device_group=group,
+        parameters=parameters.check(asked.kind, asked.parameters),
     )
 
 
@@ -321,6 +324,7 @@ def _terms_of(offer: Offer) -> Terms:
         offer.context_tokens_max,
         offer.output_tokens_max,
         offer.model_capacity_jobs,
+        offer.parameters,
     )
 
 
@@ -351,6 +355,7 @@ def check_terms(terms: Sequence[Terms]) -> None:
             raise InvalidInput("output_tokens_max: must be 1 to 100000000", field="output_tokens_max")
         if asked.capacity_jobs is not None:
             _check_capacity(asked.capacity_jobs)
+        parameters.check(asked.kind, asked.parameters)
 
 
 def _check_capacity(capacity_jobs: int) -> None:

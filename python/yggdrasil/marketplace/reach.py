@@ -99,14 +99,17 @@ class Reach:
             ignored=lambda offer: offer.id.bytes in ignored,
         )
 
+    def of_model(self, scope: Network, request: ComputeRequest) -> list[Offer]:
+        """Offers of the model that the request could be sent to, were they free and its other wishes met."""
+        return self._reachable(scope, request, self._of_model.get((request.kind, request.model), ()))
+
     def _narrowed(self, scope: Network, request: ComputeRequest, allowed: list[bytes]) -> list[Offer]:
         """The offers of the model that meet all wishes; empty if nobody has the model at all."""
         known = set(allowed)
         ignored = set(self.named(scope, request.wishes.ignore, "ignore"))
-        ids = self._of_model.get((request.kind, request.model), ())
         reachable = [
             offer
-            for offer in self._reachable(scope, request, ids)
+            for offer in self.of_model(scope, request)
             if (not known or offer.id.bytes in known) and offer.id.bytes not in ignored
         ]
         return fit(reachable, self._market.standing, request)

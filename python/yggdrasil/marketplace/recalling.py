@@ -7,6 +7,7 @@ told.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from operator import attrgetter
 from typing import Final
@@ -14,7 +15,9 @@ from typing import Final
 from yggdrasil.db import Database
 from yggdrasil.kernel import Clock, System
 from yggdrasil.marketplace import store_nodes
+from yggdrasil.marketplace.judging import WORTH
 from yggdrasil.marketplace.routing import Routing
+from yggdrasil.marketplace.seen import PastAttempt
 from yggdrasil.marketplace.segments import BREAK_SECONDS, Breaks
 from yggdrasil.marketplace.settings import MarketSettings
 
@@ -37,9 +40,37 @@ async def recall(
     async with database.transaction(System("router-recall")) as tx:
         canaries = await store_nodes.past_canaries(tx, week, RECALL_ATTEMPTS_MAX)
         attempts = await store_nodes.past_attempts(tx, week, RECALL_ATTEMPTS_MAX, first_chunk)
-        routing.recall(sorted([*attempts, *canaries], key=by_time))
+        _learn(routing, sorted([*attempts, *canaries], key=by_time))
         failing = await store_nodes.past_attempts(tx, hours, BREAKER_ATTEMPTS_MAX, first_chunk, failing=True)
         lately = [one for one in canaries if one.ended_at > hours]
-        routing.recall_breakers(sorted([*failing, *lately], key=by_time))
+        _set_breakers(routing, sorted([*failing, *lately], key=by_time))
         broken = await store_nodes.broken_off(tx, now - timedelta(seconds=BREAK_SECONDS), BREAKS_MAX)
     breaks.recall(((one, (now - at).total_seconds()) for one, at in broken), clock.monotonic())
+
+
+def _learn(routing: Routing, attempts: Sequence[PastAttempt]) -> None:
+    """Quality of the offers that are still there, and the tolerance of models."""
+    for attempt in attempts:
+        offer = routing.offer(attempt.offer)
+        model = attempt.model or (offer.model if offer is not None else None)
+        if attempt.end == "completed" and model is not None:
+            observed, claimed = attempt.observed_tokens or 0, attempt.claimed_tokens
+            routing.tolerance.learn(model, attempt.owner, observed, claimed)
+        if offer is not None:
+            # Of answers that nobody judged it is known whether there was one.
+            guess = 1.0 if attempt.delivered else WORTH["empty"]
+            quality = guess if attempt.quality is None else attempt.quality
+            routing.observe(offer, attempt, quality=quality, at=attempt.ended_at, canary=attempt.canary)
+
+
+def _set_breakers(routing: Routing, attempts: Sequence[PastAttempt]) -> None:
+    """As earlier boots left them: the same reports at the same times, in their order."""
+    for attempt in attempts:
+        if attempt.end == "busy":
+            continue
+        offer = routing.offer(attempt.offer)
+        if offer is not None and not routing.takes_work(offer) and attempt.error_code == "offline":
+            continue
+        group = offer.group if offer is not None else None
+        at_ms = int(attempt.ended_at.timestamp() * 1000)
+        routing.report(group, attempt.owner, attempt.end == "completed", at_ms, canary=attempt.canary)

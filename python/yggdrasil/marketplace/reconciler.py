@@ -13,9 +13,10 @@ import structlog
 from yggdrasil.db import Database, Tx
 from yggdrasil.errors import Unavailable
 from yggdrasil.kernel import Clock, System
-from yggdrasil.marketplace import store, store_nodes, store_run
+from yggdrasil.marketplace import store, store_nodes, store_queue, store_run
 from yggdrasil.marketplace.recalling import RECALL_DAYS
 from yggdrasil.marketplace.records import Records
+from yggdrasil.marketplace.requests import State
 from yggdrasil.marketplace.settings import MarketSettings, Node
 from yggdrasil.payments.service import Payments
 
@@ -60,7 +61,8 @@ class Reconciler:
     async def run_once(self) -> int:
         """One round: say that this boot lives, drop expired results, and end what dead boots left behind
         and what is past its deadline: attempt lost, transaction FAILED, hold given back, the requester pays
-        nothing. Then the same for every hold that no open attempt answers for, whatever left it there.
+        nothing; what waited is FAILED. Then the same for every hold that no open attempt answers for,
+        whatever left it there.
 
         Returns how many it ended. One that cannot be ended is logged and keeps nothing from the others.
         """
@@ -73,6 +75,7 @@ class Reconciler:
             found = await store_run.open_attempts(
                 tx, live_boots=await self._live_boots(tx), deadline_before=now
             )
+            waiting = await store_queue.stale(tx, live_boots=await self._live_boots(tx), deadline_before=now)
             # Asked again: a boot may have come up, and begun something, between the two questions before.
             live = await self._live_boots(tx)
         attempts = [one for one in found if one.deadline_at < now or one.boot_id not in live]
@@ -80,6 +83,12 @@ class Reconciler:
         for attempt in attempts:
             code = "deadline" if attempt.deadline_at < now else "server_lost"
             ended += await self._end(self._records.end_open(attempt, code), attempt.attempt_id)
+        for one in waiting:
+            late = one.deadline_at < now
+            if late or one.boot_id not in live:
+                code = "deadline" if late else "server_lost"
+                left_it = self._records.leave(one.network_id, one.transaction_id, State.FAILED, code)
+                ended += await self._end(left_it, one.transaction_id)
         # Those of the attempts above are gone by now: what is found has none.
         async with self._database.transaction(System("reconciler")) as tx:
             left = await self._payments.stale_holds(tx, live_boots=live, deadline_before=now)

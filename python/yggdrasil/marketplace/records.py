@@ -15,11 +15,12 @@ import structlog
 from yggdrasil.db import Database, Tx
 from yggdrasil.errors import Conflict, PaymentMethodRequired, Unavailable
 from yggdrasil.kernel import PLATFORM_NETWORK, Clock, Settle
-from yggdrasil.marketplace import store_run
+from yggdrasil.marketplace import store_queue, store_run
 from yggdrasil.marketplace.batch_items import Admission, AttemptEnd
 from yggdrasil.marketplace.batches import Batcher
 from yggdrasil.marketplace.requests import State
 from yggdrasil.marketplace.settings import MarketSettings
+from yggdrasil.marketplace.store_queue import Owner
 from yggdrasil.marketplace.store_run import (
     Bill,
     Ending,
@@ -59,6 +60,27 @@ class Records:
         self._settings = settings
         self._admissions = Batcher(self._admit_batch, order=Admission.order, networks=Admission.networks)
         self._endings = Batcher(self._finish_batch, order=AttemptEnd.order, networks=AttemptEnd.networks)
+
+    async def enqueue(self, new: NewTransaction, owner: Owner, least_microcents: int) -> None:
+        """The requester's row while it waits, PENDING. Nothing is held, but who could not pay that much is
+        told now.
+
+        Raises PaymentRequired, PaymentMethodRequired, Unauthenticated (the API key has ended), Conflict (the
+        idempotency key was used)."""
+        try:
+            async with self._database.transaction(_networks(new.network_id)) as tx:
+                if new.scope == "market":
+                    await self._payments.require_funds(
+                        tx, network_id=new.network_id, amount_microcents=least_microcents, key_id=new.key_id
+                    )
+                await store_queue.insert_pending(tx, new, owner)
+        except asyncpg.UniqueViolationError:
+            raise Conflict("idempotency_key: was used for another request", field="idempotency_key") from None
+
+    async def leave(self, network_id: UUID, transaction_id: UUID, state: State, error_code: str) -> bool:
+        """End a request that waits, FAILED or CANCELLED. Idempotent; True if this call did it."""
+        async with self._database.transaction(_networks(network_id)) as tx:
+            return await store_queue.end(tx, network_id, transaction_id, state, error_code, self._clock.now())
 
     @traced("admission")
     async def admit(

@@ -118,6 +118,8 @@ class Offer:
     zone: str = ZONE_DEFAULT
     device_group: bytes | None = None
     """Its device by the device's key, 16 bytes; None: one that is never registered anew, known by its id."""
+    parameters: tuple[str, ...] = ()
+    """Request parameters it declares to honour, beyond those that every offer does."""
 
     @property
     def group(self) -> bytes:

@@ -49,6 +49,7 @@ class ModelTerms(msgspec.Struct, forbid_unknown_fields=True):
     context_tokens_max: Annotated[int, Meta(ge=1, le=100_000_000)] = 8_192
     output_tokens_max: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
     capacity_jobs: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    supported_parameters: Annotated[list[str], Meta(max_length=64)] = []
 
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -119,6 +120,7 @@ def _terms(models: list[ModelTerms]) -> list[Terms]:
             context_tokens_max=asked.context_tokens_max,
             output_tokens_max=asked.output_tokens_max,
             capacity_jobs=asked.capacity_jobs,
+            parameters=tuple(asked.supported_parameters),
         )
         for asked in models
     ]

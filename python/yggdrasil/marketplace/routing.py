@@ -6,7 +6,7 @@ Scores are the engines'; here is only the way from offers and events to them and
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -20,18 +20,16 @@ from yggdrasil.kernel import PLATFORM_NETWORK, Clock, IdSource, Network
 from yggdrasil.marketplace import hours
 from yggdrasil.marketplace.affinity import Affinity
 from yggdrasil.marketplace.breakdown import Work
-from yggdrasil.marketplace.judging import WORTH
 from yggdrasil.marketplace.picking import merged, no_provider, shown_card
 from yggdrasil.marketplace.pseudonym import Pseudonyms
 from yggdrasil.marketplace.reach import Reach
 from yggdrasil.marketplace.requests import ComputeRequest, Offer
-from yggdrasil.marketplace.seen import PastAttempt, Seen, Standing
+from yggdrasil.marketplace.seen import Seen, Standing
 from yggdrasil.marketplace.settings import MarketSettings
 from yggdrasil.marketplace.tolerance import Tolerance
-from yggdrasil.scoring import Router
+from yggdrasil.marketplace.waiting import nobody_waits
+from yggdrasil.scoring import Router, constants
 
-BREAKER_WINDOW: Final = 16
-HEALED_SUCCESSES: Final = 3
 GONE_MAX: Final = 10_000
 """Offers that ended and whose quality is kept: who registers a device again does not begin anew."""
 
@@ -59,14 +57,13 @@ class Routing:
         self._ids = ids
         self._pseudonyms = pseudonyms
         self._router = Router(
+            **constants.ROUTER,
             newcomer_ppm=settings.newcomer_picks_ppm,
-            breaker_window=BREAKER_WINDOW,
-            breaker_successes=HEALED_SUCCESSES,
             breaker_tested_apart=settings.canaries_per_round > 0,
         )
         self.tolerance = Tolerance(settings.tolerance_percent)
         self._heard_ms: dict[UUID, int] = {}
-        self._quality = Quality()
+        self._quality = Quality(**constants.QUALITY)
         self._offers: dict[UUID, Offer] = {}
         self._of_network: dict[UUID, set[UUID]] = defaultdict(set)
         self._of_device: dict[tuple[UUID, UUID], set[UUID]] = defaultdict(set)
@@ -77,6 +74,8 @@ class Routing:
         self._with_hours: set[UUID] = set()
         self._closed: set[UUID] = set()
         self._gone: OrderedDict[UUID, bool] = OrderedDict()
+        self.on_free: Callable[[tuple[UUID, UUID] | None, bool], None] = nobody_waits
+        """Called when there may be room on a device (network, device), None: on any; True: for one job."""
 
     # ---- offers ------------------------------------------------------------
 
@@ -112,6 +111,7 @@ class Routing:
                 offer.id.bytes, "latency_ms", float(offer.measured_latency_ms), at_ms=self._now_ms()
             )
         self._estimate(offer.id)
+        self.on_free((offer.network_id, offer.device), False)
 
     def remove(self, offer_id: UUID) -> None:
         offer = self._offers.pop(offer_id, None)
@@ -146,6 +146,13 @@ class Routing:
             self._online.discard((network_id, device))
         for offer_id in self._of_device.get((network_id, device), ()):
             self._router.set_online(offer_id.bytes, online)
+        if online:
+            self.on_free((network_id, device), False)
+
+    def lines_of(self, device: tuple[UUID, UUID]) -> set[tuple[str, str]]:
+        """(kind, model) of what a device (network, device) offers."""
+        offers = (self._offers[offer_id] for offer_id in self._of_device.get(device, ()))
+        return {(offer.kind, offer.model) for offer in offers}
 
     def online(self, offer: Offer) -> bool:
         return self.device_online(offer.network_id, offer.device)
@@ -232,6 +239,8 @@ class Routing:
     def release(self, offer_id: UUID) -> None:
         """Give the slot back."""
         self._router.release(offer_id.bytes)
+        offer = self._offers.get(offer_id)
+        self.on_free((offer.network_id, offer.device) if offer is not None else None, True)
 
     def observe(
         self, offer: Offer, seen: Seen, *, quality: float, at: datetime | None = None, canary: bool = False
@@ -261,10 +270,11 @@ class Routing:
                 self._quality.observe(key, "throughput", float(seen.tokens_per_second), at_ms=at_ms)
             self._heard_ms[offer.id] = max(at_ms, self._heard_ms.get(offer.id, at_ms))
             if not past:
-                self._report(offer.group, offer.network_id, ok, at_ms, canary=canary)
+                self.report(offer.group, offer.network_id, ok, at_ms, canary=canary)
         self._estimate(offer.id)
 
-    def _report(self, group: bytes | None, owner: UUID, ok: bool, at_ms: int, *, canary: bool) -> None:
+    def report(self, group: bytes | None, owner: UUID, ok: bool, at_ms: int, *, canary: bool) -> None:
+        """How a request to a device ended, for its breaker and its owner's; None: the device is gone."""
         if group is not None:
             self._router.report(group, ok, at_ms)
         # Canaries go where it hurts: one broken device must not stand for all of its owner's.
@@ -272,6 +282,9 @@ class Routing:
             not canary or self._router.breaker_state(owner.bytes, at_ms) != "closed"
         ):
             self._router.report_owner(owner.bytes, ok, at_ms)
+        if canary and ok:
+            # It may have closed a breaker, the owner's too.
+            self.on_free(None, False)
 
     def breaker(self, offer: Offer) -> str:
         """The worse of the states of its device's and its owner's breaker."""
@@ -303,32 +316,6 @@ class Routing:
             self._quality.observe(offer_id.bytes, "quality", score, at_ms=_ms(at), weight=weight)
             self._estimate(offer_id)
 
-    def recall(self, attempts: Sequence[PastAttempt]) -> None:
-        """What earlier boots have learnt of quality, and of how models are counted; in the order of time."""
-        for attempt in attempts:
-            offer = self._offers.get(attempt.offer)
-            model = attempt.model or (offer.model if offer is not None else None)
-            if attempt.end == "completed" and model is not None:
-                observed, claimed = attempt.observed_tokens or 0, attempt.claimed_tokens
-                self.tolerance.learn(model, attempt.owner, observed, claimed)
-            if offer is not None:
-                # Of answers that nobody judged it is known whether there was one.
-                guess = 1.0 if attempt.delivered else WORTH["empty"]
-                quality = guess if attempt.quality is None else attempt.quality
-                self.observe(offer, attempt, quality=quality, at=attempt.ended_at, canary=attempt.canary)
-
-    def recall_breakers(self, attempts: Sequence[PastAttempt]) -> None:
-        """The breakers as earlier boots left them: the same reports at the same times, in their order."""
-        for attempt in attempts:
-            if attempt.end == "busy":
-                continue
-            offer = self._offers.get(attempt.offer)
-            if offer is not None and not self.takes_work(offer) and attempt.error_code == "offline":
-                continue
-            group = offer.group if offer is not None else None
-            ok = attempt.end == "completed"
-            self._report(group, attempt.owner, ok, _ms(attempt.ended_at), canary=attempt.canary)
-
     def standing(self, offer: Offer) -> Standing:
         at_ms, key = self._now_ms(), offer.id.bytes
         quality = self._quality.estimate(key, "quality", at_ms=at_ms)
@@ -347,6 +334,7 @@ class Routing:
         for offer_id in self._with_hours:
             self._open(self._offers[offer_id])
         self._router.tick(self._now_ms())
+        self.on_free(None, False)
 
     def medians(self) -> list[tuple[str, str, int, int]]:
         """(model, kind, price, latency) at the middle of the offers that could serve the market now."""

@@ -30,6 +30,7 @@ from yggdrasil.marketplace.hours import ZONE_DEFAULT, Window
 from yggdrasil.marketplace.probe import Probe
 from yggdrasil.marketplace.providers import PRICE_REFERENCE_MICROCENTS, Providers, Terms
 from yggdrasil.marketplace.pseudonym import PREFIX, Pseudonyms
+from yggdrasil.marketplace.queueing import Queue
 from yggdrasil.marketplace.recalling import recall
 from yggdrasil.marketplace.records import Records
 from yggdrasil.marketplace.requests import ComputeRequest, MarketScope, Offer, Status
@@ -55,6 +56,8 @@ class ModelView(msgspec.Struct, frozen=True):
     model: str
     kind: str
     scopes: list[str]
+    supported_parameters: list[str]
+    """What one of its offers takes, or another."""
 
 
 class Marketplace:
@@ -168,8 +171,13 @@ class Marketplace:
 
     @property
     def running(self) -> int:
-        """How many requests run on this server now."""
+        """How many requests run on this server now, or wait."""
         return self._serving.running
+
+    @property
+    def queue(self) -> Queue:
+        """Those that wait for a free offer."""
+        return self._serving.queue
 
     async def earlier(self, scope: Network, idempotency_key: str) -> TransactionView | None:
         """The caller's transaction under that key."""
@@ -264,16 +272,18 @@ class Marketplace:
 
     def models(self, scope: Network) -> list[ModelView]:
         """What can be asked for now, and in which scopes."""
-        found: dict[tuple[str, str], set[str]] = {}
+        found: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
         for offer in self.routing.visible(scope):
             if not may_ask(scope, offer.model):
                 continue
             if self.routing.takes_work(offer) and self.routing.online(offer):
                 view = self._view(scope, offer)
-                found.setdefault((offer.model, offer.kind), set()).add(view.scope)
+                scopes, taken = found.setdefault((offer.model, offer.kind), (set(), set()))
+                scopes.add(view.scope)
+                taken.update(view.supported_parameters)
         return [
-            ModelView(model=model, kind=kind, scopes=sorted(scopes))
-            for (model, kind), scopes in sorted(found.items())
+            ModelView(model=model, kind=kind, scopes=sorted(scopes), supported_parameters=sorted(taken))
+            for (model, kind), (scopes, taken) in sorted(found.items())
         ]
 
     def _view(self, scope: Network, offer: Offer) -> OfferView:

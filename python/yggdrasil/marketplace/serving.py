@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -30,13 +29,15 @@ from yggdrasil.errors import (
 )
 from yggdrasil.kernel import Clock, IdSource, Network
 from yggdrasil.marketplace import billing
+from yggdrasil.marketplace.admission import Admission
 from yggdrasil.marketplace.allowed import check_model
 from yggdrasil.marketplace.attempt import Attempt, Outcome
-from yggdrasil.marketplace.auto import AUTO, MODELS_TRIED_MAX
+from yggdrasil.marketplace.auto import AUTO
 from yggdrasil.marketplace.choosing import CHOICES_MAX, Chooser, Step
 from yggdrasil.marketplace.ending import bill_for, ending_for
 from yggdrasil.marketplace.jobs import Jobs
 from yggdrasil.marketplace.judging import Judgement, judge
+from yggdrasil.marketplace.queueing import Queue
 from yggdrasil.marketplace.records import ProviderUnpayableError, Records
 from yggdrasil.marketplace.requests import ComputeRequest, State
 from yggdrasil.marketplace.routing import Routing
@@ -73,6 +74,8 @@ class Serving:
         self._seal = seal
         self._settings = settings
         self._chooser = Chooser(routing, clock, ids, node, settings)
+        self.queue = Queue(self._chooser, routing, records, clock, settings)
+        self._admission = Admission(self._chooser, records, self.queue, self._keep)
         self._runs: dict[UUID, Run] = {}
         self._of_user: dict[tuple[UUID, UUID], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,6 +149,7 @@ class Serving:
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """Take no more; let what runs finish, then cancel it: it is settled for what was delivered."""
         self._closing = True
+        self.queue.stop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
         for run in list(self._runs.values()):
@@ -163,7 +167,7 @@ class Serving:
     async def _serve(self, run: Run, admitted: asyncio.Future[None]) -> None:
         error: Exception | None = None
         try:
-            step = await self._admit(run)
+            step = await self._admission.admit(run)
             admitted.set_result(None)
             await self._follow(run, step)
         except YggdrasilError as known:
@@ -208,49 +212,6 @@ class Serving:
                 ended()
 
         task.add_done_callback(forget)
-
-    async def _admit(self, run: Run) -> Step:
-        """The first attempt, in the books. Of a request that leaves the model to us, with the best of those
-        that somebody takes it for."""
-        asked = run.request
-        if asked.model != AUTO:
-            return await self._admit_model(run)
-        choice = self._chooser.models(run)
-        unmet = NoProvider("No model can be asked at the moment", retry_after_seconds=1)
-        for candidate in choice.ranked[:MODELS_TRIED_MAX]:
-            run.request = replace(asked, model=candidate.model)
-            run.prompt_tokens = run.request.prompt_tokens()
-            run.model_choice = choice.shown(candidate)
-            try:
-                return await self._admit_model(run)
-            except NoProvider as error:
-                choice.refused(candidate, error)
-                unmet = error
-        raise unmet
-
-    async def _admit_model(self, run: Run) -> Step:
-        for _ in range(CHOICES_MAX):
-            step = self._chooser.choose(run, previous=None)
-            try:
-                await self._records.admit(self._chooser.transaction(run), step.attempt, step.hold_microcents)
-            except ProviderUnpayableError:
-                self._chooser.drop(run, step)
-                continue
-            except Unavailable:
-                # Nobody knows whether it was committed. The caller hears now; the hold ends when the
-                # database is back.
-                self._chooser.drop(run, step)
-                self._keep(
-                    asyncio.create_task(
-                        self._records.give_up(run.scope.network_id, step.attempt), name="marketplace: undo"
-                    )
-                )
-                raise
-            except BaseException:
-                self._chooser.drop(run, step)
-                raise
-            return step
-        raise NoProvider("No fitting offer can be paid at the moment", retry_after_seconds=1)
 
     async def _follow(self, run: Run, step: Step) -> None:
         """Attempt after attempt, until one is the last; whatever happens, it is ended in the books."""

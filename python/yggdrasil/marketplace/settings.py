@@ -7,6 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from yggdrasil.marketplace.requests import OUTPUT_TOKENS_DEFAULT
+from yggdrasil.scoring.constants import NEWCOMER_PPM
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,19 @@ class MarketSettings:
     runs_per_user_max: int = 64
     breaks_per_hour_max: int = 60
     """Answers of the market to one network that break off after their first chunk, and are not paid for."""
+    queue_max: int = 1_024
+    """Requests that wait on this server for an offer that is busy, in all."""
+    queue_per_network_max: int = 128
+    queue_per_user_max: int = 32
+    queue_seconds: float = 10.0
+    """How long a request waits that does not say (`queue_seconds` of its wishes); 0: not at all."""
     keepalive_seconds: float = 10.0
     reconcile_seconds: float = 5.0
     node_silent_seconds: float = 20.0
     test_seconds: float = 30.0
     tolerance_percent: int = 25
     """By how much a provider's claim may exceed what we counted, until more is known of its model."""
-    newcomer_picks_ppm: int = 50_000
+    newcomer_picks_ppm: int = NEWCOMER_PPM
     """Picks in a million that go to an offer hardly ever picked, if there is one."""
     canaries_per_round: int = 4
     """Test jobs on idle offers every ten seconds, at most; 0: none, and requests test half-open breakers."""

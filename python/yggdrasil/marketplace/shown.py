@@ -11,6 +11,7 @@ import msgspec
 
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace.fitting import NEW_WEIGHT
+from yggdrasil.marketplace.parameters import supported
 from yggdrasil.marketplace.requests import Offer
 from yggdrasil.marketplace.seen import Standing
 from yggdrasil.marketplace.wishes import QUALITY_STEPS
@@ -42,6 +43,7 @@ class OfferView(msgspec.Struct, frozen=True, omit_defaults=True):
     audience: str | None = None
     capacity_jobs: int | None = None
     output_tokens_max: int | None = None
+    supported_parameters: list[str] = []
 
 
 class ProviderView(msgspec.Struct, frozen=True):
@@ -85,6 +87,7 @@ def offer_view(scope: Network, offer: Offer, name: str, standing: Standing, *, o
         audience=offer.audience if mine else None,
         capacity_jobs=(offer.model_capacity_jobs or offer.capacity_jobs) if mine else None,
         output_tokens_max=offer.output_tokens_max,
+        supported_parameters=sorted(supported(offer)),
     )
 
 

@@ -20,7 +20,8 @@ OFFERS_LOADED_MAX = 1_000_000
 _OFFER_COLUMNS = (
     "network_id, id, provider, user_id, device, audience, status, model, kind, price_cents,"
     " price_unit_tokens, rounding, context_tokens_max, capacity_jobs, world, memory_gib, measured_latency_ms,"
-    " measured_tokens_per_second, model_capacity_jobs, output_tokens_max, hours, zone, device_group"
+    " measured_tokens_per_second, model_capacity_jobs, output_tokens_max, hours, zone, device_group,"
+    " parameters"
 )
 
 
@@ -78,6 +79,7 @@ _VIEW_COLUMNS = ", ".join(TransactionView.__struct_fields__)
 def _offer(row: Any) -> Offer:
     values = dict(row)
     values["hours"] = _hours(values["hours"])
+    values["parameters"] = tuple(values["parameters"] or ())
     return Offer(**values)
 
 
@@ -142,7 +144,7 @@ async def insert_offers(tx: Tx, offers: Sequence[Offer], at: datetime) -> None:
     await tx.executemany(
         f"INSERT INTO tenant.offers ({_OFFER_COLUMNS}, created_at)"  # noqa: S608
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,"
-        " $21::text::jsonb, $22, $23, $24)",
+        " $21::text::jsonb, $22, $23, $24, $25)",
         [
             (
                 offer.network_id,
@@ -168,6 +170,7 @@ async def insert_offers(tx: Tx, offers: Sequence[Offer], at: datetime) -> None:
                 _hours_row(offer.hours),
                 offer.zone,
                 offer.device_group,
+                list(offer.parameters) or None,
                 at,
             )
             for offer in offers
@@ -196,7 +199,8 @@ async def update_offer(tx: Tx, offer: Offer) -> None:
     await tx.execute(
         "UPDATE tenant.offers SET audience = $3, status = $4, price_cents = $5, price_unit_tokens = $6,"
         " rounding = $7, context_tokens_max = $8, capacity_jobs = $9, model_capacity_jobs = $10,"
-        " output_tokens_max = $11, hours = $12::text::jsonb, zone = $13 WHERE network_id = $1 AND id = $2",
+        " output_tokens_max = $11, hours = $12::text::jsonb, zone = $13, parameters = $14"
+        " WHERE network_id = $1 AND id = $2",
         offer.network_id,
         offer.id,
         offer.audience,
@@ -210,6 +214,7 @@ async def update_offer(tx: Tx, offer: Offer) -> None:
         offer.output_tokens_max,
         _hours_row(offer.hours),
         offer.zone,
+        list(offer.parameters) or None,
     )
 
 

@@ -3,7 +3,7 @@
 The real keys of the tenant tables start with the network; Piccolo knows single columns only.
 """
 
-from piccolo.columns import JSONB, UUID, BigInt, Bytea, Integer, Text, Timestamptz
+from piccolo.columns import JSONB, UUID, Array, BigInt, Bytea, Integer, Text, Timestamptz
 from piccolo.table import Table
 
 
@@ -51,6 +51,7 @@ class OfferRow(Table, tablename="offers", schema="tenant"):
     hours = JSONB(default=None, null=True)
     zone = Text(default=None)
     device_group = Bytea(default=None)
+    parameters = Array(base_column=Text(), default=None, null=True)
     created_at = Timestamptz(default=None)
 
 
@@ -172,3 +173,13 @@ class CanaryRow(Table, tablename="canaries", schema="platform"):
     tokens_per_second = Integer(default=None, null=True)
     error_code = Text(default=None, null=True)
     ended_at = Timestamptz(default=None)
+
+
+class QueuedRow(Table, tablename="queued", schema="platform"):
+    """A request that waits for a free offer, and the process that answers for it."""
+
+    network_id = UUID(default=None)
+    transaction_id = UUID(primary_key=True, default=None)
+    node_id = UUID(default=None)
+    boot_id = UUID(default=None)
+    deadline_at = Timestamptz(default=None)

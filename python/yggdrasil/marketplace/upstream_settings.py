@@ -13,6 +13,7 @@ kind = "chat"
 price_cents = 2
 price_unit_tokens = 1000
 context_tokens_max = 131072
+supported_parameters = ["tools", "tool_choice", "response_format", "seed"]
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import msgspec
 from msgspec import Meta
 
 from yggdrasil.errors import ConfigurationError, InvalidInput
+from yggdrasil.marketplace import parameters
 from yggdrasil.marketplace.requests import MODEL_LENGTH_MAX, PRICE_CENTS_MAX, Kind
 from yggdrasil.vedrfolnir.address import is_loopback
 from yggdrasil.vedrfolnir.backend import backend_url
@@ -48,6 +50,7 @@ class UpstreamModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     price_unit_tokens: Literal[1_000, 1_000_000] = 1_000
     rounding: Literal["per_request", "per_statement"] = "per_request"
     context_tokens_max: Annotated[int, Meta(ge=1, le=100_000_000)]
+    supported_parameters: Annotated[list[str], Meta(max_length=64)] = []
 
     @property
     def name_there(self) -> str:
@@ -98,6 +101,11 @@ def load_upstreams(path: Path) -> list[KeyedUpstream]:
         if len(set(offered)) != len(offered):
             raise _refused(path, f"upstream {upstream.name}: must list each model once")
         _check_url(path, upstream)
+        for model in upstream.models:
+            try:
+                parameters.check(model.kind, model.supported_parameters)
+            except InvalidInput as error:
+                raise _refused(path, f"upstream {upstream.name}: {model.model}: {error.detail}") from None
     return [KeyedUpstream(upstream, _key(path, upstream)) for upstream in file.upstream]
 
 

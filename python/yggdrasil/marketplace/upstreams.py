@@ -145,6 +145,7 @@ class _Provider:
                 memory_gib=0,
                 measured_latency_ms=MEASURED_LATENCY_MS,
                 measured_tokens_per_second=0,
+                parameters=tuple(sorted(model.supported_parameters)),
             )
             for model in settings.models
         ]

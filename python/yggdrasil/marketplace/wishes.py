@@ -24,6 +24,7 @@ OnBreak = Literal["fail", "resume", "restart"]
 
 DEADLINE_SECONDS_DEFAULT: Final = 120
 DEADLINE_SECONDS_MAX: Final = 600
+QUEUE_SECONDS_MAX: Final = 60
 OFFERS_LISTED_MAX: Final = 64
 OFFER_NAME_LENGTH_MAX: Final = 64
 CONVERSATION_LENGTH_MAX: Final = 512
@@ -56,6 +57,8 @@ class Wishes:
     on_break: OnBreak = "fail"
     """What to do when a provider breaks off after its first chunk."""
     deadline_seconds: int = DEADLINE_SECONDS_DEFAULT
+    queue_seconds: int | None = None
+    """How long to wait for an offer that is busy, within the deadline; None: as the server is set."""
 
     @property
     def narrow(self) -> bool:
@@ -101,6 +104,7 @@ class WishFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     on_break: OnBreak | None = None
     conversation: Annotated[str, Meta(min_length=1, max_length=CONVERSATION_LENGTH_MAX)] | None = None
     deadline_seconds: int | None = None
+    queue_seconds: int | None = None
 
 
 def wishes_of(*fields: WishFields | None, other: dict[str, Any] | None = None) -> Wishes:
@@ -137,6 +141,7 @@ def wishes_from(
     on_break: OnBreak | None = None,
     conversation: str | None = None,
     deadline_seconds: int | None = None,
+    queue_seconds: int | None = None,
 ) -> Wishes:
     """Wishes out of what a caller wrote; InvalidInput names the field and its rule."""
     _one_of("scope", scope, ("own", "network", "market"))
@@ -162,6 +167,8 @@ def wishes_from(
     seconds = DEADLINE_SECONDS_DEFAULT if deadline_seconds is None else deadline_seconds
     if not 1 <= seconds <= DEADLINE_SECONDS_MAX:
         raise InvalidInput(f"deadline_seconds: must be 1 to {DEADLINE_SECONDS_MAX}", field="deadline_seconds")
+    if queue_seconds is not None and not 0 <= queue_seconds <= QUEUE_SECONDS_MAX:
+        raise InvalidInput(f"queue_seconds: must be 0 to {QUEUE_SECONDS_MAX}", field="queue_seconds")
     return Wishes(
         scope=scope or "market",
         max_cost_microcents=cost,
@@ -178,6 +185,7 @@ def wishes_from(
         on_break=on_break or "fail",
         conversation=conversation,
         deadline_seconds=seconds,
+        queue_seconds=queue_seconds,
     )
 
 

@@ -63,6 +63,7 @@ def _model(view: ModelView) -> dict[str, Any]:
         "object": "model",
         "created": 0,
         "owned_by": "yggdrasil",
+        "supported_parameters": view.supported_parameters,
         "yggdrasil": {"kind": view.kind, "scopes": view.scopes},
     }
 

@@ -23,6 +23,7 @@ _WHOLE: Final = (
     "max_price_cents",
     "preferred_min_throughput",
     "deadline_seconds",
+    "queue_seconds",
 )
 _HEADERS: Final = [(name, HEADER_PREFIX + name.replace("_", "-")) for name in WishFields.__struct_fields__]
 _TRUTHS: Final = ("allow_fallbacks", "require_parameters")

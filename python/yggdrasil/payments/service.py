@@ -70,6 +70,15 @@ class Payments:
         if not await store.has_method(tx, network_id, "payout"):
             raise PaymentMethodRequired("selling needs a verified method for payouts")
 
+    async def require_funds(
+        self, tx: Tx, *, network_id: UUID, amount_microcents: int, key_id: UUID | None
+    ) -> None:
+        """Whether `hold` would take that amount now; nothing is held. Its errors. Settle scope."""
+        _check_scope(tx, network_id)
+        outcome = await store.could_hold(tx, network_id, amount_microcents, key_id, self._clock.now())
+        if outcome != "held":
+            raise refusal(outcome)
+
     async def hold(
         self,
         tx: Tx,

@@ -184,6 +184,46 @@ async def balances(tx: Tx, network_id: UUID) -> dict[str, tuple[int, int]]:
     return {row["account"]: (row["posted_microcents"], row["held_microcents"]) for row in rows}
 
 
+async def could_hold(
+    tx: Tx, network_id: UUID, amount_microcents: int, key_id: UUID | None, at: datetime
+) -> str:
+    """What `platform.take_hold` would answer now, without a lock and without a hold."""
+    outcome: str = await tx.fetchval(
+        """
+        WITH working AS (
+            SELECT p.period, p.most FROM tenant.api_keys k, LATERAL (VALUES
+                ('total', k.spend_limit_microcents), ($5::text, k.monthly_limit_microcents)
+            ) AS p (period, most)
+            WHERE k.network_id = $1 AND k.key_id = $3::uuid AND k.revoked_at IS NULL
+              AND (k.expires_at IS NULL OR k.expires_at > $4)
+        )
+        SELECT CASE
+            WHEN NOT EXISTS (
+                SELECT FROM tenant.payment_methods
+                WHERE network_id = $1 AND state = 'verified' AND purpose IN ('spend', 'both')
+            ) THEN 'method'
+            WHEN $2::bigint > coalesce((
+                SELECT posted_microcents - held_microcents FROM tenant.balances
+                WHERE network_id = $1 AND account = 'wallet'
+            ), 0) THEN 'cover'
+            WHEN $3::uuid IS NOT NULL AND NOT EXISTS (SELECT FROM working) THEN 'key'
+            WHEN EXISTS (
+                SELECT FROM working w LEFT JOIN tenant.key_spend s
+                    ON s.network_id = $1 AND s.key_id = $3::uuid AND s.period = w.period
+                WHERE w.most - coalesce(s.held_microcents + s.spent_microcents, 0) < $2::bigint
+            ) THEN 'limit'
+            ELSE 'held'
+        END
+        """,
+        network_id,
+        amount_microcents,
+        key_id,
+        at,
+        month_of(at, key_id),
+    )
+    return outcome
+
+
 async def has_method(tx: Tx, network_id: UUID, purpose: Literal["spend", "payout"]) -> bool:
     """Whether a verified method for `purpose` exists."""
     return bool(

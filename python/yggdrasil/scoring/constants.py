@@ -9,7 +9,6 @@ class RouterSettings(TypedDict):
     """Of `Router`; what is not named here is the router's own default."""
 
     band_width: float
-    newcomer_ppm: int
     explore_ppm: int
     breaker_window: int
     breaker_successes: int
@@ -25,9 +24,10 @@ class QualitySettings(TypedDict):
 
 ROUTER: Final[RouterSettings] = {
     "band_width": 0.05,
-    "newcomer_ppm": 50_000,
     "explore_ppm": 15_000,
     "breaker_window": 16,
     "breaker_successes": 3,
 }
+NEWCOMER_PPM: Final = 50_000
+"""Picks in a million that go to an offer hardly ever picked, if there is one; an operator may set another."""
 QUALITY: Final[QualitySettings] = {"z": 1.0, "success_prior": (0.95, 4.0), "quality_prior": (0.9, 2.0)}

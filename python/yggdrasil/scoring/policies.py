@@ -71,7 +71,8 @@ class Scored:
         quality: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.name = name
-        self._router = Router(**{**constants.ROUTER, **router})
+        given: dict[str, Any] = {**constants.ROUTER, "newcomer_ppm": constants.NEWCOMER_PPM, **router}
+        self._router = Router(**given)
         self._quality = Quality(**{**constants.QUALITY, **quality})
         self._random = random.Random(f"{seed}/ours")  # noqa: S311  a simulation, not a secret
         self._known: dict[bytes, SimulatedProvider] = {}

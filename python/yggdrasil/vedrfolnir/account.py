@@ -30,6 +30,7 @@ class Model:
     price_cents: int
     price_unit_tokens: int
     context_tokens_max: int
+    supported_parameters: tuple[str, ...] = ()
 
 
 def hardware() -> dict[str, Any]:
@@ -150,6 +151,7 @@ class Account(Login):
                     "price_cents": model.price_cents,
                     "price_unit_tokens": model.price_unit_tokens,
                     "context_tokens_max": model.context_tokens_max,
+                    "supported_parameters": list(model.supported_parameters),
                 }
                 for model in models
             ],

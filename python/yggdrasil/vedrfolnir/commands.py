@@ -149,6 +149,12 @@ def provide(
     own: Annotated[bool, Parameter(help="For my own network: free, no payment set-up.", negative="")] = False,
     capacity: Annotated[int, Parameter(help="Jobs at a time; more are sent elsewhere.")] = 1,
     context_tokens: Annotated[int, Parameter(help="Longest prompt and answer together.")] = 8_192,
+    parameter: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="A request parameter the chat models honour (tools, seed, ...); repeatable.", negative=""
+        ),
+    ] = (),
     backend_key_file: Annotated[Path | None, Parameter(help="A file with the backend's API key.")] = None,
     server: Server = SERVER,
     email: Email = None,
@@ -172,6 +178,7 @@ def provide(
             context_tokens_max=context_tokens,
             capacity_jobs=capacity,
             audience="network" if own else "market",
+            supported_parameters=parameter,
         )
         local = Backend(backend, _secret(backend_key_file))
         try:

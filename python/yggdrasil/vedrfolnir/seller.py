@@ -31,6 +31,8 @@ class Sale:
     context_tokens_max: int
     capacity_jobs: int
     audience: Audience
+    supported_parameters: tuple[str, ...] = ()
+    """Of its chat models; the server knows the names."""
 
     def __post_init__(self) -> None:
         names = self.chat_models + self.embeddings_models
@@ -52,7 +54,8 @@ class Sale:
 
         def offers(kind: Kind, names: tuple[str, ...]) -> list[Model]:
             price = (self.price_cents, self.price_unit_tokens)
-            return [Model(name, kind, *price, self.context_tokens_max) for name in names]
+            taken = self.supported_parameters if kind == "chat" else ()
+            return [Model(name, kind, *price, self.context_tokens_max, taken) for name in names]
 
         return offers("chat", self.chat_models) + offers("embeddings", self.embeddings_models)
 

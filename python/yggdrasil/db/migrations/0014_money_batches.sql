@@ -78,6 +78,8 @@ BEGIN
         IF NOT FOUND THEN
             RAISE EXCEPTION USING ERRCODE = 'YG001', MESSAGE = 'ended';
         END IF;
+        DELETE FROM platform.queued q
+            WHERE q.network_id = item.network_id AND q.transaction_id = item.transaction_id;
     END IF;
     -- Both sides in one statement: what a row must obey is prepared anew by each.
     INSERT INTO tenant.transactions (network_id, side, transaction_id, user_id, device, key_id, state, scope, kind, model,
