@@ -26,8 +26,14 @@ impl HalfLife {
         Ok(Self(half_life_ms))
     }
 
+    /// The length, in milliseconds.
+    #[must_use]
+    pub fn ms(self) -> i64 {
+        self.0
+    }
+
     /// `at_ms` in half-lives: the whole ones, and the rest from 0 to 1. Exact but for the last division.
-    fn split(self, at_ms: i64) -> (i64, f64) {
+    pub(crate) fn split(self, at_ms: i64) -> (i64, f64) {
         // Below 3.2e11, so both casts are exact.
         #[allow(clippy::cast_precision_loss)]
         let rest = at_ms.rem_euclid(self.0) as f64 / self.0 as f64;
@@ -36,15 +42,17 @@ impl HalfLife {
 }
 
 /// Weight, mean and spread of the observations of one thing.
+// Aligned to its size, so that none lies across two cache lines: a column of observations touches one line each.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(align(32))]
 pub struct Aggregate {
     /// In half-lives. Meaningless while the weight is 0.
-    landmark: i64,
+    pub(crate) landmark: i64,
     /// Σ wᵢ·2^((tᵢ − L) / h)
-    weight: f64,
-    mean: f64,
+    pub(crate) weight: f64,
+    pub(crate) mean: f64,
     /// Σ of the same weights times the squared distance from the mean: never a difference of large numbers.
-    spread: f64,
+    pub(crate) spread: f64,
 }
 
 impl Aggregate {
@@ -70,17 +78,24 @@ impl Aggregate {
             "must be above 0 and at most 1",
         )?;
         let (whole, rest) = half_life.split(at_ms);
+        self.add(value, weight * rest.exp2(), whole);
+        Ok(())
+    }
+
+    /// Adds a checked observation whose weight is already seen from the start of the half-life `whole`.
+    #[inline]
+    pub(crate) fn add(&mut self, value: f64, weight: f64, whole: i64) {
         *self = self.merged(&Self {
             landmark: whole,
-            weight: weight * rest.exp2(),
+            weight,
             mean: value,
             spread: 0.0,
         });
-        Ok(())
     }
 
     /// What both have seen (Chan, Golub and `LeVeque` 1983, for weights). `a.merged(b)` equals `b.merged(a)` to the bit.
     #[must_use]
+    #[inline]
     pub fn merged(&self, other: &Self) -> Self {
         if self.weight <= 0.0 {
             return *other;
@@ -128,7 +143,17 @@ impl Aggregate {
         }
     }
 
+    /// The same with every weight times `factor`, from 0 to 1.
+    pub(crate) fn scaled(&self, factor: f64) -> Self {
+        Self {
+            weight: self.weight * factor,
+            spread: self.spread * factor,
+            ..*self
+        }
+    }
+
     /// The same, seen from a later landmark.
+    #[inline]
     fn moved(&self, landmark: i64) -> Self {
         let factor = power_of_two(self.landmark.saturating_sub(landmark));
         Self {
@@ -141,7 +166,8 @@ impl Aggregate {
 }
 
 /// `2^exponent` for an exponent of at most 0; below the normal range of `f64` it is 0, less than any weight can tell.
-fn power_of_two(exponent: i64) -> f64 {
+#[inline]
+pub(crate) fn power_of_two(exponent: i64) -> f64 {
     match u64::try_from(exponent + 1_023) {
         Ok(biased @ 1..=1_023) => f64::from_bits(biased << 52),
         _ => 0.0,

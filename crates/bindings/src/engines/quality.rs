@@ -2,10 +2,54 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use eikthyrnir::{Metric, Prior, Settings};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, Int64Array};
+use arrow_schema::DataType;
+use eikthyrnir::{Metric, Notice, Observations, Prior, Providers, Settings, Times};
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyInt};
+use pyo3_arrow::PyArray;
+use scoring::Missing;
 
-use crate::errors::{caught, integer, number, quality as quality_error};
+use super::columns::{chunks, column, integers, is_arrow_array, numpy_array, Kind};
+use crate::errors::{caught, integer, invalid, invalid_row, key, number, quality as quality_error};
+
+/// A mean that moved far since the caller was last told.
+#[pyclass(frozen, get_all, module = "yggdrasil._core")]
+pub struct Change {
+    provider: Py<PyBytes>,
+    metric: &'static str,
+    before: f64,
+    after: f64,
+}
+
+#[pymethods]
+impl Change {
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let provider = self.provider.bind(py).repr()?;
+        let Self {
+            metric,
+            before,
+            after,
+            ..
+        } = self;
+        Ok(format!(
+            "Change(provider={provider}, metric={metric:?}, before={before}, after={after})"
+        ))
+    }
+}
+
+impl Change {
+    fn of(py: Python<'_>, change: &eikthyrnir::Change) -> Self {
+        Self {
+            provider: PyBytes::new(py, &change.provider).unbind(),
+            metric: change.metric.name(),
+            before: change.before,
+            after: change.after,
+        }
+    }
+}
 
 /// A metric of a provider at some time.
 #[pyclass(frozen, get_all, module = "yggdrasil._core")]
@@ -44,7 +88,8 @@ impl Quality {
     #[new]
     #[pyo3(signature = (
         *, half_life_ms = 86_400_000, z = 1.0, success_prior = (0.5, 2.0), quality_prior = (0.5, 2.0),
-        latency_ms_prior = (1_000.0, 1.0), throughput_prior = (20.0, 1.0), providers_max = 1_000_000
+        latency_ms_prior = (1_000.0, 1.0), throughput_prior = (20.0, 1.0), providers_max = 1_000_000,
+        quantiles = false, notice_share = None, notice_ratio = None, rater_weight_max = 3.0, raters_max = 1_000_000
     ))]
     #[allow(clippy::too_many_arguments)] // settings, each named in Python
     fn new(
@@ -56,7 +101,20 @@ impl Quality {
         latency_ms_prior: (f64, f64),
         throughput_prior: (f64, f64),
         providers_max: usize,
+        quantiles: bool,
+        notice_share: Option<f64>,
+        notice_ratio: Option<f64>,
+        rater_weight_max: f64,
+        raters_max: usize,
     ) -> PyResult<Self> {
+        let notice = match (notice_share, notice_ratio) {
+            (None, None) => None,
+            (Some(share), Some(ratio)) => Some(Notice { share, ratio }),
+            _ => {
+                let rule = "must be given if notice_ratio is, and only then";
+                return Err(invalid(py, "notice_share", rule));
+            }
+        };
         let priors = [
             success_prior,
             quality_prior,
@@ -69,6 +127,10 @@ impl Quality {
             z,
             priors,
             providers_max,
+            quantiles,
+            notice,
+            rater_weight_max,
+            raters_max,
         };
         let quality =
             eikthyrnir::Quality::new(settings).map_err(|error| quality_error(py, error))?;
@@ -79,7 +141,8 @@ impl Quality {
         self.lock().len()
     }
 
-    #[pyo3(signature = (provider, metric, value, *, at_ms, weight = 1.0))]
+    #[pyo3(signature = (provider, metric, value, *, at_ms, weight = 1.0, rater = None))]
+    #[allow(clippy::too_many_arguments)] // each named in Python
     fn observe(
         &self,
         py: Python<'_>,
@@ -88,15 +151,150 @@ impl Quality {
         value: &Bound<'_, PyAny>,
         at_ms: &Bound<'_, PyAny>,
         weight: f64,
-    ) -> PyResult<()> {
+        rater: Option<&[u8]>,
+    ) -> PyResult<Option<Change>> {
         let metric = Metric::from_name(metric).map_err(|error| quality_error(py, error))?;
         let value = number("value", value)?;
         let at_ms = integer("at_ms", at_ms)?;
+        let rater = rater.map(|rater| key(py, "rater", rater)).transpose()?;
         caught(|| {
-            self.lock()
-                .observe(provider, metric, value, weight, at_ms)
+            let mut quality = self.lock();
+            let change = match rater {
+                None => quality.observe(provider, metric, value, weight, at_ms),
+                Some(rater) => quality.rate(provider, metric, value, weight, at_ms, rater),
+            };
+            let change = change.map_err(|error| quality_error(py, error))?;
+            Ok(change.map(|change| Change::of(py, &change)))
+        })
+    }
+
+    #[pyo3(signature = (providers, metric, values, *, at_ms, weights = None))]
+    fn observe_many(
+        &self,
+        py: Python<'_>,
+        providers: &Bound<'_, PyAny>,
+        metric: &str,
+        values: &Bound<'_, PyAny>,
+        at_ms: &Bound<'_, PyAny>,
+        weights: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Change>> {
+        let metric = Metric::from_name(metric).map_err(|error| quality_error(py, error))?;
+        let values = column("values", values, Missing::Error)?.0.into_wide();
+        let weights = weights
+            .map(|weights| column("weights", weights, Missing::Error))
+            .transpose()?
+            .map(|(weights, _)| weights.into_wide());
+        let times = if at_ms.is_instance_of::<PyInt>() {
+            Err(integer("at_ms", at_ms)?)
+        } else {
+            Ok(integers("at_ms", at_ms)?)
+        };
+        let (values, weights) = (
+            values.wide(),
+            weights.as_ref().map(|weights| weights.wide()),
+        );
+        let observations = Observations {
+            metric,
+            values,
+            weights,
+            at_ms: match &times {
+                Ok(times) => Times::Each(times),
+                Err(at_ms) => Times::One(*at_ms),
+            },
+        };
+        let whose = Whose::of(providers)?;
+        caught(|| {
+            let changes = py
+                .detach(|| {
+                    let add = |providers| self.lock().observe_many(providers, &observations);
+                    match &whose {
+                        Whose::Handles(handles) => add(Providers::Handles(handles)),
+                        Whose::Keys(keys) => add(Providers::Keys(&keys.slices())),
+                    }
+                })
+                .map_err(|error| invalid_row(py, error.field, error.rule, error.row))?;
+            Ok(changes
+                .iter()
+                .map(|change| Change::of(py, change))
+                .collect())
+        })
+    }
+
+    /// Makes providers known; the handles come in the kind of the keys.
+    fn handles<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (keys, kind) = Keys::of(keys)?;
+        let handles: Vec<i64> = caught(|| {
+            py.detach(|| self.lock().handles(keys.slices().into_iter()))
+                .map_err(|error| invalid_row(py, error.field, error.rule, error.row))
+        })?
+        .into_iter()
+        .map(u64::cast_signed)
+        .collect();
+        match kind {
+            Kind::Numpy => Ok(PyArray1::from_vec(py, handles).into_any()),
+            Kind::Arrow => {
+                let handles: ArrayRef = std::sync::Arc::new(Int64Array::from(handles));
+                Ok(PyArray::from_array_ref(handles)
+                    .into_pyobject(py)?
+                    .into_any())
+            }
+            Kind::List => Ok(handles.into_pyobject(py)?.into_any()),
+        }
+    }
+
+    fn quantile(
+        &self,
+        py: Python<'_>,
+        provider: &[u8],
+        metric: &str,
+        rank: f64,
+    ) -> PyResult<Option<f64>> {
+        caught(|| {
+            Metric::from_name(metric)
+                .and_then(|metric| self.lock().quantile(provider, metric, rank))
                 .map_err(|error| quality_error(py, error))
         })
+    }
+
+    #[pyo3(signature = (provider, metric, trim = 0.05))]
+    fn trimmed_mean(
+        &self,
+        py: Python<'_>,
+        provider: &[u8],
+        metric: &str,
+        trim: f64,
+    ) -> PyResult<Option<f64>> {
+        caught(|| {
+            Metric::from_name(metric)
+                .and_then(|metric| self.lock().trimmed_mean(provider, metric, trim))
+                .map_err(|error| quality_error(py, error))
+        })
+    }
+
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        caught(|| {
+            let bytes = py.detach(|| self.lock().snapshot());
+            Ok(PyBytes::new(py, &bytes))
+        })
+    }
+
+    #[staticmethod]
+    fn restore(py: Python<'_>, snapshot: &[u8]) -> PyResult<Self> {
+        caught(|| {
+            let quality = py
+                .detach(|| eikthyrnir::Quality::restore(snapshot))
+                .map_err(|error| quality_error(py, error))?;
+            Ok(Self(Mutex::new(quality)))
+        })
+    }
+
+    #[getter]
+    fn memory_bytes(&self) -> usize {
+        self.lock().heap_bytes()
     }
 
     #[pyo3(signature = (provider, metric, *, at_ms))]
@@ -145,7 +343,98 @@ impl Quality {
     }
 }
 
+/// Keys as they lie in Python's memory or copied out of it.
+struct Keys {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Keys {
+    fn slices(&self) -> Vec<&[u8]> {
+        let mut from = 0;
+        self.ends
+            .iter()
+            .map(|&to| {
+                let key = &self.bytes[from..to];
+                from = to;
+                key
+            })
+            .collect()
+    }
+
+    fn even(bytes: Vec<u8>, width: usize) -> Self {
+        let ends = (1..=bytes.len().checked_div(width).unwrap_or(0)).map(|row| row * width);
+        Self {
+            ends: ends.collect(),
+            bytes,
+        }
+    }
+
+    /// Of a NumPy array of bytes with a row for each key, Arrow binary, or a sequence of bytes.
+    fn of(value: &Bound<'_, PyAny>) -> PyResult<(Self, Kind)> {
+        let py = value.py();
+        let rule =
+            "must be bytes: a NumPy array of uint8 with one row a key, Arrow binary, or a sequence";
+        let refused = || invalid(py, "providers", rule);
+        if numpy_array(value)?.is_some() {
+            let array = value.cast::<PyArray2<u8>>().map_err(|_| refused())?;
+            let width = array.shape()[1];
+            let array = array.try_readonly().map_err(|_| refused())?;
+            let bytes = array.as_array().iter().copied().collect();
+            return Ok((Self::even(bytes, width), Kind::Numpy));
+        }
+        if is_arrow_array(value)? {
+            let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+            for chunk in chunks(value)? {
+                let chunk = match chunk.data_type() {
+                    DataType::FixedSizeBinary(_) | DataType::BinaryView | DataType::LargeBinary => {
+                        arrow_cast::cast(&chunk, &DataType::Binary).map_err(|_| refused())?
+                    }
+                    DataType::Binary => chunk,
+                    _ => return Err(refused()),
+                };
+                if chunk.null_count() > 0 {
+                    return Err(refused());
+                }
+                for key in chunk.as_binary::<i32>().iter().flatten() {
+                    bytes.extend_from_slice(key);
+                    ends.push(bytes.len());
+                }
+            }
+            return Ok((Self { bytes, ends }, Kind::Arrow));
+        }
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for key in value.try_iter().map_err(|_| refused())? {
+            bytes.extend_from_slice(key?.cast::<PyBytes>().map_err(|_| refused())?.as_bytes());
+            ends.push(bytes.len());
+        }
+        Ok((Self { bytes, ends }, Kind::List))
+    }
+}
+
+/// Whose rows are: by handles if they are whole numbers, by keys if they are bytes.
+enum Whose {
+    Handles(Vec<u64>),
+    Keys(Keys),
+}
+
+impl Whose {
+    fn of(value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match Keys::of(value) {
+            Ok((keys, _)) => Ok(Self::Keys(keys)),
+            Err(refused) => {
+                let handles = integers("providers", value).map_err(|_| refused)?;
+                Ok(Self::Handles(
+                    handles.into_iter().map(i64::cast_unsigned).collect(),
+                ))
+            }
+        }
+    }
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Quality>()?;
+    module.add_class::<Change>()?;
     module.add_class::<Estimate>()
 }
