@@ -1,7 +1,10 @@
 //! Conversions for heidrun, eikthyrnir and scoring.
 
 mod columns;
+mod keys;
+mod models;
 mod quality;
+mod ranking;
 mod router;
 mod score;
 mod table;

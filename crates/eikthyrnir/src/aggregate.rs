@@ -8,6 +8,9 @@
 //! The landmark is always a whole number of half-lives and moves up with the newest observation, so that the stored
 //! weights never grow beyond twice the number of observations; moving it multiplies by a power of two, which is exact.
 
+use std::f64::consts::LN_2;
+use std::sync::LazyLock;
+
 use crate::bounds::{ensure, Invalid};
 
 /// How long until an observation counts half.
@@ -34,10 +37,17 @@ impl HalfLife {
 
     /// `at_ms` in half-lives: the whole ones, and the rest from 0 to 1. Exact but for the last division.
     pub(crate) fn split(self, at_ms: i64) -> (i64, f64) {
-        // Below 3.2e11, so both casts are exact.
-        #[allow(clippy::cast_precision_loss)]
-        let rest = at_ms.rem_euclid(self.0) as f64 / self.0 as f64;
-        (at_ms.div_euclid(self.0), rest)
+        (
+            at_ms.div_euclid(self.0),
+            self.rest(at_ms.rem_euclid(self.0)),
+        )
+    }
+
+    /// What part of a half-life has gone by `since_ms` after its start.
+    #[inline]
+    #[allow(clippy::cast_precision_loss)] // below 3.2e11, so both casts are exact
+    pub(crate) fn rest(self, since_ms: i64) -> f64 {
+        since_ms as f64 / self.0 as f64
     }
 }
 
@@ -78,19 +88,37 @@ impl Aggregate {
             "must be above 0 and at most 1",
         )?;
         let (whole, rest) = half_life.split(at_ms);
-        self.add(value, weight * rest.exp2(), whole);
+        self.add(value, weight * two_to(rest), whole);
         Ok(())
     }
 
-    /// Adds a checked observation whose weight is already seen from the start of the half-life `whole`.
+    /// Adds a checked observation whose weight is already seen from the start of the half-life `whole` (West 1979).
     #[inline]
     pub(crate) fn add(&mut self, value: f64, weight: f64, whole: i64) {
-        *self = self.merged(&Self {
-            landmark: whole,
-            weight,
-            mean: value,
-            spread: 0.0,
-        });
+        if self.weight <= 0.0 {
+            *self = Self {
+                landmark: whole,
+                weight,
+                mean: value,
+                spread: 0.0,
+            };
+            return;
+        }
+        let mut weight = weight;
+        if whole > self.landmark {
+            *self = self.moved(whole);
+        } else if whole < self.landmark {
+            weight *= power_of_two(whole.saturating_sub(self.landmark));
+        }
+        let all = self.weight + weight;
+        if all <= 0.0 {
+            return;
+        }
+        let share = weight / all;
+        let apart = value - self.mean;
+        self.mean += apart * share;
+        self.spread += apart * apart * (self.weight * share);
+        self.weight = all;
     }
 
     /// What both have seen (Chan, Golub and `LeVeque` 1983, for weights). `a.merged(b)` equals `b.merged(a)` to the bit.
@@ -124,7 +152,7 @@ impl Aggregate {
         if whole < self.landmark {
             return self.weight;
         }
-        self.weight * power_of_two(self.landmark.saturating_sub(whole)) / rest.exp2()
+        self.weight * power_of_two(self.landmark.saturating_sub(whole)) / two_to(rest)
     }
 
     /// The weighted mean; 0 before any observation. Time does not change it.
@@ -165,11 +193,45 @@ impl Aggregate {
     }
 }
 
+/// `2^(k / 256)`; the rest is a polynomial.
+static ROOTS: LazyLock<[f64; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|k| (f64::from(u32::try_from(k).unwrap_or(0)) / 256.0).exp2())
+});
+
+/// `2^rest` for a rest from 0 to below 1, within 3·10⁻¹⁶ of it: a fifth of every observation was the library's `exp2`.
+///
+/// With `rest = k / 256 + f`, it is the table's `2^(k / 256)` times the Taylor polynomial of `e^(f ln 2)`, whose next term is
+/// below 10⁻¹⁸.
+#[inline]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 255
+pub(crate) fn two_to(rest: f64) -> f64 {
+    let scaled = rest * 256.0;
+    let k = scaled as u32;
+    let x = (scaled - f64::from(k)) * (LN_2 / 256.0);
+    let series =
+        1.0 + x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0)))));
+    ROOTS[k as usize & 255] * series
+}
+
 /// `2^exponent` for an exponent of at most 0; below the normal range of `f64` it is 0, less than any weight can tell.
 #[inline]
 pub(crate) fn power_of_two(exponent: i64) -> f64 {
     match u64::try_from(exponent + 1_023) {
         Ok(biased @ 1..=1_023) => f64::from_bits(biased << 52),
         _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::two_to;
+
+    #[test]
+    fn powers_are_those_of_the_library() {
+        for step in 0..200_000 {
+            let rest = f64::from(step) / 200_000.0;
+            assert!((two_to(rest) / rest.exp2() - 1.0).abs() < 5e-16, "{rest}");
+        }
+        assert_eq!(two_to(0.0).to_bits(), 1.0_f64.to_bits());
     }
 }

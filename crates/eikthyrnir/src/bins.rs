@@ -51,43 +51,96 @@ pub struct Bin {
     pub weight: f64,
 }
 
-/// How the observations of one thing are spread. At most 1,728 bins of 16 bytes, and as many as there are values apart.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// From this many bins on, gaps between them are filled, so that a bin is found by its distance from the first.
+const FILLED_FROM: usize = 16;
+
+/// How the observations of one thing are spread. At most 1,729 bins of 16 bytes.
+#[derive(Clone, Debug, Default)]
 pub struct Bins {
     /// In half-lives.
     pub landmark: i64,
-    /// By rising key, none empty.
-    pub bins: Vec<Bin>,
+    /// By rising key; some may be empty.
+    bins: Vec<Bin>,
 }
 
 impl Bins {
+    /// Of bins by rising key.
+    pub fn new(landmark: i64, bins: Vec<Bin>) -> Self {
+        Self { landmark, bins }
+    }
+
+    /// The bins that hold something, by rising key.
+    pub fn iter(&self) -> impl Iterator<Item = &Bin> {
+        self.bins.iter().filter(|bin| bin.weight > 0.0)
+    }
+
     /// Adds `weight`, seen from the start of the half-life `whole`.
     #[inline]
     pub fn add(&mut self, key: i16, weight: f64, whole: i64) {
-        let weight = if self.bins.is_empty() {
+        let mut weight = weight;
+        if self.bins.is_empty() {
             self.landmark = whole;
-            weight
-        } else if whole == self.landmark {
-            weight
         } else if whole > self.landmark {
             self.move_to(whole);
-            weight
-        } else {
-            weight * power_of_two(whole.saturating_sub(self.landmark))
-        };
+        } else if whole < self.landmark {
+            weight *= power_of_two(whole.saturating_sub(self.landmark));
+        }
+        let guess = self.guess(key);
+        match self.bins.get_mut(guess) {
+            Some(bin) if bin.key == key => bin.weight += weight,
+            _ => self.search(key, weight),
+        }
+    }
+
+    /// Where the bin is if no gap lies between it and the first one.
+    #[inline]
+    fn guess(&self, key: i16) -> usize {
+        self.bins
+            .first()
+            .and_then(|first| usize::try_from(key - first.key).ok())
+            .unwrap_or(usize::MAX)
+    }
+
+    /// The weight where the bin of this key is likely to be; only to have the memory fetch it.
+    #[inline]
+    pub fn touch(&self, key: i16) -> f64 {
+        self.bins.get(self.guess(key)).map_or(0.0, |bin| bin.weight)
+    }
+
+    fn search(&mut self, key: i16, weight: f64) {
         if weight <= 0.0 {
             return;
         }
         let place = self.bins.partition_point(|bin| bin.key < key);
         match self.bins.get_mut(place) {
             Some(bin) if bin.key == key => bin.weight += weight,
-            _ => self.bins.insert(place, Bin { key, weight }),
+            _ => {
+                self.bins.insert(place, Bin { key, weight });
+                self.fill();
+            }
         }
+    }
+
+    /// Puts empty bins into the gaps if that at most doubles them.
+    fn fill(&mut self) {
+        let (Some(first), Some(last)) = (self.bins.first(), self.bins.last()) else {
+            return;
+        };
+        let span = usize::try_from(last.key - first.key).unwrap_or(usize::MAX) + 1;
+        if self.bins.len() < FILLED_FROM || span == self.bins.len() || span > 2 * self.bins.len() {
+            return;
+        }
+        let mut held = self.bins.iter().copied().peekable();
+        let filled = (first.key..=last.key).map(|key| {
+            held.next_if(|bin| bin.key == key)
+                .unwrap_or(Bin { key, weight: 0.0 })
+        });
+        self.bins = filled.collect();
     }
 
     /// Adds all that `other` has seen.
     pub fn merge(&mut self, other: &Self) {
-        for bin in &other.bins {
+        for bin in other.iter() {
             self.add(bin.key, bin.weight, other.landmark);
         }
     }
@@ -98,7 +151,9 @@ impl Bins {
         for bin in &mut self.bins {
             bin.weight *= factor;
         }
-        self.bins.retain(|bin| bin.weight > 0.0);
+        if factor <= 0.0 {
+            self.bins.clear();
+        }
     }
 
     fn weight(&self) -> f64 {
@@ -109,11 +164,11 @@ impl Bins {
     pub fn quantile(&self, rank: f64) -> Option<f64> {
         let wanted = rank * self.weight() * (1.0 - RANK_SLACK);
         let mut below = 0.0;
-        let found = self.bins.iter().find(|bin| {
+        let found = self.iter().find(|bin| {
             below += bin.weight;
             below >= wanted
         });
-        found.or(self.bins.last()).map(|bin| value(bin.key))
+        found.or(self.iter().last()).map(|bin| value(bin.key))
     }
 
     /// The mean without the lowest and the highest `trim` of the weight; none before any observation.

@@ -2,13 +2,17 @@
 
 use std::hint::black_box;
 
-use crate::aggregate::HalfLife;
-use crate::bins::key as bin_key;
+use crate::aggregate::{two_to, Aggregate, HalfLife};
+use crate::bins::{key as bin_key, Bins};
 use crate::bounds::{ensure, Invalid, InvalidRow};
 use crate::change::Change;
 use crate::quality::{check_provider, check_value, check_weight, Quality};
 use crate::settings::Metric;
 
+/// Rows brought together at a time, if there are bins: without them the sort costs more than it saves. 32 bytes each.
+const BATCH: usize = 1 << 19;
+/// Slots that are worked on together: their aggregates and bins fit in the second cache.
+const SLOTS_TOGETHER: usize = 8_192;
 /// Rows whose aggregates are asked of the memory together, so that the waits overlap.
 const BLOCK: usize = 128;
 
@@ -38,7 +42,7 @@ pub struct Observations<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Providers<'a> {
     /// By handles of this registry.
-    Handles(&'a [u64]),
+    Handles(&'a [i64]),
     /// By keys; new ones are made known.
     Keys(&'a [&'a [u8]]),
 }
@@ -60,7 +64,7 @@ impl Quality {
     pub fn handles<'k>(
         &mut self,
         keys: impl Iterator<Item = &'k [u8]> + Clone,
-    ) -> Result<Vec<u64>, InvalidRow> {
+    ) -> Result<Vec<i64>, InvalidRow> {
         let mut room = self.settings.providers_max - self.len().min(self.settings.providers_max);
         for (row, key) in keys.clone().enumerate() {
             check_provider(key).map_err(at(row))?;
@@ -84,7 +88,7 @@ impl Quality {
     fn handles_of_few<'k>(
         &mut self,
         keys: impl Iterator<Item = &'k [u8]> + Clone,
-    ) -> Result<Vec<u64>, InvalidRow> {
+    ) -> Result<Vec<i64>, InvalidRow> {
         let mut new = std::collections::HashSet::new();
         for (row, key) in keys.clone().enumerate() {
             check_provider(key).map_err(at(row))?;
@@ -128,43 +132,33 @@ impl Quality {
         Ok(self.changes(slots, observations))
     }
 
-    fn slots_of(&self, handles: &[u64]) -> Result<Vec<u32>, InvalidRow> {
+    fn slots_of(&self, handles: &[i64]) -> Result<Vec<u32>, InvalidRow> {
         let mut slots = Vec::with_capacity(handles.len());
         for (row, &handle) in handles.iter().enumerate() {
-            let slot = self.slots.slot(handle).ok_or(InvalidRow {
-                field: "providers",
-                rule: "must be a handle of a provider that is here",
-                row: Some(row),
-            })?;
-            slots.push(slot_of(slot as u64));
+            let slot = self
+                .slots
+                .slot(handle)
+                .map(|_| slot_of(handle))
+                .ok_or(InvalidRow {
+                    field: "providers",
+                    rule: "must be a handle of a provider that is here",
+                    row: Some(row),
+                })?;
+            slots.push(slot);
         }
         Ok(slots)
     }
 
     fn add_rows(&mut self, slots: &[u32], observations: &Observations<'_>) {
         let metric = observations.metric;
-        let aggregates = &mut self.aggregates[metric as usize];
-        let mut bins = metric
-            .spread()
-            .filter(|_| self.settings.quantiles)
-            .map(|place| &mut self.bins[place]);
-        let mut clock = Seen::new(self.half_life);
-        for (block, slots) in slots.chunks(BLOCK).enumerate() {
-            // Read once, all together: the processor fetches them side by side. Added up, so that it must.
-            let mut touched: f64 = slots
-                .iter()
-                .map(|&slot| aggregates[slot as usize].weight)
-                .sum();
-            if let Some(bins) = &bins {
-                touched += slots
-                    .iter()
-                    .filter_map(|&slot| bins[slot as usize].bins.first())
-                    .map(|bin| bin.weight)
-                    .sum::<f64>();
-            }
-            black_box(touched);
-            for (place, &slot) in slots.iter().enumerate() {
-                let row = block * BLOCK + place;
+        let spread = metric.spread().filter(|_| self.settings.quantiles);
+        let mut bins = spread.map(|place| &mut self.bins[place]);
+        let together = if spread.is_some() { BATCH } else { BLOCK };
+        let mut batches = Batches::new(self.slots.slots());
+        let mut clock = Clock::new(self.half_life);
+        let mut row = 0;
+        for slots in slots.chunks(together) {
+            let events = batches.sorted(slots, |slot| {
                 let value = observations.values[row];
                 let (whole, factor) = clock.at(match observations.at_ms {
                     Times::One(at_ms) => at_ms,
@@ -173,10 +167,18 @@ impl Quality {
                 let weight = observations
                     .weights
                     .map_or(factor, |weights| weights[row] * factor);
-                aggregates[slot as usize].add(value, weight, whole);
-                if let Some(bins) = &mut bins {
-                    bins[slot as usize].add(bin_key(value), weight, whole);
+                row += 1;
+                Event {
+                    value,
+                    weight,
+                    whole,
+                    slot,
+                    key: spread.map_or(0, |_| bin_key(value)),
                 }
+            });
+            let aggregates = &mut self.aggregates[metric as usize];
+            for block in events.chunks(BLOCK) {
+                apply(block, aggregates, bins.as_deref_mut());
             }
         }
     }
@@ -198,6 +200,82 @@ impl Quality {
     }
 }
 
+fn apply(events: &[Event], aggregates: &mut [Aggregate], bins: Option<&mut Vec<Bins>>) {
+    // Read once, all together: the processor fetches them side by side. Added up, so that it must.
+    let mut touched: f64 = events
+        .iter()
+        .map(|event| aggregates[event.slot as usize].weight)
+        .sum();
+    if let Some(bins) = &bins {
+        touched += events
+            .iter()
+            .map(|event| bins[event.slot as usize].touch(event.key))
+            .sum::<f64>();
+    }
+    black_box(touched);
+    for event in events {
+        aggregates[event.slot as usize].add(event.value, event.weight, event.whole);
+    }
+    if let Some(bins) = bins {
+        for event in events {
+            bins[event.slot as usize].add(event.key, event.weight, event.whole);
+        }
+    }
+}
+
+/// A row, ready to be added.
+#[derive(Clone, Copy, Debug, Default)]
+struct Event {
+    value: f64,
+    /// Seen from the start of the half-life `whole`.
+    weight: f64,
+    whole: i64,
+    slot: u32,
+    key: i16,
+}
+
+/// Rows brought together by where their aggregates lie, so that these stay in the cache: a counting sort by the upper bits
+/// of the slot. It is stable, so that every provider's rows keep their order and the result is the same to the bit.
+struct Batches {
+    shift: u32,
+    ends: Vec<usize>,
+    events: Vec<Event>,
+}
+
+impl Batches {
+    fn new(slots: usize) -> Self {
+        Self {
+            shift: SLOTS_TOGETHER.ilog2(),
+            ends: vec![0; slots.div_ceil(SLOTS_TOGETHER) + 1],
+            events: Vec::new(),
+        }
+    }
+
+    fn sorted(&mut self, slots: &[u32], mut event: impl FnMut(u32) -> Event) -> &[Event] {
+        self.events.resize(slots.len(), Event::default());
+        if self.ends.len() <= 2 || slots.len() < self.ends.len() * BLOCK {
+            for (place, &slot) in self.events.iter_mut().zip(slots) {
+                *place = event(slot);
+            }
+            return &self.events;
+        }
+        self.ends.fill(0);
+        for &slot in slots {
+            self.ends[(slot >> self.shift) as usize + 1] += 1;
+        }
+        for group in 1..self.ends.len() {
+            self.ends[group] += self.ends[group - 1];
+        }
+        // From here on the start of each group moves up to its end.
+        for &slot in slots {
+            let next = &mut self.ends[(slot >> self.shift) as usize];
+            self.events[*next] = event(slot);
+            *next += 1;
+        }
+        &self.events
+    }
+}
+
 /// The row of a column of keys.
 fn at(row: usize) -> impl Fn(Invalid) -> InvalidRow {
     move |Invalid { rule, .. }| InvalidRow {
@@ -208,36 +286,43 @@ fn at(row: usize) -> impl Fn(Invalid) -> InvalidRow {
 }
 
 /// The slot in a handle; slots are counted in 32 bits.
-#[allow(clippy::cast_possible_truncation)] // the upper half is the generation
-fn slot_of(handle: u64) -> u32 {
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the upper half is the generation
+fn slot_of(handle: i64) -> u32 {
     handle as u32
 }
 
-/// Times in half-lives; the last one is remembered, because neighbours are often of the same moment.
-struct Seen {
+/// Times in half-lives. Neighbouring rows are mostly of the same half-life: that one is remembered, and costs no division
+/// of integers.
+struct Clock {
     half_life: HalfLife,
-    at_ms: i64,
-    split: (i64, f64),
+    whole: i64,
+    /// When that half-life begins; none before the first row.
+    start_ms: Option<i64>,
 }
 
-impl Seen {
+impl Clock {
     fn new(half_life: HalfLife) -> Self {
         Self {
             half_life,
-            at_ms: 0,
-            split: (0, 1.0),
+            whole: 0,
+            start_ms: None,
         }
     }
 
     /// The whole half-lives, and two to the power of the rest.
     #[inline]
     fn at(&mut self, at_ms: i64) -> (i64, f64) {
-        if at_ms != self.at_ms {
-            let (whole, rest) = self.half_life.split(at_ms);
-            self.at_ms = at_ms;
-            self.split = (whole, rest.exp2());
+        let since = self
+            .start_ms
+            .and_then(|start| at_ms.checked_sub(start))
+            .filter(|since| (0..self.half_life.ms()).contains(since));
+        if let Some(since) = since {
+            return (self.whole, two_to(self.half_life.rest(since)));
         }
-        self.split
+        let (whole, rest) = self.half_life.split(at_ms);
+        self.whole = whole;
+        self.start_ms = whole.checked_mul(self.half_life.ms());
+        (whole, two_to(rest))
     }
 }
 

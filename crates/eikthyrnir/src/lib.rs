@@ -10,6 +10,7 @@ mod bounds;
 mod change;
 mod columns;
 mod estimate;
+mod merging;
 mod quality;
 mod raters;
 mod settings;

@@ -75,17 +75,18 @@ impl Slots {
     }
 
     /// What stands for a taken slot outside.
-    pub fn handle(&self, slot: usize) -> u64 {
-        u64::from(self.generations[slot]) << 32 | slot as u64
+    pub fn handle(&self, slot: usize) -> i64 {
+        let handle = u64::from(self.generations[slot]) << 32 | slot as u64;
+        i64::from_ne_bytes(handle.to_ne_bytes())
     }
 
     /// The slot of a handle, or none if it is no handle of a provider that is here.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // the lower half is the slot
-    pub fn slot(&self, handle: u64) -> Option<usize> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the lower half is the slot
+    pub fn slot(&self, handle: i64) -> Option<usize> {
         let slot = handle as u32 as usize;
         let generation = self.generations.get(slot).copied()?;
-        (generation % 2 == 1 && u64::from(generation) == handle >> 32).then_some(slot)
+        (generation % 2 == 1 && generation == (handle >> 32) as u32).then_some(slot)
     }
 
     pub fn key(&self, slot: usize) -> &[u8] {

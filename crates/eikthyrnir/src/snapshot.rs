@@ -47,8 +47,8 @@ impl Quality {
         }
         for bins in self.bins.iter().filter_map(|bins| bins.get(slot)) {
             out.extend(bins.landmark.to_le_bytes());
-            write_count(out, bins.bins.len());
-            for bin in &bins.bins {
+            write_count(out, bins.iter().count());
+            for bin in bins.iter() {
                 out.extend(bin.key.to_le_bytes());
                 out.extend(bin.weight.to_le_bytes());
             }
@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
 }
 
 fn write_count(out: &mut Vec<u8>, count: usize) {
-    // Bins are at most 1,728 and raters at most 10⁸.
+    // Bins are at most 1,729 and raters at most 10⁸.
     out.extend(u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
 }
 
@@ -258,7 +258,7 @@ fn read_bins(from: &mut Reader<'_>) -> Result<Bins, Invalid> {
         last = Some(key);
         bins.push(Bin { key, weight });
     }
-    Ok(Bins { landmark, bins })
+    Ok(Bins::new(landmark, bins))
 }
 
 fn write_settings(out: &mut Vec<u8>, settings: &Settings) {

@@ -401,6 +401,53 @@ fn outliers_do_not_move_the_trimmed_mean() {
     assert!((trimmed - 200.0).abs() <= 2.0, "{trimmed}");
 }
 
+/// Large enough that rows are brought together by provider and cut in batches.
+#[test]
+#[allow(clippy::cast_precision_loss)]
+fn many_rows_of_many_providers_are_single_observations_to_the_bit() {
+    let keys: Vec<[u8; 8]> = (0_u64..40_000).map(u64::to_le_bytes).collect();
+    let mut columns = registry();
+    let handles = columns
+        .handles(keys.iter().map(<[u8; 8]>::as_slice))
+        .unwrap();
+    let rows = 700_000_usize;
+    let of: Vec<usize> = (0..rows).map(|row| row * 7_919 % 40_000).collect();
+    let values: Vec<f64> = (0..rows).map(|row| (row * 31 % 5_003) as f64).collect();
+    let times: Vec<i64> = (0_i64..).take(rows).map(|row| row * 97 % 900_001).collect();
+    let whose: Vec<i64> = of.iter().map(|&provider| handles[provider]).collect();
+    let observations = Observations {
+        metric: Metric::Throughput,
+        values: &values,
+        at_ms: Times::Each(&times),
+        weights: None,
+    };
+    columns
+        .observe_many(Providers::Handles(&whose), &observations)
+        .unwrap();
+    let mut single = registry();
+    for row in 0..rows {
+        single
+            .observe(
+                &keys[of[row]],
+                Metric::Throughput,
+                values[row],
+                1.0,
+                times[row],
+            )
+            .unwrap();
+    }
+    for key in &keys {
+        assert_eq!(
+            columns.estimate(key, Metric::Throughput, 1_000_000),
+            single.estimate(key, Metric::Throughput, 1_000_000)
+        );
+        assert_eq!(
+            columns.quantile(key, Metric::Throughput, 0.9),
+            single.quantile(key, Metric::Throughput, 0.9)
+        );
+    }
+}
+
 #[test]
 fn an_aggregate_fills_half_a_cache_line() {
     assert_eq!((size_of::<Aggregate>(), align_of::<Aggregate>()), (32, 32));

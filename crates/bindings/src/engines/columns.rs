@@ -1,10 +1,10 @@
-//! Columns of numbers from what data people hold: NumPy, Arrow (by its `PyCapsule` interface), pandas, buffers, sequences.
+//! Columns of numbers from what data people hold: `NumPy`, Arrow (by its `PyCapsule` interface), pandas, buffers, sequences.
 //!
 //! What lies in memory as 64- or 32-bit floats in one piece is used where it is; everything else is copied once.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type, Int64Type};
-use arrow_array::{Array, ArrayRef, Float32Array, Float64Array};
+use arrow_array::{Array, ArrayRef, Float32Array, Float64Array, Int64Array};
 use arrow_schema::DataType;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::intern;
@@ -67,7 +67,7 @@ impl Column<'_> {
     }
 }
 
-/// NumPy is asked about an object only when somebody has imported it: an object cannot be an array before that, and
+/// `NumPy` is asked about an object only when somebody has imported it: an object cannot be an array before that, and
 /// asking would import it.
 pub fn numpy_array<'a, 'py>(
     value: &'a Bound<'py, PyAny>,
@@ -316,36 +316,67 @@ fn sequence(name: &'static str, value: &Bound<'_, PyAny>, missing: Missing) -> P
     Ok(values)
 }
 
-/// A column of whole numbers (milliseconds, handles) as `i64`.
-pub fn integers(name: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
+/// A column of whole numbers, borrowed from Python where its layout allows.
+pub enum Integers<'py> {
+    Numpy(PyReadonlyArray1<'py, i64>),
+    Arrow(Int64Array),
+    Copied(Vec<i64>),
+}
+
+impl Integers<'_> {
+    pub fn values(&self) -> &[i64] {
+        match self {
+            // Only arrays in one piece are kept as such.
+            Self::Numpy(array) => array.as_slice().unwrap_or_default(),
+            Self::Arrow(array) => array.values(),
+            Self::Copied(values) => values,
+        }
+    }
+}
+
+/// A column of whole numbers: milliseconds, handles.
+pub fn integers<'py>(name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<Integers<'py>> {
     let py = value.py();
     if let Some(array) = numpy_array(value)? {
         let kind: String = array.dtype().getattr(intern!(py, "kind"))?.extract()?;
         if array.ndim() != 1 || !matches!(kind.as_str(), "i" | "u") {
             return Err(invalid(py, name, "must be whole numbers in one dimension"));
         }
-        let array = array.call_method1(intern!(py, "astype"), ("int64",))?;
-        let array = array.cast::<PyArray1<i64>>()?.readonly();
-        return Ok(array
-            .as_slice()
-            .map_or_else(|_| array.as_array().to_vec(), <[i64]>::to_vec));
+        let options = PyDict::new(py);
+        options.set_item("requirements", ["C", "A"])?;
+        options.set_item("dtype", "int64")?;
+        let array = py.import(intern!(py, "numpy"))?.call_method(
+            intern!(py, "require"),
+            (array,),
+            Some(&options),
+        )?;
+        let array = array.cast::<PyArray1<i64>>()?;
+        return Ok(Integers::Numpy(
+            array.try_readonly().map_err(|_| in_use(py, name))?,
+        ));
     }
     if of_package(value, "pandas")? {
         return integers(name, &value.call_method0(intern!(py, "to_numpy"))?);
     }
     if is_arrow_array(value)? {
-        let mut all = Vec::new();
-        for chunk in chunks(value)? {
+        let mut whole = Vec::new();
+        let chunks = chunks(value)?;
+        for chunk in &chunks {
             if !chunk.data_type().is_integer() || chunk.null_count() > 0 {
                 return Err(invalid(py, name, "must be whole numbers without nulls"));
             }
-            let chunk = arrow_cast::cast(&chunk, &DataType::Int64)
+            let chunk = arrow_cast::cast(chunk, &DataType::Int64)
                 .map_err(|_| invalid(py, name, "must be whole numbers of 64 bits"))?;
-            all.extend_from_slice(chunk.as_primitive::<Int64Type>().values());
+            let chunk = chunk.as_primitive::<Int64Type>();
+            if chunks.len() == 1 {
+                return Ok(Integers::Arrow(chunk.clone()));
+            }
+            whole.extend_from_slice(chunk.values());
         }
-        return Ok(all);
+        return Ok(Integers::Copied(whole));
     }
     value
         .extract::<Vec<i64>>()
+        .map(Integers::Copied)
         .map_err(|_| invalid(py, name, "must be a column of whole numbers of 64 bits"))
 }

@@ -2,17 +2,16 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, Int64Array};
-use arrow_schema::DataType;
+use arrow_array::{ArrayRef, Int64Array};
 use eikthyrnir::{Metric, Notice, Observations, Prior, Providers, Settings, Times};
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt};
 use pyo3_arrow::PyArray;
 use scoring::Missing;
 
-use super::columns::{chunks, column, integers, is_arrow_array, numpy_array, Kind};
+use super::columns::{column, integers, Column, Kind};
+use super::keys::{Keys, Whose};
 use crate::errors::{caught, integer, invalid, invalid_row, key, number, quality as quality_error};
 
 /// A mean that moved far since the caller was last told.
@@ -189,27 +188,28 @@ impl Quality {
         } else {
             Ok(integers("at_ms", at_ms)?)
         };
-        let (values, weights) = (
-            values.wide(),
-            weights.as_ref().map(|weights| weights.wide()),
-        );
+        let (values, weights) = (values.wide(), weights.as_ref().map(Column::wide));
         let observations = Observations {
             metric,
             values,
             weights,
             at_ms: match &times {
-                Ok(times) => Times::Each(times),
+                Ok(times) => Times::Each(times.values()),
                 Err(at_ms) => Times::One(*at_ms),
             },
         };
         let whose = Whose::of(providers)?;
+        let providers = match &whose {
+            Whose::Handles(handles) => Ok(handles.values()),
+            Whose::Keys(keys) => Err(keys),
+        };
         caught(|| {
             let changes = py
                 .detach(|| {
                     let add = |providers| self.lock().observe_many(providers, &observations);
-                    match &whose {
-                        Whose::Handles(handles) => add(Providers::Handles(handles)),
-                        Whose::Keys(keys) => add(Providers::Keys(&keys.slices())),
+                    match providers {
+                        Ok(handles) => add(Providers::Handles(handles)),
+                        Err(keys) => add(Providers::Keys(&keys.slices())),
                     }
                 })
                 .map_err(|error| invalid_row(py, error.field, error.rule, error.row))?;
@@ -230,10 +230,7 @@ impl Quality {
         let handles: Vec<i64> = caught(|| {
             py.detach(|| self.lock().handles(keys.slices().into_iter()))
                 .map_err(|error| invalid_row(py, error.field, error.rule, error.row))
-        })?
-        .into_iter()
-        .map(u64::cast_signed)
-        .collect();
+        })?;
         match kind {
             Kind::Numpy => Ok(PyArray1::from_vec(py, handles).into_any()),
             Kind::Arrow => {
@@ -340,96 +337,6 @@ impl Quality {
     fn prune(&self, at_ms: &Bound<'_, PyAny>, weight_min: f64) -> PyResult<usize> {
         let at_ms = integer("at_ms", at_ms)?;
         caught(|| Ok(self.lock().prune(at_ms, weight_min)))
-    }
-}
-
-/// Keys as they lie in Python's memory or copied out of it.
-struct Keys {
-    bytes: Vec<u8>,
-    /// Where each ends.
-    ends: Vec<usize>,
-}
-
-impl Keys {
-    fn slices(&self) -> Vec<&[u8]> {
-        let mut from = 0;
-        self.ends
-            .iter()
-            .map(|&to| {
-                let key = &self.bytes[from..to];
-                from = to;
-                key
-            })
-            .collect()
-    }
-
-    fn even(bytes: Vec<u8>, width: usize) -> Self {
-        let ends = (1..=bytes.len().checked_div(width).unwrap_or(0)).map(|row| row * width);
-        Self {
-            ends: ends.collect(),
-            bytes,
-        }
-    }
-
-    /// Of a NumPy array of bytes with a row for each key, Arrow binary, or a sequence of bytes.
-    fn of(value: &Bound<'_, PyAny>) -> PyResult<(Self, Kind)> {
-        let py = value.py();
-        let rule =
-            "must be bytes: a NumPy array of uint8 with one row a key, Arrow binary, or a sequence";
-        let refused = || invalid(py, "providers", rule);
-        if numpy_array(value)?.is_some() {
-            let array = value.cast::<PyArray2<u8>>().map_err(|_| refused())?;
-            let width = array.shape()[1];
-            let array = array.try_readonly().map_err(|_| refused())?;
-            let bytes = array.as_array().iter().copied().collect();
-            return Ok((Self::even(bytes, width), Kind::Numpy));
-        }
-        if is_arrow_array(value)? {
-            let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-            for chunk in chunks(value)? {
-                let chunk = match chunk.data_type() {
-                    DataType::FixedSizeBinary(_) | DataType::BinaryView | DataType::LargeBinary => {
-                        arrow_cast::cast(&chunk, &DataType::Binary).map_err(|_| refused())?
-                    }
-                    DataType::Binary => chunk,
-                    _ => return Err(refused()),
-                };
-                if chunk.null_count() > 0 {
-                    return Err(refused());
-                }
-                for key in chunk.as_binary::<i32>().iter().flatten() {
-                    bytes.extend_from_slice(key);
-                    ends.push(bytes.len());
-                }
-            }
-            return Ok((Self { bytes, ends }, Kind::Arrow));
-        }
-        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-        for key in value.try_iter().map_err(|_| refused())? {
-            bytes.extend_from_slice(key?.cast::<PyBytes>().map_err(|_| refused())?.as_bytes());
-            ends.push(bytes.len());
-        }
-        Ok((Self { bytes, ends }, Kind::List))
-    }
-}
-
-/// Whose rows are: by handles if they are whole numbers, by keys if they are bytes.
-enum Whose {
-    Handles(Vec<u64>),
-    Keys(Keys),
-}
-
-impl Whose {
-    fn of(value: &Bound<'_, PyAny>) -> PyResult<Self> {
-        match Keys::of(value) {
-            Ok((keys, _)) => Ok(Self::Keys(keys)),
-            Err(refused) => {
-                let handles = integers("providers", value).map_err(|_| refused)?;
-                Ok(Self::Handles(
-                    handles.into_iter().map(i64::cast_unsigned).collect(),
-                ))
-            }
-        }
     }
 }
 

@@ -1,23 +1,18 @@
 //! scoring: tables of providers, scored and ranked.
 
-use std::collections::HashMap;
-
-use arrow_array::cast::AsArray;
-use arrow_array::types::UInt32Type;
-use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch, UInt64Array};
-use arrow_schema::DataType;
+use arrow_array::{ArrayRef, Float64Array, RecordBatch};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString};
+use pyo3::types::{PyDict, PyMapping};
 use pyo3_arrow::input::AnyRecordBatch;
 use pyo3_arrow::PyArray;
-use scoring::{rank_rows, score_rows, Missing, Ranked, References, Rows, COLUMNS, ROWS_MAX};
+use scoring::{rank_rows, score_rows, Missing, References, Rows, COLUMNS, ROWS_MAX};
 
-use super::columns::{arrow_column, chunks, column, numpy_array, of_package, Column, Kind};
+use super::columns::{arrow_column, column, is_arrow_array, numpy_array, of_package, Column, Kind};
+use super::models::{Given, Models, MODEL};
+use super::ranking::Ranking;
 use crate::errors::{caught, invalid, invalid_row};
-
-const MODEL: &str = "model";
 
 /// Rows that lie together: five columns, and which references each row has.
 struct Batch<'py> {
@@ -31,15 +26,6 @@ pub struct Table<'py> {
     references: Vec<References>,
     kind: Kind,
     missing: Missing,
-}
-
-/// The references as Python gives them.
-pub struct Given<'a, 'py> {
-    pub price: Option<f64>,
-    pub latency_ms: Option<f64>,
-    pub work: f64,
-    pub by_model: Option<&'a Bound<'py, PyDict>>,
-    pub missing: &'a str,
 }
 
 impl<'py> Table<'py> {
@@ -120,7 +106,7 @@ impl<'py> Table<'py> {
         }
         match self.kind {
             Kind::Numpy => {
-                // NumPy's own memory: it asks for huge pages, which are filled a hundred times faster.
+                // `NumPy`'s own memory: it asks for huge pages, which are filled a hundred times faster.
                 let empty = py
                     .import(intern!(py, "numpy"))?
                     .call_method1(intern!(py, "empty"), (self.len(),))?;
@@ -165,204 +151,9 @@ impl<'py> Table<'py> {
     }
 }
 
-/// The best rows of a table, best first, each with its score and the five parts of it.
-#[pyclass(frozen, module = "yggdrasil._core")]
-pub struct Ranking {
-    best: Vec<Ranked>,
-    kind: Kind,
-}
-
-#[pymethods]
-impl Ranking {
-    fn __len__(&self) -> usize {
-        self.best.len()
-    }
-
-    /// The rows' numbers in the table, in its kind.
-    #[getter]
-    fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let rows = self.best.iter().map(|best| best.row);
-        match self.kind {
-            Kind::Numpy => {
-                let rows: Vec<i64> = rows.map(u64::cast_signed).collect();
-                Ok(PyArray1::from_vec(py, rows).into_any())
-            }
-            Kind::Arrow => {
-                let rows: ArrayRef = std::sync::Arc::new(UInt64Array::from_iter_values(rows));
-                Ok(PyArray::from_array_ref(rows).into_pyobject(py)?.into_any())
-            }
-            Kind::List => Ok(rows.collect::<Vec<_>>().into_pyobject(py)?.into_any()),
-        }
-    }
-
-    /// Their scores, in its kind.
-    #[getter]
-    fn scores<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let scores: Vec<f64> = self.best.iter().map(|best| best.score).collect();
-        match self.kind {
-            Kind::Numpy => Ok(PyArray1::from_vec(py, scores).into_any()),
-            Kind::Arrow => {
-                let scores: ArrayRef = std::sync::Arc::new(Float64Array::from(scores));
-                Ok(PyArray::from_array_ref(scores)
-                    .into_pyobject(py)?
-                    .into_any())
-            }
-            Kind::List => Ok(scores.into_pyobject(py)?.into_any()),
-        }
-    }
-
-    /// For each row, the five parts by name, before they are weighed.
-    #[getter]
-    fn parts<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
-        self.best
-            .iter()
-            .map(|best| {
-                let parts = PyDict::new(py);
-                for (name, part) in best.parts.named() {
-                    parts.set_item(name, part)?;
-                }
-                Ok(parts)
-            })
-            .collect()
-    }
-
-    fn _repr_html_(&self) -> String {
-        scoring::ranking_html(&self.best)
-    }
-}
-
-/// References by model; without any, the common ones alone.
-struct Models {
-    references: Vec<References>,
-    places: HashMap<String, u32>,
-    /// Whether the first of the references serves for models without their own.
-    common: bool,
-}
-
-impl Models {
-    fn new(py: Python<'_>, given: &Given<'_, '_>) -> PyResult<Self> {
-        let common = match (given.price, given.latency_ms) {
-            (Some(price), Some(latency_ms)) => Some(References {
-                price,
-                latency_ms,
-                work: given.work,
-            }),
-            (None, None) if given.by_model.is_some_and(|by_model| !by_model.is_empty()) => None,
-            _ => {
-                let rule =
-                    "must be given, with latency_reference_ms, unless references names every model";
-                return Err(invalid(py, "price_reference", rule));
-            }
-        };
-        let mut references: Vec<References> = common.into_iter().collect();
-        let mut places = HashMap::new();
-        for (name, pair) in given.by_model.into_iter().flatten() {
-            let rule = "must map a model's name to (price_reference, latency_reference_ms)";
-            let refused = |_| invalid(py, "references", rule);
-            let (price, latency_ms): (f64, f64) = pair.extract().map_err(refused)?;
-            let name: String = name.extract().map_err(refused)?;
-            places.insert(name, u32::try_from(references.len()).unwrap_or(u32::MAX));
-            references.push(References {
-                price,
-                latency_ms,
-                work: given.work,
-            });
-        }
-        Ok(Self {
-            references,
-            places,
-            common: common.is_some(),
-        })
-    }
-
-    fn wanted(&self) -> bool {
-        !self.places.is_empty()
-    }
-
-    fn place(&self, py: Python<'_>, name: Option<&str>, row: usize) -> PyResult<u32> {
-        let known = name.and_then(|name| self.places.get(name).copied());
-        match (known, name) {
-            (Some(place), _) => Ok(place),
-            (None, Some(_)) if self.common => Ok(0),
-            (None, Some(name)) => {
-                let rule = format!("{name:?} must have references, or there must be common ones");
-                Err(invalid_row(py, MODEL, &rule, Some(row)))
-            }
-            (None, None) => Err(invalid_row(py, MODEL, "must not be missing", Some(row))),
-        }
-    }
-
-    /// Of strings in Arrow memory; each distinct name is looked up once a chunk.
-    fn of_arrow(&self, py: Python<'_>, names: &[ArrayRef], mut first: usize) -> PyResult<Vec<u32>> {
-        let words = DataType::Dictionary(Box::new(DataType::UInt32), Box::new(DataType::Utf8));
-        let mut places = Vec::new();
-        for chunk in names {
-            let refused = |_| {
-                invalid(
-                    py,
-                    MODEL,
-                    &format!("must be text, not {}", chunk.data_type()),
-                )
-            };
-            let chunk = arrow_cast::cast(chunk, &words).map_err(refused)?;
-            let chunk = chunk.as_dictionary::<UInt32Type>();
-            let words = chunk.values().as_string::<i32>();
-            let mut known: Vec<Option<u32>> = vec![None; words.len()];
-            for row in 0..chunk.len() {
-                let word = chunk.key(row);
-                let place = match word.and_then(|word| known[word]) {
-                    Some(place) => place,
-                    None => self.place(py, word.map(|word| words.value(word)), first + row)?,
-                };
-                if let Some(word) = word {
-                    known[word] = Some(place);
-                }
-                places.push(place);
-            }
-            first += chunk.len();
-        }
-        Ok(places)
-    }
-
-    fn of(&self, names: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
-        let py = names.py();
-        let names = if numpy_array(names)?.is_some() || of_package(names, "pandas")? {
-            names.call_method0(intern!(py, "tolist"))?
-        } else if names.hasattr(intern!(py, "__arrow_c_array__"))?
-            || names.hasattr(intern!(py, "__arrow_c_stream__"))?
-        {
-            return self.of_arrow(py, &chunks(names)?, 0);
-        } else {
-            names.clone()
-        };
-        let refused = || invalid(py, MODEL, "must be a column of text");
-        if names.is_instance_of::<PyString>() {
-            return Err(refused());
-        }
-        names
-            .try_iter()
-            .map_err(|_| refused())?
-            .enumerate()
-            .map(|(row, name)| {
-                let name = name?;
-                if name.is_none() {
-                    return self.place(py, None, row);
-                }
-                let name = name
-                    .cast::<PyString>()
-                    .map_err(|_| invalid_row(py, MODEL, "must be text", Some(row)))?;
-                self.place(py, Some(name.to_str()?), row)
-            })
-            .collect()
-    }
-}
-
-/// pandas has the Arrow interface too, but only copies through it; its columns are NumPy's.
+/// pandas has the Arrow interface too, but only copies through it; its columns are those of `NumPy`.
 fn is_arrow_table(table: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let py = table.py();
-    let arrow = table.hasattr(intern!(py, "__arrow_c_stream__"))?
-        || table.hasattr(intern!(py, "__arrow_c_array__"))?;
-    Ok(arrow && !of_package(table, "pandas")? && !table.is_instance_of::<PyDict>())
+    Ok(is_arrow_array(table)? && !of_package(table, "pandas")?)
 }
 
 fn arrow_batches<'py>(
@@ -422,7 +213,7 @@ fn arrow_batch<'py>(
     Ok(Batch { columns, models })
 }
 
-/// A mapping of columns, a record array of NumPy, a frame of pandas: whatever gives a column for a name.
+/// A mapping of columns, a record array of `NumPy`, a frame of pandas: whatever gives a column for a name.
 fn by_name<'py>(
     table: &Bound<'py, PyAny>,
     models: &Models,
