@@ -1,5 +1,6 @@
 //! Observations by the column.
 
+use std::collections::HashSet;
 use std::hint::black_box;
 
 use crate::aggregate::{two_to, Aggregate, HalfLife};
@@ -65,46 +66,26 @@ impl Quality {
         &mut self,
         keys: impl Iterator<Item = &'k [u8]> + Clone,
     ) -> Result<Vec<i64>, InvalidRow> {
-        let mut room = self.settings.providers_max - self.len().min(self.settings.providers_max);
+        let mut new = HashSet::new();
+        let mut slots = Vec::with_capacity(keys.size_hint().0);
         for (row, key) in keys.clone().enumerate() {
             check_provider(key).map_err(at(row))?;
-            // A key that stands twice is counted twice; only if they do not fit even so are they told apart.
-            if self.slots.find(key).is_none() {
-                room = match room.checked_sub(1) {
-                    Some(room) => room,
-                    None => return self.handles_of_few(keys),
-                };
+            let slot = self.slots.find(key);
+            if slot.is_none() && new.insert(key) {
+                ensure(
+                    self.len() + new.len() <= self.settings.providers_max,
+                    "provider",
+                    "must be known: the most providers the registry keeps are here",
+                )
+                .map_err(at(row))?;
             }
+            slots.push(slot);
         }
+        drop(new);
         Ok(keys
-            .map(|key| {
-                let slot = self.slot(key);
-                self.slots.handle(slot)
-            })
-            .collect())
-    }
-
-    /// As [`Quality::handles`], with each new key counted once.
-    fn handles_of_few<'k>(
-        &mut self,
-        keys: impl Iterator<Item = &'k [u8]> + Clone,
-    ) -> Result<Vec<i64>, InvalidRow> {
-        let mut new = std::collections::HashSet::new();
-        for (row, key) in keys.clone().enumerate() {
-            check_provider(key).map_err(at(row))?;
-            if self.slots.find(key).is_none() {
-                new.insert(key);
-            }
-            ensure(
-                self.len() + new.len() <= self.settings.providers_max,
-                "provider",
-                "must be known: the most providers the registry keeps are here",
-            )
-            .map_err(at(row))?;
-        }
-        Ok(keys
-            .map(|key| {
-                let slot = self.slot(key);
+            .zip(slots)
+            .map(|(key, slot)| {
+                let slot = slot.unwrap_or_else(|| self.slot(key));
                 self.slots.handle(slot)
             })
             .collect())

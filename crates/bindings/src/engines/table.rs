@@ -106,11 +106,10 @@ impl<'py> Table<'py> {
         }
         match self.kind {
             Kind::Numpy => {
-                // `NumPy`'s own memory: it asks for huge pages, which are filled a hundred times faster.
-                let empty = py
-                    .import(intern!(py, "numpy"))?
-                    .call_method1(intern!(py, "empty"), (self.len(),))?;
-                self.score(py, Some(&empty))
+                // Not the memory of `NumPy`: that is new from the system each time, and paid for page by page.
+                let mut scores = vec![0.0; self.len()];
+                self.score_into(py, &mut scores)?;
+                Ok(PyArray1::from_vec(py, scores).into_any())
             }
             Kind::Arrow => {
                 let mut scores = vec![0.0; self.len()];
