@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yggdrasil.errors import InvalidInput
-from yggdrasil.scoring import expr, rank, score
+from yggdrasil.scoring import Router, expr, rank, score
 
 REFERENCES = {"price_reference": 3.0, "latency_reference_ms": 400.0, "work_reference": 70.0}
 BY_MODEL = {"big": (9.0, 800.0), "small": (1.0, 100.0)}
@@ -123,6 +123,10 @@ TABLES: dict[str, tuple[Make, type]] = {
         object,
     ),
     "polars frame": (pl.DataFrame, object),
+    "polars frame of categories": (
+        lambda table: pl.DataFrame(table).with_columns(pl.col("model").cast(pl.Categorical)),
+        object,
+    ),
     "polars chunked frame": (
         lambda table: pl.concat(
             [
@@ -350,6 +354,31 @@ def test_a_ranking_shows_itself_in_a_notebook() -> None:
     assert "10 more rows" in html
     best = rank(TABLE, 1, **REFERENCES)
     assert f"<td>{listed(best.rows)[0]}</td><td>{listed(best.scores)[0]:.4f}</td>" in best._repr_html_()
+
+
+def test_a_decision_card_shows_itself_in_a_notebook() -> None:
+    router = Router()
+    keys = [bytes([number]) * 16 for number in range(3)]
+    for key in keys[:2]:
+        offer = {"key": key, "owner": keys[2], "group": key, "model": "m", "capacity": 1}
+        router.upsert(**offer, price_microcents=100, context_tokens=8_000)
+    router.set_online(keys[0], True)
+    wish = {"model": "m", "network": bytes(16), "scope": "market", "context_tokens": 10, "seed": 1}
+    html = router.pick(**wish, now_ms=0)._repr_html_()
+    assert f"<td>&#9654;</td><td><code>{keys[0].hex()}</code></td>" in html
+    assert "did not pass: online 1" in html
+    assert "nothing fits" in router.pick(**wish, now_ms=0)._repr_html_()
+
+
+def test_large_tables_are_shared_among_threads_and_give_the_same() -> None:
+    table = {name: np.resize(np.array(TABLE[name]), 600_000) for name in COLUMNS}
+    expected = np.resize(np.array(singly(TABLE)), 600_000)
+    assert np.array_equal(score(table, **REFERENCES), expected)
+    best = rank(table, 5_000, **REFERENCES)
+    assert best.rows.tolist() == np.argsort(-expected, kind="stable")[:5_000].tolist()
+    table["work"][599_999] = -1.0
+    with pytest.raises(InvalidInput, match=r"work .* \(row 599999\)"):
+        score(table, **REFERENCES)
 
 
 def test_nothing_heavy_is_imported_for_plain_tables() -> None:

@@ -342,6 +342,10 @@ pub fn integers<'py>(name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<
         if array.ndim() != 1 || !matches!(kind.as_str(), "i" | "u") {
             return Err(invalid(py, name, "must be whole numbers in one dimension"));
         }
+        let fits = |most: Bound<'_, PyAny>| most.extract::<i64>().is_ok();
+        if kind == "u" && array.len() > 0 && !fits(array.call_method0(intern!(py, "max"))?) {
+            return Err(invalid(py, name, "must be whole numbers below 2^63"));
+        }
         let options = PyDict::new(py);
         options.set_item("requirements", ["C", "A"])?;
         options.set_item("dtype", "int64")?;
@@ -366,7 +370,9 @@ pub fn integers<'py>(name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<
                 return Err(invalid(py, name, "must be whole numbers without nulls"));
             }
             let chunk = arrow_cast::cast(chunk, &DataType::Int64)
-                .map_err(|_| invalid(py, name, "must be whole numbers of 64 bits"))?;
+                .ok()
+                .filter(|chunk| chunk.null_count() == 0) // what does not fit becomes null
+                .ok_or_else(|| invalid(py, name, "must be whole numbers below 2^63"))?;
             let chunk = chunk.as_primitive::<Int64Type>();
             if chunks.len() == 1 {
                 return Ok(Integers::Arrow(chunk.clone()));
