@@ -1,7 +1,7 @@
 """The Rust surface; `mypy.stubtest yggdrasil._core` holds this page true. Documentation is on the doors."""
 
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 __version__: Final[str]
 
@@ -10,10 +10,12 @@ __version__: Final[str]
 __all__ = [
     "FEE_BASIS_POINTS_MAX",
     "FEE_BASIS_POINTS_MIN",
+    "Change",
     "Counter",
     "Decision",
     "Estimate",
     "Quality",
+    "Ranking",
     "Router",
     "Settlement",
     "__version__",
@@ -21,8 +23,10 @@ __all__ = [
     "count_until",
     "encoding_for",
     "quote",
+    "rank",
     "score",
     "score_columns",
+    "score_table",
     "settle",
     "tokens_affordable",
 ]  # a later section adds its own with +=
@@ -87,6 +91,21 @@ class Estimate:
     @property
     def upper_bound(self) -> float: ...
 
+# NumPy, Arrow, pandas, Polars, DuckDB, buffers, sequences: none of them is imported to name it.
+_Column: TypeAlias = Any
+_Table: TypeAlias = Any
+
+@final
+class Change:
+    @property
+    def provider(self) -> bytes: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def before(self) -> float: ...
+    @property
+    def after(self) -> float: ...
+
 @final
 class Quality:
     def __new__(
@@ -99,15 +118,55 @@ class Quality:
         latency_ms_prior: tuple[float, float] = ...,
         throughput_prior: tuple[float, float] = ...,
         providers_max: int = 1_000_000,
+        quantiles: bool = False,
+        notice_share: float | None = None,
+        notice_ratio: float | None = None,
+        rater_weight_max: float = 3.0,
+        raters_max: int = 1_000_000,
     ) -> Quality: ...
     def __len__(self) -> int: ...
     def observe(
-        self, provider: bytes, metric: str, value: float, *, at_ms: int, weight: float = 1.0
-    ) -> None: ...
+        self,
+        provider: bytes,
+        metric: str,
+        value: float,
+        *,
+        at_ms: int,
+        weight: float = 1.0,
+        rater: bytes | None = None,
+    ) -> Change | None: ...
+    def observe_many(
+        self,
+        providers: _Column,
+        metric: str,
+        values: _Column,
+        *,
+        at_ms: int | _Column,
+        weights: _Column | None = None,
+    ) -> list[Change]: ...
+    def handles(self, keys: _Column) -> _Column: ...
+    def quantile(self, provider: bytes, metric: str, rank: float) -> float | None: ...
+    def trimmed_mean(self, provider: bytes, metric: str, trim: float = 0.05) -> float | None: ...
+    def snapshot(self) -> bytes: ...
+    @staticmethod
+    def restore(snapshot: bytes) -> Quality: ...
+    @property
+    def memory_bytes(self) -> int: ...
     def estimate(self, provider: bytes, metric: str, *, at_ms: int) -> Estimate: ...
     def merge(self, other: Quality) -> None: ...
     def remove(self, provider: bytes) -> bool: ...
     def prune(self, *, at_ms: int, weight_min: float) -> int: ...
+
+@final
+class Ranking:
+    def __len__(self) -> int: ...
+    @property
+    def rows(self) -> _Column: ...
+    @property
+    def scores(self) -> _Column: ...
+    @property
+    def parts(self) -> list[dict[str, float]]: ...
+    def _repr_html_(self) -> str: ...
 
 def score(
     price: float,
@@ -120,6 +179,26 @@ def score(
     latency_reference_ms: float,
     work_reference: float,
 ) -> float: ...
+def score_table(
+    table: _Table,
+    *,
+    price_reference: float | None = None,
+    latency_reference_ms: float | None = None,
+    work_reference: float,
+    references: dict[str, tuple[float, float]] | None = None,
+    missing: str = "error",
+    out: _Column | None = None,
+) -> _Column: ...
+def rank(
+    table: _Table,
+    k: int,
+    *,
+    price_reference: float | None = None,
+    latency_reference_ms: float | None = None,
+    work_reference: float,
+    references: dict[str, tuple[float, float]] | None = None,
+    missing: str = "error",
+) -> Ranking: ...
 def score_columns(
     price: Sequence[float],
     quality: Sequence[float],
@@ -149,6 +228,7 @@ class Decision:
     @property
     def gates(self) -> dict[str, int]: ...
     def card(self) -> bytes: ...
+    def _repr_html_(self) -> str: ...
 
 @final
 class Router:

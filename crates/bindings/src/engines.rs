@@ -1,8 +1,13 @@
 //! Conversions for heidrun, eikthyrnir and scoring.
 
+mod columns;
+mod keys;
+mod models;
 mod quality;
+mod ranking;
 mod router;
 mod score;
+mod table;
 mod tokens;
 
 use pyo3::prelude::*;
@@ -11,5 +16,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tokens::register(module)?;
     quality::register(module)?;
     score::register(module)?;
+    table::register(module)?;
     router::register(module)
 }

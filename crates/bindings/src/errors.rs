@@ -19,6 +19,14 @@ pub fn invalid(py: Python<'_>, field: &str, rule: &str) -> PyErr {
     with_field::<tree::InvalidInput>(py, field, rule)
 }
 
+/// `InvalidInput` with the column, the rule and the first row that breaks it.
+pub fn invalid_row(py: Python<'_>, field: &str, rule: &str, row: Option<usize>) -> PyErr {
+    match row {
+        Some(row) => invalid(py, field, &format!("{rule} (row {row})")),
+        None => invalid(py, field, rule),
+    }
+}
+
 /// An error of the pricing functions.
 pub fn money(py: Python<'_>, error: MoneyError) -> PyErr {
     match error {

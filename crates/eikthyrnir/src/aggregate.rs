@@ -8,6 +8,9 @@
 //! The landmark is always a whole number of half-lives and moves up with the newest observation, so that the stored
 //! weights never grow beyond twice the number of observations; moving it multiplies by a power of two, which is exact.
 
+use std::f64::consts::LN_2;
+use std::sync::LazyLock;
+
 use crate::bounds::{ensure, Invalid};
 
 /// How long until an observation counts half.
@@ -26,25 +29,40 @@ impl HalfLife {
         Ok(Self(half_life_ms))
     }
 
+    /// The length, in milliseconds.
+    #[must_use]
+    pub fn ms(self) -> i64 {
+        self.0
+    }
+
     /// `at_ms` in half-lives: the whole ones, and the rest from 0 to 1. Exact but for the last division.
-    fn split(self, at_ms: i64) -> (i64, f64) {
-        // Below 3.2e11, so both casts are exact.
-        #[allow(clippy::cast_precision_loss)]
-        let rest = at_ms.rem_euclid(self.0) as f64 / self.0 as f64;
-        (at_ms.div_euclid(self.0), rest)
+    pub(crate) fn split(self, at_ms: i64) -> (i64, f64) {
+        (
+            at_ms.div_euclid(self.0),
+            self.rest(at_ms.rem_euclid(self.0)),
+        )
+    }
+
+    /// What part of a half-life has gone by `since_ms` after its start.
+    #[inline]
+    #[allow(clippy::cast_precision_loss)] // below 3.2e11, so both casts are exact
+    pub(crate) fn rest(self, since_ms: i64) -> f64 {
+        since_ms as f64 / self.0 as f64
     }
 }
 
 /// Weight, mean and spread of the observations of one thing.
+// Aligned to its size, so that none lies across two cache lines: a column of observations touches one line each.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(align(32))]
 pub struct Aggregate {
     /// In half-lives. Meaningless while the weight is 0.
-    landmark: i64,
+    pub(crate) landmark: i64,
     /// Σ wᵢ·2^((tᵢ − L) / h)
-    weight: f64,
-    mean: f64,
+    pub(crate) weight: f64,
+    pub(crate) mean: f64,
     /// Σ of the same weights times the squared distance from the mean: never a difference of large numbers.
-    spread: f64,
+    pub(crate) spread: f64,
 }
 
 impl Aggregate {
@@ -70,17 +88,42 @@ impl Aggregate {
             "must be above 0 and at most 1",
         )?;
         let (whole, rest) = half_life.split(at_ms);
-        *self = self.merged(&Self {
-            landmark: whole,
-            weight: weight * rest.exp2(),
-            mean: value,
-            spread: 0.0,
-        });
+        self.add(value, weight * two_to(rest), whole);
         Ok(())
+    }
+
+    /// Adds a checked observation whose weight is already seen from the start of the half-life `whole` (West 1979).
+    #[inline]
+    pub(crate) fn add(&mut self, value: f64, weight: f64, whole: i64) {
+        if self.weight <= 0.0 {
+            *self = Self {
+                landmark: whole,
+                weight,
+                mean: value,
+                spread: 0.0,
+            };
+            return;
+        }
+        let mut weight = weight;
+        if whole > self.landmark {
+            *self = self.moved(whole);
+        } else if whole < self.landmark {
+            weight *= power_of_two(whole.saturating_sub(self.landmark));
+        }
+        let all = self.weight + weight;
+        if all <= 0.0 {
+            return;
+        }
+        let share = weight / all;
+        let apart = value - self.mean;
+        self.mean += apart * share;
+        self.spread += apart * apart * (self.weight * share);
+        self.weight = all;
     }
 
     /// What both have seen (Chan, Golub and `LeVeque` 1983, for weights). `a.merged(b)` equals `b.merged(a)` to the bit.
     #[must_use]
+    #[inline]
     pub fn merged(&self, other: &Self) -> Self {
         if self.weight <= 0.0 {
             return *other;
@@ -109,7 +152,7 @@ impl Aggregate {
         if whole < self.landmark {
             return self.weight;
         }
-        self.weight * power_of_two(self.landmark.saturating_sub(whole)) / rest.exp2()
+        self.weight * power_of_two(self.landmark.saturating_sub(whole)) / two_to(rest)
     }
 
     /// The weighted mean; 0 before any observation. Time does not change it.
@@ -128,7 +171,17 @@ impl Aggregate {
         }
     }
 
+    /// The same with every weight times `factor`, from 0 to 1.
+    pub(crate) fn scaled(&self, factor: f64) -> Self {
+        Self {
+            weight: self.weight * factor,
+            spread: self.spread * factor,
+            ..*self
+        }
+    }
+
     /// The same, seen from a later landmark.
+    #[inline]
     fn moved(&self, landmark: i64) -> Self {
         let factor = power_of_two(self.landmark.saturating_sub(landmark));
         Self {
@@ -140,10 +193,45 @@ impl Aggregate {
     }
 }
 
+/// `2^(k / 256)`; the rest is a polynomial.
+static ROOTS: LazyLock<[f64; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|k| (f64::from(u32::try_from(k).unwrap_or(0)) / 256.0).exp2())
+});
+
+/// `2^rest` for a rest from 0 to below 1, within 3·10⁻¹⁶ of it: a fifth of every observation was the library's `exp2`.
+///
+/// With `rest = k / 256 + f`, it is the table's `2^(k / 256)` times the Taylor polynomial of `e^(f ln 2)`, whose next term is
+/// below 10⁻¹⁸.
+#[inline]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 255
+pub(crate) fn two_to(rest: f64) -> f64 {
+    let scaled = rest * 256.0;
+    let k = scaled as u32;
+    let x = (scaled - f64::from(k)) * (LN_2 / 256.0);
+    let series =
+        1.0 + x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0)))));
+    ROOTS[k as usize & 255] * series
+}
+
 /// `2^exponent` for an exponent of at most 0; below the normal range of `f64` it is 0, less than any weight can tell.
-fn power_of_two(exponent: i64) -> f64 {
+#[inline]
+pub(crate) fn power_of_two(exponent: i64) -> f64 {
     match u64::try_from(exponent + 1_023) {
         Ok(biased @ 1..=1_023) => f64::from_bits(biased << 52),
         _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::two_to;
+
+    #[test]
+    fn powers_are_those_of_the_library() {
+        for step in 0..200_000 {
+            let rest = f64::from(step) / 200_000.0;
+            assert!((two_to(rest) / rest.exp2() - 1.0).abs() < 5e-16, "{rest}");
+        }
+        assert_eq!(two_to(0.0).to_bits(), 1.0_f64.to_bits());
     }
 }

@@ -5,11 +5,24 @@
 #![forbid(unsafe_code)]
 
 mod aggregate;
+mod bins;
 mod bounds;
+mod change;
+mod columns;
 mod estimate;
+mod merging;
 mod quality;
+mod raters;
+mod settings;
+mod slots;
+mod snapshot;
 
 pub use aggregate::{Aggregate, HalfLife};
-pub use bounds::{Invalid, PROVIDER_BYTES_MAX};
+pub use bins::{RELATIVE_ERROR, VALUE_MIN};
+pub use bounds::{Invalid, InvalidRow, PROVIDERS_MAX, PROVIDER_BYTES_MAX};
+pub use change::{Change, Notice};
+pub use columns::{Observations, Providers, Times};
 pub use estimate::{Estimate, Prior};
-pub use quality::{Metric, Quality, Settings};
+pub use quality::Quality;
+pub use raters::Rater;
+pub use settings::{Metric, Settings};

@@ -1,110 +1,27 @@
 //! What is known of each provider, metric by metric.
 
-use std::collections::HashMap;
-
-use crate::aggregate::{Aggregate, HalfLife};
+use crate::aggregate::{two_to, Aggregate, HalfLife};
+use crate::bins::{key as bin_key, Bins};
 use crate::bounds::{ensure, Invalid, PROVIDER_BYTES_MAX};
-use crate::estimate::{Estimate, Prior};
-
-/// What is observed of a provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Metric {
-    /// A request ended well (1) or not (0): its mean is the availability.
-    Success,
-    /// How good an answer was, 0 to 1.
-    Quality,
-    /// Time to the first chunk.
-    LatencyMs,
-    /// Tokens in a second.
-    Throughput,
-}
-
-impl Metric {
-    /// All of them, in the order in which they are kept.
-    pub const ALL: [Self; 4] = [
-        Self::Success,
-        Self::Quality,
-        Self::LatencyMs,
-        Self::Throughput,
-    ];
-
-    /// The public name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Quality => "quality",
-            Self::LatencyMs => "latency_ms",
-            Self::Throughput => "throughput",
-        }
-    }
-
-    /// The metric of that name.
-    ///
-    /// # Errors
-    /// [`Invalid`] for any other name.
-    pub fn from_name(name: &str) -> Result<Self, Invalid> {
-        Self::ALL
-            .into_iter()
-            .find(|metric| metric.name() == name)
-            .ok_or(Invalid {
-                field: "metric",
-                rule: "must be success, quality, latency_ms or throughput",
-            })
-    }
-
-    /// Whether it is from 0 to 1.
-    #[must_use]
-    pub const fn is_share(self) -> bool {
-        matches!(self, Self::Success | Self::Quality)
-    }
-}
-
-/// The constants of a [`Quality`] registry.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// How long until an observation counts half.
-    pub half_life_ms: i64,
-    /// How many standard errors the bounds lie from the mean.
-    pub z: f64,
-    /// For each of [`Metric::ALL`].
-    pub priors: [Prior; 4],
-    /// The most providers kept.
-    pub providers_max: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        let even = Prior {
-            mean: 0.5,
-            weight: 2.0,
-        };
-        Self {
-            half_life_ms: 86_400_000,
-            z: 1.0,
-            priors: [
-                even,
-                even,
-                Prior {
-                    mean: 1_000.0,
-                    weight: 1.0,
-                },
-                Prior {
-                    mean: 20.0,
-                    weight: 1.0,
-                },
-            ],
-            providers_max: 1_000_000,
-        }
-    }
-}
+use crate::change::Change;
+use crate::estimate::Estimate;
+use crate::raters::{Rater, Raters};
+use crate::settings::{Metric, Settings};
+use crate::slots::Slots;
 
 /// The aggregates of all providers.
 #[derive(Clone, Debug)]
 pub struct Quality {
-    settings: Settings,
-    half_life: HalfLife,
-    aggregates: HashMap<Box<[u8]>, [Aggregate; 4]>,
+    pub(crate) settings: Settings,
+    pub(crate) half_life: HalfLife,
+    pub(crate) slots: Slots,
+    /// For each of [`Metric::ALL`], by slot.
+    pub(crate) aggregates: [Vec<Aggregate>; 4],
+    /// For latency and throughput, by slot; empty if no quantiles are kept.
+    pub(crate) bins: [Vec<Bins>; 2],
+    /// What the caller was last told of each metric, by slot; empty if it is told nothing.
+    pub(crate) told: Vec<[f64; 4]>,
+    pub(crate) raters: Raters,
 }
 
 impl Quality {
@@ -113,45 +30,53 @@ impl Quality {
     /// # Errors
     /// [`Invalid`] naming the setting that breaks its rule.
     pub fn new(settings: Settings) -> Result<Self, Invalid> {
-        let half_life = HalfLife::from_ms(settings.half_life_ms)?;
-        ensure(
-            (0.0..=10.0).contains(&settings.z),
-            "z",
-            "must be from 0 to 10",
-        )?;
-        for (metric, prior) in Metric::ALL.into_iter().zip(settings.priors) {
-            prior.checked()?;
-            ensure(
-                !metric.is_share() || prior.mean <= 1.0,
-                "prior_mean",
-                "must be from 0 to 1 for a share",
-            )?;
-        }
-        ensure(
-            settings.providers_max >= 1,
-            "providers_max",
-            "must be at least 1",
-        )?;
+        let (settings, half_life) = settings.checked()?;
         Ok(Self {
             settings,
             half_life,
-            aggregates: HashMap::new(),
+            slots: Slots::default(),
+            aggregates: Default::default(),
+            bins: Default::default(),
+            told: Vec::new(),
+            raters: Raters::default(),
         })
+    }
+
+    /// The constants.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The number of providers.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.aggregates.len()
+        self.slots.len()
     }
 
     /// Whether nothing was seen of anyone.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.aggregates.is_empty()
+        self.slots.len() == 0
     }
 
-    /// Adds an observation.
+    /// Bytes held, as far as the allocator tells: 128 of aggregates, 29 and up of key and handle for each provider, and
+    /// with quantiles 16 for each bin.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let aggregates: usize = self.aggregates.iter().map(Vec::capacity).sum();
+        let bins = self.bins.iter().map(|bins| {
+            let spread: usize = bins.iter().map(Bins::heap_bytes).sum();
+            spread + bins.capacity() * size_of::<Bins>()
+        });
+        self.slots.heap_bytes()
+            + aggregates * size_of::<Aggregate>()
+            + bins.sum::<usize>()
+            + self.told.capacity() * size_of::<[f64; 4]>()
+            + self.raters.heap_bytes()
+    }
+
+    /// Adds an observation, and says so if the mean has moved far.
     ///
     /// # Errors
     /// [`Invalid`] for a value out of the range of its metric, a weight outside (0, 1], a provider key that is empty or
@@ -163,32 +88,93 @@ impl Quality {
         value: f64,
         weight: f64,
         at_ms: i64,
+    ) -> Result<Option<Change>, Invalid> {
+        self.check(provider, metric, value, weight)?;
+        let slot = self.slot(provider);
+        let (whole, rest) = self.half_life.split(at_ms);
+        let weight = weight * two_to(rest);
+        self.aggregates[metric as usize][slot].add(value, weight, whole);
+        if let Some(bins) = metric
+            .spread()
+            .and_then(|place| self.bins[place].get_mut(slot))
+        {
+            bins.add(bin_key(value), weight, whole);
+        }
+        Ok(self.told_of(slot, metric, at_ms))
+    }
+
+    /// Adds what `rater` says of a share: all that one rater says of a provider counts with at most `rater_weight_max`.
+    ///
+    /// # Errors
+    /// As [`Quality::observe`], for a metric that is measured and not rated, or for a new rater when there is no room.
+    pub fn rate(
+        &mut self,
+        provider: &[u8],
+        metric: Metric,
+        value: f64,
+        weight: f64,
+        at_ms: i64,
+        rater: Rater,
+    ) -> Result<Option<Change>, Invalid> {
+        self.check(provider, metric, value, weight)?;
+        ensure(
+            metric.is_share(),
+            "rater",
+            "must not be given for latency_ms and throughput, which are measured",
+        )?;
+        let known = self
+            .slots
+            .find(provider)
+            .is_some_and(|slot| self.raters.knows(slot, metric as u8, &rater));
+        ensure(
+            known || self.raters.len() < self.settings.raters_max,
+            "rater",
+            "must be known: the most raters the registry keeps are here",
+        )?;
+        let slot = self.slot(provider);
+        let (whole, rest) = self.half_life.split(at_ms);
+        let said = self.raters.entry(slot, metric as u8, rater);
+        said.add(value, weight * two_to(rest), whole);
+        Ok(self.told_of(slot, metric, at_ms))
+    }
+
+    fn check(
+        &self,
+        provider: &[u8],
+        metric: Metric,
+        value: f64,
+        weight: f64,
     ) -> Result<(), Invalid> {
         check_provider(provider)?;
-        if metric.is_share() {
-            ensure((0.0..=1.0).contains(&value), "value", "must be from 0 to 1")?;
-        } else {
-            ensure(
-                (0.0..=1e12).contains(&value),
-                "value",
-                "must be from 0 to 1e12",
-            )?;
-        }
-        let known = self.aggregates.get(provider).copied();
+        check_value(metric, value)?;
+        check_weight(weight)?;
         ensure(
-            known.is_some() || self.aggregates.len() < self.settings.providers_max,
+            self.len() < self.settings.providers_max || self.slots.find(provider).is_some(),
             "provider",
             "must be known: the most providers the registry keeps are here",
-        )?;
-        let mut aggregates = known.unwrap_or_default();
-        aggregates[metric as usize].observe(value, weight, at_ms, self.half_life)?;
-        match self.aggregates.get_mut(provider) {
-            Some(kept) => *kept = aggregates,
-            None => {
-                self.aggregates.insert(provider.into(), aggregates);
+        )
+    }
+
+    /// The slot of a provider, made if there is none; the caller has checked that there is room.
+    pub(crate) fn slot(&mut self, provider: &[u8]) -> usize {
+        if let Some(slot) = self.slots.find(provider) {
+            return slot;
+        }
+        let slot = self.slots.insert(provider);
+        let slots = self.slots.slots();
+        for aggregates in &mut self.aggregates {
+            aggregates.resize_with(slots, Aggregate::default);
+        }
+        if self.settings.quantiles {
+            for bins in &mut self.bins {
+                bins.resize_with(slots, Bins::default);
             }
         }
-        Ok(())
+        if self.settings.notice.is_some() {
+            let priors = self.settings.priors.map(|prior| prior.mean);
+            self.told.resize(slots, priors);
+        }
+        slot
     }
 
     /// What may be relied on at `at_ms`; of a provider never seen, the prior.
@@ -202,76 +188,128 @@ impl Quality {
         at_ms: i64,
     ) -> Result<Estimate, Invalid> {
         check_provider(provider)?;
-        let aggregate = self
-            .aggregates
-            .get(provider)
-            .map_or_else(Aggregate::default, |kept| kept[metric as usize]);
-        let prior = self.settings.priors[metric as usize];
+        Ok(self.estimated(self.slots.find(provider), metric, at_ms))
+    }
+
+    fn estimated(&self, slot: Option<usize>, metric: Metric, at_ms: i64) -> Estimate {
+        let aggregate = slot.map_or_else(Aggregate::default, |slot| {
+            self.raters.merged_into(
+                &self.aggregates[metric as usize][slot],
+                slot,
+                metric as u8,
+                at_ms,
+                self.half_life,
+                self.settings.rater_weight_max,
+            )
+        });
         let of = if metric.is_share() {
             Estimate::of_share
         } else {
             Estimate::of_amount
         };
-        Ok(of(
-            &aggregate,
-            at_ms,
-            self.half_life,
-            prior,
-            self.settings.z,
-        ))
+        let prior = self.settings.priors[metric as usize];
+        of(&aggregate, at_ms, self.half_life, prior, self.settings.z)
     }
 
-    /// Adds all that `other` has seen. Both must have the same half-life.
+    /// The value below which the share `rank` of the decayed weight lies, at most 1 % away from one that was seen; none
+    /// of a provider of whom nothing was. Time does not change it.
     ///
     /// # Errors
-    /// [`Invalid`] for another half-life, or if there is no room for the providers new here.
-    pub fn merge(&mut self, other: &Self) -> Result<(), Invalid> {
+    /// [`Invalid`] for a rank outside 0 to 1, a share, a bad provider key, or a registry that keeps no quantiles.
+    pub fn quantile(
+        &self,
+        provider: &[u8],
+        metric: Metric,
+        rank: f64,
+    ) -> Result<Option<f64>, Invalid> {
+        ensure((0.0..=1.0).contains(&rank), "rank", "must be from 0 to 1")?;
+        Ok(self
+            .spread(provider, metric)?
+            .and_then(|bins| bins.quantile(rank)))
+    }
+
+    /// The mean without the lowest and the highest `trim` of the decayed weight: what outliers cannot move. At most 1 %
+    /// away from that of the values; none of a provider of whom nothing was seen.
+    ///
+    /// # Errors
+    /// As [`Quality::quantile`]; `trim` from 0 to below ½.
+    pub fn trimmed_mean(
+        &self,
+        provider: &[u8],
+        metric: Metric,
+        trim: f64,
+    ) -> Result<Option<f64>, Invalid> {
         ensure(
-            self.half_life == other.half_life,
-            "other",
-            "must have the same half_life_ms",
+            (0.0..0.5).contains(&trim),
+            "trim",
+            "must be at least 0 and below 0.5",
         )?;
-        let new = other
-            .aggregates
-            .keys()
-            .filter(|provider| !self.aggregates.contains_key(*provider))
-            .count();
+        Ok(self
+            .spread(provider, metric)?
+            .and_then(|bins| bins.trimmed_mean(trim)))
+    }
+
+    fn spread(&self, provider: &[u8], metric: Metric) -> Result<Option<&Bins>, Invalid> {
+        check_provider(provider)?;
+        let place = metric.spread().ok_or(Invalid {
+            field: "metric",
+            rule: "must be latency_ms or throughput",
+        })?;
         ensure(
-            self.len() + new <= self.settings.providers_max,
-            "other",
-            "must not have more providers than fit here",
+            self.settings.quantiles,
+            "quantiles",
+            "must be kept: make the registry with quantiles",
         )?;
-        for (provider, theirs) in &other.aggregates {
-            let ours = self.aggregates.entry(provider.clone()).or_default();
-            for (ours, theirs) in ours.iter_mut().zip(theirs) {
-                *ours = ours.merged(theirs);
+        Ok(self
+            .slots
+            .find(provider)
+            .map(|slot| &self.bins[place][slot]))
+    }
+
+    /// A change, if the caller wants to know and the mean has moved far since it was last told.
+    pub(crate) fn told_of(&mut self, slot: usize, metric: Metric, at_ms: i64) -> Option<Change> {
+        let notice = self.settings.notice?;
+        let after = self.estimated(Some(slot), metric, at_ms).mean;
+        let told = &mut self.told[slot][metric as usize];
+        let before = *told;
+        notice.tells(metric, before, after).then(|| {
+            *told = after;
+            Change {
+                provider: self.slots.key(slot).into(),
+                metric,
+                before,
+                after,
             }
-        }
-        Ok(())
-    }
-
-    /// Forgets a provider; false if it was not known.
-    pub fn remove(&mut self, provider: &[u8]) -> bool {
-        self.aggregates.remove(provider).is_some()
-    }
-
-    /// Forgets every provider of whom less than `weight_min` is left in each metric, and returns how many those were.
-    pub fn prune(&mut self, at_ms: i64, weight_min: f64) -> usize {
-        let before = self.aggregates.len();
-        let half_life = self.half_life;
-        self.aggregates.retain(|_, metrics| {
-            metrics
-                .iter()
-                .any(|aggregate| aggregate.weight_at(at_ms, half_life) >= weight_min)
-        });
-        before - self.aggregates.len()
+        })
     }
 }
 
-fn check_provider(provider: &[u8]) -> Result<(), Invalid> {
+pub(crate) fn check_provider(provider: &[u8]) -> Result<(), Invalid> {
     ensure(
         (1..=PROVIDER_BYTES_MAX).contains(&provider.len()),
         "provider",
         "must be 1 to 64 bytes long",
+    )
+}
+
+#[inline]
+pub(crate) fn check_value(metric: Metric, value: f64) -> Result<(), Invalid> {
+    if metric.is_share() {
+        ensure((0.0..=1.0).contains(&value), "value", "must be from 0 to 1")
+    } else {
+        ensure(
+            (0.0..=1e12).contains(&value),
+            "value",
+            "must be from 0 to 1e12",
+        )
+    }
+}
+
+#[inline]
+pub(crate) fn check_weight(weight: f64) -> Result<(), Invalid> {
+    ensure(
+        weight > 0.0 && weight <= 1.0,
+        "weight",
+        "must be above 0 and at most 1",
     )
 }

@@ -25,6 +25,36 @@ impl fmt::Display for Invalid {
 
 impl Error for Invalid {}
 
+/// A row of a column breaks a rule, or the columns do not fit together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidRow {
+    /// The column.
+    pub field: &'static str,
+    /// The rule.
+    pub rule: &'static str,
+    /// The first row that breaks it, from 0; none if it is no single row's fault.
+    pub row: Option<usize>,
+}
+
+impl From<Invalid> for InvalidRow {
+    fn from(Invalid { field, rule }: Invalid) -> Self {
+        Self {
+            field,
+            rule,
+            row: None,
+        }
+    }
+}
+
+impl fmt::Display for InvalidRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.field, self.rule)?;
+        self.row.map_or(Ok(()), |row| write!(f, " (row {row})"))
+    }
+}
+
+impl Error for InvalidRow {}
+
 pub fn ensure(holds: bool, field: &'static str, rule: &'static str) -> Result<(), Invalid> {
     if holds {
         Ok(())

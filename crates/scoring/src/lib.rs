@@ -8,6 +8,8 @@
 mod bounds;
 mod breaker;
 mod card;
+mod html;
+mod kernel;
 mod offer;
 pub mod portable;
 mod queue;
@@ -15,14 +17,19 @@ mod router;
 mod score;
 mod settings;
 mod standing;
+mod table;
 mod tally;
+mod top;
 
-pub use bounds::{Invalid, KEYS_MAX, MODEL_BYTES_MAX};
+pub use bounds::{Invalid, InvalidRow, KEYS_MAX, MODEL_BYTES_MAX};
 pub use card::{Candidate, Decision, Gates, Pick};
+pub use html::{card_html, ranked, ranking_html, Ranked};
+pub use kernel::{Missing, Rows, Values, COLUMNS};
 pub use offer::{Key, Offer, Request, Scope, Visibility};
 pub use router::Router;
 pub use score::{
     references_checked, score, score_columns, Columns, Inputs, Parts, References, WEIGHTS,
 };
 pub use settings::Settings;
+pub use table::{rank_rows, score_rows, ROWS_MAX};
 pub use tally::{Tally, REASON_NAMES};

@@ -47,6 +47,15 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// The parts' names, in the order of [`WEIGHTS`].
+    pub const NAMES: [&'static str; 5] =
+        ["price", "quality", "latency", "availability", "fairness"];
+
+    /// The parts by name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        Self::NAMES.into_iter().zip(self.in_order())
+    }
+
     /// The parts of checked inputs.
     #[must_use]
     pub fn new(inputs: &Inputs, references: &References) -> Self {

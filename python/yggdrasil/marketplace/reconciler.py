@@ -72,11 +72,10 @@ class Reconciler:
             self._note_beat()
             await store.delete_expired_results(tx, now)
             await store_nodes.delete_canaries(tx, now - timedelta(days=RECALL_DAYS))
-            found = await store_run.open_attempts(
-                tx, live_boots=await self._live_boots(tx), deadline_before=now
-            )
-            waiting = await store_queue.stale(tx, live_boots=await self._live_boots(tx), deadline_before=now)
-            # Asked again: a boot may have come up, and begun something, between the two questions before.
+            live = await self._live_boots(tx)
+            found = await store_run.open_attempts(tx, live_boots=live, deadline_before=now)
+            waiting = await store_queue.stale(tx, live_boots=live, deadline_before=now)
+            # Asked again: a boot may have come up, and begun something, between the questions before.
             live = await self._live_boots(tx)
         attempts = [one for one in found if one.deadline_at < now or one.boot_id not in live]
         ended = 0

@@ -7,6 +7,14 @@ alone.
 
 - ``score(price, quality, latency_ms, availability, work, *, price_reference, latency_reference_ms,
   work_reference) -> float``. Price and its reference in one unit, work and its reference in one unit.
+- ``score(table, *, price_reference, latency_reference_ms, work_reference, references=None, missing="error",
+  out=None)``: a score a row, the same to the last bit. The table is a mapping of columns, a NumPy record
+  array, a pandas frame or anything with the Arrow PyCapsule interface (pyarrow, Polars, DuckDB). Its columns
+  are ``price``, ``quality``, ``latency_ms``, ``availability``, ``work`` and, if there are `references` by
+  model (``{model: (price_reference, latency_reference_ms)}``), ``model``.
+- ``rank(table, k, ...) -> Ranking``: the `k` best rows, best first, of equal scores the lower row first:
+  ``rows``, ``scores``, ``parts``.
+- ``expr(*, price_reference, ...)``: the score as a Polars expression over the same columns.
 - ``score_columns(...) -> list[float]``: the same, of five sequences of equal length, one entry per provider.
 
 ``Router(...)`` holds the offers and picks one for a request. It is a function of its state, the request and
@@ -44,6 +52,8 @@ the gates), and ``card() -> bytes``, the decision card as one JSON object: ``cho
 ``band``, the five parts and ``chosen``), ``now_ms``, ``epoch_ms``, ``seed``. The keys in a card are the
 router's own: put pseudonyms in their place before a requester sees them.
 
+What tables are copied, what a missing value does and how errors name rows: docs/engines/scoring.md.
+
 Offers whose scores differ by less than the band width count as equal and take turns by start-time fair
 queueing (Goyal, Vin and Cheng 1996), weighted by capacity. `newcomer_ppm` picks in a million go to an
 offer picked less than three times, if there is one. `explore_ppm` picks in a million are drawn evenly among
@@ -57,16 +67,58 @@ policies (`yggdrasil.scoring.policies`, `yggdrasil.scoring.scenarios`), and ``De
 What breaks a rule raises `InvalidInput` with the name of the field, and changes nothing.
 """
 
-from yggdrasil._core import Decision, Router, score, score_columns
+from yggdrasil._core import Decision, Ranking, Router, rank, score_columns
+from yggdrasil._core import score as _score_one
+from yggdrasil._core import score_table as _score_table
 
 # Type checkers take it for true. `typing` and `importlib` cost more than the engine.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, overload
+
+    import polars
+
     from yggdrasil.scoring.decisions import Candidate, DecisionLog, LoggedDecision, Outcome
     from yggdrasil.scoring.evaluation import Evaluation, evaluate, replay, weighted
     from yggdrasil.scoring.report import Report
     from yggdrasil.scoring.simulation import simulate
     from yggdrasil.scoring.world import Scenario, SimulatedProvider, SimulatedRequest, Span
+
+    @overload
+    def score(
+        price: float,
+        quality: float,
+        latency_ms: float,
+        availability: float,
+        work: float,
+        /,
+        *,
+        price_reference: float,
+        latency_reference_ms: float,
+        work_reference: float,
+    ) -> float: ...
+    @overload
+    def score(
+        table: Any,
+        /,
+        *,
+        price_reference: float | None = None,
+        latency_reference_ms: float | None = None,
+        work_reference: float,
+        references: dict[str, tuple[float, float]] | None = None,
+        missing: str = "error",
+        out: Any = None,
+    ) -> Any: ...
+
+    def score(*parts: Any, **options: Any) -> Any: ...
+
+else:
+
+    def score(table, /, *parts, **options):
+        """The score of one provider, of five numbers, or of every row of a table."""
+        return _score_one(table, *parts, **options) if parts else _score_table(table, **options)
+
 
 __all__ = [
     "Candidate",
@@ -75,6 +127,7 @@ __all__ = [
     "Evaluation",
     "LoggedDecision",
     "Outcome",
+    "Ranking",
     "Report",
     "Router",
     "Scenario",
@@ -82,12 +135,50 @@ __all__ = [
     "SimulatedRequest",
     "Span",
     "evaluate",
+    "expr",
+    "rank",
     "replay",
     "score",
     "score_columns",
     "simulate",
     "weighted",
 ]
+
+
+def expr(
+    *,
+    price_reference: float | None = None,
+    latency_reference_ms: float | None = None,
+    work_reference: float,
+    references: "Mapping[str, tuple[float, float]] | None" = None,
+) -> "polars.Expr":
+    """The score of each row as a Polars expression, named ``score``: for lazy frames and groups.
+
+    The same numbers as `score` to the last bit, for columns of Float64; null if one of the row's values is
+    null. Nothing is checked: a share above 1 or a negative price gives a number of no meaning. A model that
+    is not in `references` takes the common ones, or without those is an error of Polars'.
+    """
+    import polars as pl  # heavy, and only this needs it
+
+    def half(common: float | None, place: int) -> "polars.Expr":
+        if not references:
+            return pl.lit(common, pl.Float64)
+        models, pairs = list(references), [pair[place] for pair in references.values()]
+        given = {} if common is None else {"default": common}
+        return pl.col("model").replace_strict(models, pairs, return_dtype=pl.Float64, **given)
+
+    if not references and (price_reference is None or latency_reference_ms is None):
+        raise ValueError("price_reference and latency_reference_ms must be given, or references")
+    price, latency = half(price_reference, 0), half(latency_reference_ms, 1)
+    work = pl.lit(work_reference, pl.Float64)
+    return (
+        0.30 * (price / (price + pl.col("price")))
+        + 0.25 * pl.col("quality")
+        + 0.20 * (latency / (latency + pl.col("latency_ms")))
+        + 0.15 * pl.col("availability")
+        + 0.10 * (work / (work + pl.col("work")))
+    ).alias("score")
+
 
 # The server picks and nothing else: what it does not use is imported when it is asked for.
 _ROOMS = {

@@ -2,10 +2,53 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use eikthyrnir::{Metric, Prior, Settings};
+use arrow_array::{ArrayRef, Int64Array};
+use eikthyrnir::{Metric, Notice, Observations, Prior, Providers, Settings, Times};
+use numpy::PyArray1;
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyInt};
+use pyo3_arrow::PyArray;
+use scoring::Missing;
 
-use crate::errors::{caught, integer, number, quality as quality_error};
+use super::columns::{column, integers, Column, Kind};
+use super::keys::{Keys, Whose};
+use crate::errors::{caught, integer, invalid, invalid_row, key, number, quality as quality_error};
+
+/// A mean that moved far since the caller was last told.
+#[pyclass(frozen, get_all, module = "yggdrasil._core")]
+pub struct Change {
+    provider: Py<PyBytes>,
+    metric: &'static str,
+    before: f64,
+    after: f64,
+}
+
+#[pymethods]
+impl Change {
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let provider = self.provider.bind(py).repr()?;
+        let Self {
+            metric,
+            before,
+            after,
+            ..
+        } = self;
+        Ok(format!(
+            "Change(provider={provider}, metric={metric:?}, before={before}, after={after})"
+        ))
+    }
+}
+
+impl Change {
+    fn of(py: Python<'_>, change: &eikthyrnir::Change) -> Self {
+        Self {
+            provider: PyBytes::new(py, &change.provider).unbind(),
+            metric: change.metric.name(),
+            before: change.before,
+            after: change.after,
+        }
+    }
+}
 
 /// A metric of a provider at some time.
 #[pyclass(frozen, get_all, module = "yggdrasil._core")]
@@ -44,7 +87,8 @@ impl Quality {
     #[new]
     #[pyo3(signature = (
         *, half_life_ms = 86_400_000, z = 1.0, success_prior = (0.5, 2.0), quality_prior = (0.5, 2.0),
-        latency_ms_prior = (1_000.0, 1.0), throughput_prior = (20.0, 1.0), providers_max = 1_000_000
+        latency_ms_prior = (1_000.0, 1.0), throughput_prior = (20.0, 1.0), providers_max = 1_000_000,
+        quantiles = false, notice_share = None, notice_ratio = None, rater_weight_max = 3.0, raters_max = 1_000_000
     ))]
     #[allow(clippy::too_many_arguments)] // settings, each named in Python
     fn new(
@@ -56,7 +100,20 @@ impl Quality {
         latency_ms_prior: (f64, f64),
         throughput_prior: (f64, f64),
         providers_max: usize,
+        quantiles: bool,
+        notice_share: Option<f64>,
+        notice_ratio: Option<f64>,
+        rater_weight_max: f64,
+        raters_max: usize,
     ) -> PyResult<Self> {
+        let notice = match (notice_share, notice_ratio) {
+            (None, None) => None,
+            (Some(share), Some(ratio)) => Some(Notice { share, ratio }),
+            _ => {
+                let rule = "must be given if notice_ratio is, and only then";
+                return Err(invalid(py, "notice_share", rule));
+            }
+        };
         let priors = [
             success_prior,
             quality_prior,
@@ -69,6 +126,10 @@ impl Quality {
             z,
             priors,
             providers_max,
+            quantiles,
+            notice,
+            rater_weight_max,
+            raters_max,
         };
         let quality =
             eikthyrnir::Quality::new(settings).map_err(|error| quality_error(py, error))?;
@@ -79,7 +140,8 @@ impl Quality {
         self.lock().len()
     }
 
-    #[pyo3(signature = (provider, metric, value, *, at_ms, weight = 1.0))]
+    #[pyo3(signature = (provider, metric, value, *, at_ms, weight = 1.0, rater = None))]
+    #[allow(clippy::too_many_arguments)] // each named in Python
     fn observe(
         &self,
         py: Python<'_>,
@@ -88,15 +150,148 @@ impl Quality {
         value: &Bound<'_, PyAny>,
         at_ms: &Bound<'_, PyAny>,
         weight: f64,
-    ) -> PyResult<()> {
+        rater: Option<&[u8]>,
+    ) -> PyResult<Option<Change>> {
         let metric = Metric::from_name(metric).map_err(|error| quality_error(py, error))?;
         let value = number("value", value)?;
         let at_ms = integer("at_ms", at_ms)?;
+        let rater = rater.map(|rater| key(py, "rater", rater)).transpose()?;
         caught(|| {
-            self.lock()
-                .observe(provider, metric, value, weight, at_ms)
+            let mut quality = self.lock();
+            let change = match rater {
+                None => quality.observe(provider, metric, value, weight, at_ms),
+                Some(rater) => quality.rate(provider, metric, value, weight, at_ms, rater),
+            };
+            let change = change.map_err(|error| quality_error(py, error))?;
+            Ok(change.map(|change| Change::of(py, &change)))
+        })
+    }
+
+    #[pyo3(signature = (providers, metric, values, *, at_ms, weights = None))]
+    fn observe_many(
+        &self,
+        py: Python<'_>,
+        providers: &Bound<'_, PyAny>,
+        metric: &str,
+        values: &Bound<'_, PyAny>,
+        at_ms: &Bound<'_, PyAny>,
+        weights: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Change>> {
+        let metric = Metric::from_name(metric).map_err(|error| quality_error(py, error))?;
+        let values = column("values", values, Missing::Error)?.0.into_wide();
+        let weights = weights
+            .map(|weights| column("weights", weights, Missing::Error))
+            .transpose()?
+            .map(|(weights, _)| weights.into_wide());
+        let times = if at_ms.is_instance_of::<PyInt>() {
+            Err(integer("at_ms", at_ms)?)
+        } else {
+            Ok(integers("at_ms", at_ms)?)
+        };
+        let (values, weights) = (values.wide(), weights.as_ref().map(Column::wide));
+        let observations = Observations {
+            metric,
+            values,
+            weights,
+            at_ms: match &times {
+                Ok(times) => Times::Each(times.values()),
+                Err(at_ms) => Times::One(*at_ms),
+            },
+        };
+        let whose = Whose::of(providers)?;
+        let providers = match &whose {
+            Whose::Handles(handles) => Ok(handles.values()),
+            Whose::Keys(keys) => Err(keys),
+        };
+        caught(|| {
+            let changes = py
+                .detach(|| {
+                    let add = |providers| self.lock().observe_many(providers, &observations);
+                    match providers {
+                        Ok(handles) => add(Providers::Handles(handles)),
+                        Err(keys) => add(Providers::Keys(&keys.slices())),
+                    }
+                })
+                .map_err(|error| invalid_row(py, error.field, error.rule, error.row))?;
+            Ok(changes
+                .iter()
+                .map(|change| Change::of(py, change))
+                .collect())
+        })
+    }
+
+    /// Makes providers known; the handles come in the kind of the keys.
+    fn handles<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (keys, kind) = Keys::of(keys)?;
+        let handles: Vec<i64> = caught(|| {
+            py.detach(|| self.lock().handles(keys.slices().into_iter()))
+                .map_err(|error| invalid_row(py, error.field, error.rule, error.row))
+        })?;
+        match kind {
+            Kind::Numpy => Ok(PyArray1::from_vec(py, handles).into_any()),
+            Kind::Arrow => {
+                let handles: ArrayRef = std::sync::Arc::new(Int64Array::from(handles));
+                Ok(PyArray::from_array_ref(handles)
+                    .into_pyobject(py)?
+                    .into_any())
+            }
+            Kind::List => Ok(handles.into_pyobject(py)?.into_any()),
+        }
+    }
+
+    fn quantile(
+        &self,
+        py: Python<'_>,
+        provider: &[u8],
+        metric: &str,
+        rank: f64,
+    ) -> PyResult<Option<f64>> {
+        caught(|| {
+            Metric::from_name(metric)
+                .and_then(|metric| self.lock().quantile(provider, metric, rank))
                 .map_err(|error| quality_error(py, error))
         })
+    }
+
+    #[pyo3(signature = (provider, metric, trim = 0.05))]
+    fn trimmed_mean(
+        &self,
+        py: Python<'_>,
+        provider: &[u8],
+        metric: &str,
+        trim: f64,
+    ) -> PyResult<Option<f64>> {
+        caught(|| {
+            Metric::from_name(metric)
+                .and_then(|metric| self.lock().trimmed_mean(provider, metric, trim))
+                .map_err(|error| quality_error(py, error))
+        })
+    }
+
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        caught(|| {
+            let bytes = py.detach(|| self.lock().snapshot());
+            Ok(PyBytes::new(py, &bytes))
+        })
+    }
+
+    #[staticmethod]
+    fn restore(py: Python<'_>, snapshot: &[u8]) -> PyResult<Self> {
+        caught(|| {
+            let quality = py
+                .detach(|| eikthyrnir::Quality::restore(snapshot))
+                .map_err(|error| quality_error(py, error))?;
+            Ok(Self(Mutex::new(quality)))
+        })
+    }
+
+    #[getter]
+    fn memory_bytes(&self) -> usize {
+        self.lock().heap_bytes()
     }
 
     #[pyo3(signature = (provider, metric, *, at_ms))]
@@ -147,5 +342,6 @@ impl Quality {
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Quality>()?;
+    module.add_class::<Change>()?;
     module.add_class::<Estimate>()
 }

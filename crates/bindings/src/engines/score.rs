@@ -126,6 +126,11 @@ impl Decision {
     fn card<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         caught(|| Ok(PyBytes::new(py, self.0.to_json().as_bytes())))
     }
+
+    /// The card as a table for a notebook.
+    fn _repr_html_(&self) -> PyResult<String> {
+        caught(|| Ok(scoring::card_html(&self.0)))
+    }
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

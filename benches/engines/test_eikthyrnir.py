@@ -1,0 +1,130 @@
+"""Observations by the column against a sketch of PyPI, for a million providers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from ddsketch import DDSketch
+
+from benches.engines.sides import OURS, EngineMeasure, Side
+from yggdrasil.eikthyrnir import Quality
+
+PROVIDERS = 1_000_000
+EVENTS = 2_000_000
+PEER_EVENTS = 100_000
+HOUR_MS = 3_600_000
+Columns = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
+
+
+@cache
+def events() -> Columns:
+    """Whose (Zipf of exponent 1, in no order), what (log-normal milliseconds), when (within an hour)."""
+    drawn = np.random.default_rng(1)
+    shares = np.cumsum(1 / np.arange(1, PROVIDERS + 1))
+    whose = np.searchsorted(shares, drawn.random(EVENTS) * shares[-1])
+    return (
+        drawn.permutation(PROVIDERS)[whose],
+        drawn.lognormal(5.0, 0.5, EVENTS),
+        np.sort(drawn.integers(0, HOUR_MS, EVENTS)),
+    )
+
+
+@cache
+def registry(quantiles: bool) -> tuple[Quality, np.ndarray[Any, Any]]:
+    """With the handle of each event's provider, as a feed would keep it."""
+    quality = Quality(quantiles=quantiles)
+    keys = np.random.default_rng(2).integers(0, 256, (PROVIDERS, 16), dtype=np.uint8)
+    return quality, quality.handles(keys)[events()[0]]
+
+
+def ours(quantiles: bool) -> None:
+    quality, handles = registry(quantiles)
+    _, values, times = events()
+    quality.observe_many(handles, "latency_ms", values, at_ms=times)
+
+
+@cache
+def keys() -> np.ndarray[Any, Any]:
+    return np.random.default_rng(2).integers(0, 256, (PROVIDERS, 16), dtype=np.uint8)[events()[0]]
+
+
+def ours_by_key() -> None:
+    _, values, times = events()
+    registry(False)[0].observe_many(keys(), "latency_ms", values, at_ms=times)
+
+
+@cache
+def sketches() -> dict[int, DDSketch]:
+    return {}
+
+
+def ddsketch_each() -> None:
+    known = sketches()
+    whose, values, _ = events()
+    for provider, value in zip(whose[:PEER_EVENTS].tolist(), values[:PEER_EVENTS].tolist(), strict=True):
+        sketch = known.get(provider)
+        if sketch is None:
+            sketch = known[provider] = DDSketch(0.01)
+        sketch.add(value)
+
+
+OBSERVE = EngineMeasure(
+    "eikthyrnir.observe_many",
+    "M/s",
+    "higher",
+    work=EVENTS / 1e6,
+    target="20 M/s",
+    bound=20.0,
+    notes={"providers": PROVIDERS, "zipf": 1.0, "threads": 1, "quantiles": False},
+)
+
+
+def test_observe_many(benchmark: Any) -> None:
+    Side(OBSERVE, OURS, lambda: ours(quantiles=False))(benchmark)
+    _note_memory(benchmark, OBSERVE, registry(False)[0])
+
+
+def _note_memory(benchmark: Any, measure: EngineMeasure, quality: Quality) -> None:
+    figure = round(quality.memory_bytes / len(quality))
+    benchmark.extra_info["notes"] = dict(measure.notes) | {"memory_bytes_per_provider": figure}
+
+
+BY_KEY = replace(
+    OBSERVE, name="eikthyrnir.observe_many_by_key", target="", bound=None, notes={"key_bytes": 16}
+)
+
+
+def test_observe_many_by_key(benchmark: Any) -> None:
+    Side(BY_KEY, OURS, ours_by_key)(benchmark, rounds=5)
+
+
+QUANTILES = replace(
+    OBSERVE,
+    name="eikthyrnir.observe_many_quantiles",
+    target="5 M/s",
+    bound=5.0,
+    notes={"providers": PROVIDERS, "zipf": 1.0, "threads": 1, "quantiles": True, "relative_error": 0.01},
+)
+
+
+def test_observe_many_with_quantiles(benchmark: Any) -> None:
+    Side(QUANTILES, OURS, lambda: ours(quantiles=True))(benchmark)
+    _note_memory(benchmark, QUANTILES, registry(True)[0])
+
+
+PER_EVENT = replace(
+    QUANTILES, name="eikthyrnir.per_event", target="100x ddsketch", bound=None, least_ratio=100.0
+)
+PEER = replace(PER_EVENT, work=PEER_EVENTS / 1e6)
+
+
+def test_per_event(benchmark: Any) -> None:
+    Side(PER_EVENT, OURS, lambda: ours(quantiles=True))(benchmark)
+
+
+def test_per_event_of_ddsketch(benchmark: Any) -> None:
+    Side(PEER, f"ddsketch {version('ddsketch')}", ddsketch_each)(benchmark, rounds=5)

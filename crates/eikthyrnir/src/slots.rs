@@ -1,0 +1,110 @@
+//! Provider keys and the places where their aggregates lie.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+
+/// Keys to slots and back. A handle is a slot and how often it was given away, so that one of a provider that was
+/// removed finds nothing, and never another's aggregates.
+#[derive(Clone, Debug, Default)]
+pub struct Slots {
+    hasher: RandomState,
+    by_key: HashTable<u32>,
+    /// Empty where the slot is free: no key is.
+    keys: Vec<Box<[u8]>>,
+    /// Odd while the slot is taken.
+    generations: Vec<u32>,
+    free: Vec<u32>,
+}
+
+impl Slots {
+    /// Providers known.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Slots there are, taken or free.
+    pub fn slots(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn find(&self, key: &[u8]) -> Option<usize> {
+        let hash = self.hasher.hash_one(key);
+        let found = self
+            .by_key
+            .find(hash, |&slot| *self.keys[slot as usize] == *key);
+        found.map(|&slot| slot as usize)
+    }
+
+    /// The slot of a provider not yet known; the caller has checked that there is room below 2³².
+    pub fn insert(&mut self, key: &[u8]) -> usize {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.keys.push(Box::default());
+            self.generations.push(0);
+            u32::try_from(self.keys.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.keys[slot as usize] = key.into();
+        self.generations[slot as usize] += 1;
+        let Self {
+            hasher,
+            by_key,
+            keys,
+            ..
+        } = self;
+        by_key.insert_unique(hasher.hash_one(key), slot, |&slot| {
+            hasher.hash_one(&*keys[slot as usize])
+        });
+        slot as usize
+    }
+
+    pub fn remove(&mut self, key: &[u8]) -> Option<usize> {
+        let hash = self.hasher.hash_one(key);
+        let entry = self
+            .by_key
+            .find_entry(hash, |&slot| *self.keys[slot as usize] == *key)
+            .ok()?;
+        let (slot, _) = entry.remove();
+        let place = slot as usize;
+        self.keys[place] = Box::default();
+        self.generations[place] = self.generations[place].wrapping_add(1);
+        if self.generations[place] != 0 {
+            self.free.push(slot);
+        }
+        Some(place)
+    }
+
+    /// What stands for a taken slot outside.
+    pub fn handle(&self, slot: usize) -> i64 {
+        let handle = u64::from(self.generations[slot]) << 32 | slot as u64;
+        i64::from_ne_bytes(handle.to_ne_bytes())
+    }
+
+    /// The slot of a handle, or none if it is no handle of a provider that is here.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the lower half is the slot
+    pub fn slot(&self, handle: i64) -> Option<usize> {
+        let slot = handle as u32 as usize;
+        let generation = self.generations.get(slot).copied()?;
+        (generation % 2 == 1 && generation == (handle >> 32) as u32).then_some(slot)
+    }
+
+    pub fn key(&self, slot: usize) -> &[u8] {
+        &self.keys[slot]
+    }
+
+    /// Taken slots with their keys, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.by_key
+            .iter()
+            .map(|&slot| (slot as usize, &*self.keys[slot as usize]))
+    }
+
+    /// Bytes held, as far as the allocator tells: keys, table, generations.
+    pub fn heap_bytes(&self) -> usize {
+        self.by_key.allocation_size()
+            + self.keys.capacity() * size_of::<Box<[u8]>>()
+            + self.keys.iter().map(|key| key.len()).sum::<usize>()
+            + (self.generations.capacity() + self.free.capacity()) * size_of::<u32>()
+    }
+}
