@@ -194,7 +194,7 @@ class Router:
         self, key: bytes, *, quality: float, latency_ms: float, availability: float
     ) -> bool: ...
     def set_references(self, model: str, *, price_reference: float, latency_reference_ms: float) -> None: ...
-    def tick(self, now_ms: int) -> None: ...
+    def tick(self, now_ms: int, *, offers_max: int | None = None) -> bool: ...
     def pick(
         self,
         *,
@@ -206,9 +206,9 @@ class Router:
         seed: int,
         work_tokens: int | None = None,
         price_microcents_max: int | None = None,
-        only: Sequence[bytes] = ...,
-        ignore: Sequence[bytes] = ...,
-        tried: Sequence[bytes] = ...,
+        only: Sequence[bytes] | None = None,
+        ignore: Sequence[bytes] | None = None,
+        tried: Sequence[bytes] | None = None,
         output_tokens: int | None = None,
         prefer: bytes | None = None,
     ) -> Decision: ...

@@ -35,12 +35,17 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Whether a request may go there now.
-    pub fn admits(&self, now_ms: i64, settings: &Settings) -> bool {
-        self.open_ms == 0
-            || (!settings.breaker_tested_apart
-                && now_ms >= self.open_until_ms
-                && self.probe.is_none_or(|(_, until_ms)| now_ms >= until_ms))
+    /// From when on a request may go there: always while closed, never if somebody else tests it.
+    pub fn opens_ms(&self, settings: &Settings) -> i64 {
+        if self.open_ms == 0 {
+            i64::MIN
+        } else if settings.breaker_tested_apart {
+            i64::MAX
+        } else {
+            let probed_ms = self.probe.map_or(i64::MIN, |(_, until_ms)| until_ms);
+            // A half-open one stays within the times of the breakers that are not closed.
+            self.open_until_ms.max(probed_ms).max(i64::MIN + 1)
+        }
     }
 
     /// A request goes to `offer` there: in half-open, it is the probe.

@@ -8,7 +8,14 @@
 mod bounds;
 mod breaker;
 mod card;
+mod history;
+mod indexed;
+mod listed;
+mod node;
 mod offer;
+mod party;
+mod pick;
+mod pool;
 pub mod portable;
 mod queue;
 mod router;
@@ -16,6 +23,7 @@ mod score;
 mod settings;
 mod standing;
 mod tally;
+mod tree;
 
 pub use bounds::{Invalid, KEYS_MAX, MODEL_BYTES_MAX};
 pub use card::{Candidate, Decision, Gates, Pick};

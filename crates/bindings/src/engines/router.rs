@@ -104,7 +104,7 @@ impl Router {
             key: self::key(py, "key", key)?,
             owner: self::key(py, "owner", owner)?,
             group: self::key(py, "group", group)?,
-            model: text("model", model)?.to_owned(),
+            model: text("model", model)?,
             price_microcents: integer("price_microcents", price_microcents)?,
             context_tokens: integer("context_tokens", context_tokens)?,
             output_tokens: match output_tokens {
@@ -124,7 +124,7 @@ impl Router {
         };
         caught(|| {
             self.lock()
-                .upsert(offer)
+                .upsert(&offer)
                 .map_err(|error| scoring_error(py, error))
         })
     }
@@ -182,20 +182,26 @@ impl Router {
         })
     }
 
-    fn tick(&self, now_ms: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (now_ms, *, offers_max = None))]
+    fn tick(
+        &self,
+        now_ms: &Bound<'_, PyAny>,
+        offers_max: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
         let now_ms = integer("now_ms", now_ms)?;
-        caught(|| {
-            self.lock().tick(now_ms);
-            Ok(())
-        })
+        let offers_max = match offers_max {
+            Some(offers_max) => integer("offers_max", offers_max)?,
+            None => usize::MAX,
+        };
+        caught(|| Ok(self.lock().tick(now_ms, offers_max)))
     }
 
     #[pyo3(signature = (
         *, model, network, scope, context_tokens, now_ms, seed, work_tokens = None, price_microcents_max = None,
-        only = Vec::new(), ignore = Vec::new(), tried = Vec::new(), output_tokens = None, prefer = None
+        only = None, ignore = None, tried = None, output_tokens = None, prefer = None
     ))]
-    // The wishes of a request, each named in Python; lists arrive as owned vectors.
-    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
+    // The wishes of a request, each named in Python.
+    #[allow(clippy::too_many_arguments)]
     fn pick(
         &self,
         py: Python<'_>,
@@ -207,15 +213,20 @@ impl Router {
         seed: &Bound<'_, PyAny>,
         work_tokens: Option<&Bound<'_, PyAny>>,
         price_microcents_max: Option<&Bound<'_, PyAny>>,
-        only: Vec<PyBackedBytes>,
-        ignore: Vec<PyBackedBytes>,
-        tried: Vec<PyBackedBytes>,
+        only: Option<&Bound<'_, PyAny>>,
+        ignore: Option<&Bound<'_, PyAny>>,
+        tried: Option<&Bound<'_, PyAny>>,
         output_tokens: Option<&Bound<'_, PyAny>>,
         prefer: Option<&[u8]>,
     ) -> PyResult<Decision> {
         let context_tokens = integer("context_tokens", context_tokens)?;
+        let (only, ignore, tried) = (
+            keys(py, "only", only)?,
+            keys(py, "ignore", ignore)?,
+            keys(py, "tried", tried)?,
+        );
         let request = Request {
-            model: text("model", model)?.to_owned(),
+            model: text("model", model)?,
             network: key(py, "network", network)?,
             scope: match scope {
                 "own" => Scope::Own,
@@ -234,9 +245,9 @@ impl Router {
             price_microcents_max: price_microcents_max
                 .map(|price| integer("price_microcents_max", price))
                 .transpose()?,
-            only: keys(py, "only", &only)?,
-            ignore: keys(py, "ignore", &ignore)?,
-            tried: keys(py, "tried", &tried)?,
+            only: &only,
+            ignore: &ignore,
+            tried: &tried,
             prefer: prefer.map(|offer| key(py, "prefer", offer)).transpose()?,
             now_ms: integer("now_ms", now_ms)?,
             seed: integer("seed", seed)?,
@@ -335,7 +346,12 @@ impl Router {
     }
 }
 
-fn keys(py: Python<'_>, field: &str, values: &[PyBackedBytes]) -> PyResult<Vec<Key>> {
+/// The keys of a list; most requests have none.
+fn keys(py: Python<'_>, field: &str, values: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<Key>> {
+    let Some(values) = values else {
+        return Ok(Vec::new());
+    };
+    let values = values.extract::<Vec<PyBackedBytes>>()?;
     values.iter().map(|value| key(py, field, value)).collect()
 }
 
