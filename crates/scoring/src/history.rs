@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use crate::offer::Request;
 
 /// The newest winners, which are kept one by one.
-pub const NEWEST: usize = 64;
+pub const NEWEST: usize = 16;
 /// Winners of each level behind.
-pub const LEVEL: usize = 16;
+pub const LEVEL: usize = 6;
 /// With this many levels 2³⁰ requests find room; the last keeps to its length by forgetting.
 pub const LEVELS_MAX: usize = 28;
 
@@ -86,10 +86,17 @@ impl History {
         }
     }
 
-    /// The winners since a request, that one included.
-    pub fn since(&self, number: u64) -> impl Iterator<Item = &Win> {
+    /// The winners since a request, that one included; `next` is the number of the next one. Of a long time the newest
+    /// sixteenth at most is left out: it would be most of the work.
+    pub fn since(&self, number: u64, next: u64) -> impl Iterator<Item = &Win> {
+        let (mut level, mut kept) = (0, NEWEST as u64);
+        while kept.saturating_mul(16) <= next.saturating_sub(number) {
+            level += 1;
+            kept = kept.saturating_add((LEVEL as u64) << level);
+        }
         self.levels
             .iter()
+            .skip(level)
             .flat_map(|wins| wins.iter().rev())
             .take_while(move |win| win.number >= number)
     }

@@ -190,7 +190,7 @@ impl Router {
             Vec::new()
         } else if whole {
             let front = pool.front(most);
-            front[..most.min(front.len())].to_vec()
+            front.iter().take(most).copied().collect()
         } else {
             let mut skipped = passed.slots.clone();
             skipped.sort_unstable();

@@ -18,16 +18,19 @@ impl Counts {
         self.ready + self.closed + self.away + self.broken + self.full
     }
 
+    #[inline]
     pub fn add(&mut self, place: &Place) {
         *self.of(place.state) += 1;
         self.fresh += u32::from(place.is_ready() && place.fresh);
     }
 
+    #[inline]
     pub fn subtract(&mut self, place: &Place) {
         *self.of(place.state) -= 1;
         self.fresh -= u32::from(place.is_ready() && place.fresh);
     }
 
+    #[inline]
     fn of(&mut self, state: State) -> &mut u32 {
         match state {
             State::Ready => &mut self.ready,
@@ -38,6 +41,7 @@ impl Counts {
         }
     }
 
+    #[inline]
     pub fn join(&mut self, other: &Self) {
         self.ready += other.ready;
         self.closed += other.closed;
@@ -86,6 +90,28 @@ impl Node {
             }
         }
         node
+    }
+
+    /// The best of a block.
+    pub fn best_of(leaves: &[Leaf]) -> Place {
+        let mut best = &Place::LAST;
+        for leaf in leaves {
+            if leaf.place < *best {
+                best = &leaf.place;
+            }
+        }
+        *best
+    }
+
+    /// The best of some nodes.
+    pub fn best_of_nodes(nodes: &[Self]) -> Place {
+        let mut best = &Place::LAST;
+        for node in nodes {
+            if node.best < *best {
+                best = &node.best;
+            }
+        }
+        *best
     }
 
     pub fn of_nodes(nodes: &[Self]) -> Self {

@@ -180,14 +180,14 @@ impl Router {
         }
         one.broken = broken;
         let (owned, grouped) = (one.by_owner, one.by_group);
-        self.reindex_list(By::Owner, owned);
-        self.reindex_list(By::Group, grouped);
+        self.restate_list(By::Owner, owned);
+        self.restate_list(By::Group, grouped);
     }
 
-    pub(crate) fn reindex_list(&mut self, by: By, first: u32) {
+    pub(crate) fn restate_list(&mut self, by: By, first: u32) {
         let mut slot = first;
         while slot != NONE {
-            self.reindex(slot);
+            self.restate(slot);
             slot = self.next(by, slot);
         }
     }
@@ -200,7 +200,7 @@ impl Router {
         one.load = u32::try_from(load).unwrap_or(u32::MAX);
         let first = one.by_group;
         if one.grouped > 1 {
-            self.reindex_list(By::Group, first);
+            self.restate_list(By::Group, first);
         }
     }
 

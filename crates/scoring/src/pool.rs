@@ -1,13 +1,13 @@
 //! The offers of one model that are on the market, ready to be picked from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use crate::history::History;
 use crate::queue::{Place, Queue};
 use crate::tree::{Address, Tree};
 
-/// The best offers of a pool are kept at hand: at most this many …
-const FRONT_MAX: usize = 96;
+/// The best offers of a pool are kept at hand, at most so many: looking for more of them at once costs little more.
+const FRONT_MAX: usize = 192;
 
 /// How often something happened to the offers of a gate bucket, since ever; they wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -62,7 +62,7 @@ pub struct Pool {
     /// Offers whose turn the virtual time has not reached.
     pub future: BTreeSet<(u128, u32)>,
     /// The best ready offers in order; all of them, if they are as many as `ready`.
-    front: Vec<Place>,
+    front: VecDeque<Place>,
     /// Requests served.
     pub number: u64,
     /// Those that every offer could take for its price, and those that not.
@@ -115,7 +115,7 @@ impl Pool {
         }
         let whole = self.front.len() as u64 == self.ready;
         self.ready += 1;
-        if whole || self.front.last().is_some_and(|last| place < *last) {
+        if whole || self.front.back().is_some_and(|last| place < *last) {
             let at = self.front.partition_point(|other| *other < place);
             self.front.insert(at, place);
             self.front.truncate(FRONT_MAX);
@@ -127,7 +127,7 @@ impl Pool {
             return;
         }
         self.ready -= 1;
-        if self.front.last().is_some_and(|last| place <= last) {
+        if self.front.back().is_some_and(|last| place <= last) {
             let at = self.front.partition_point(|other| other < place);
             if self
                 .front
@@ -140,14 +140,13 @@ impl Pool {
     }
 
     /// The best ready offers in order: at least `least` of them, if there are so many.
-    pub fn front(&mut self, least: usize) -> &[Place] {
+    pub fn front(&mut self, least: usize) -> &VecDeque<Place> {
         if self.front.len() < least && (self.front.len() as u64) < self.ready {
-            self.front.clear();
+            let mut best = BinaryHeap::with_capacity(FRONT_MAX + 1);
             for class in self.classes.values_mut() {
-                class
-                    .tree
-                    .best(FRONT_MAX, None, &|_| false, &mut self.front);
+                class.tree.best(FRONT_MAX, None, &|_| false, &mut best);
             }
+            self.front = best.into_sorted_vec().into();
         }
         &self.front
     }
@@ -160,11 +159,11 @@ impl Pool {
         price_max: Option<i64>,
         skip: impl Fn(u32) -> bool,
     ) -> Vec<Place> {
-        let mut best = Vec::with_capacity(most + 1);
+        let mut best = BinaryHeap::with_capacity(most + 1);
         for (_, class) in takers(&mut self.classes, lengths) {
             class.tree.best(most, price_max, &skip, &mut best);
         }
-        best
+        best.into_sorted_vec()
     }
 
     /// The n-th of the offers that passed, in the order of lengths, price and key; `skipped` did not. Newcomers alone if

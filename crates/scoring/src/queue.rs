@@ -46,6 +46,7 @@ impl Place {
     };
 
     /// `band` is at most 0; a turn that the virtual time has reached counts as reached now.
+    #[inline]
     pub fn order(state: State, band: i32, turn: u128, virtual_time: u128) -> u128 {
         if state != State::Ready {
             return u128::MAX;
@@ -54,6 +55,7 @@ impl Place {
         (u128::from(band.unsigned_abs()) << ORDER_TURN_BITS) | turn.min(ORDER_TURN_MAX)
     }
 
+    #[inline]
     pub fn is_ready(&self) -> bool {
         self.state == State::Ready
     }
@@ -65,6 +67,7 @@ impl Place {
 }
 
 impl Ord for Place {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         self.order
             .cmp(&other.order)
@@ -74,8 +77,15 @@ impl Ord for Place {
 }
 
 impl PartialOrd for Place {
+    #[inline]
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
+    }
+
+    // By hand: the winner is found by this one comparison, most often by the first half of it.
+    #[inline]
+    fn lt(&self, other: &Self) -> bool {
+        self.order < other.order || (self.order == other.order && self.cmp(other) == Ordering::Less)
     }
 }
 

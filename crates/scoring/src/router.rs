@@ -161,7 +161,7 @@ impl Router {
             return false;
         };
         self.standings[slot as usize].online = online;
-        self.reindex(slot);
+        self.restate(slot);
         true
     }
 
@@ -171,7 +171,7 @@ impl Router {
             return false;
         };
         self.standings[slot as usize].open = open;
-        self.reindex(slot);
+        self.restate(slot);
         true
     }
 
@@ -323,7 +323,7 @@ impl Router {
         standing.in_flight -= 1;
         let group = standing.group;
         self.load_by(group, -1);
-        self.reindex(slot);
+        self.restate(slot);
         let device = self.parties[group as usize].key;
         self.with_breaker(&device, |breaker| breaker.released(*key));
         true

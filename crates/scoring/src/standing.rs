@@ -227,7 +227,7 @@ impl Router {
         self.parties[group as usize].grouped -= 1;
         self.load_by(group, -i64::from(in_flight));
         let left = self.parties[group as usize].by_group;
-        self.reindex_list(By::Group, left);
+        self.restate_list(By::Group, left);
         let seller = &mut self.parties[owner as usize];
         seller.owned -= 1;
         seller.market -= u32::from(on_market);
@@ -305,8 +305,15 @@ impl Router {
         }
     }
 
+    /// Brings an offer's state up to date: something happened to its device, its owner or its slots.
+    pub(crate) fn restate(&mut self, slot: u32) {
+        if self.state_of(slot) != self.standings[slot as usize].state {
+            self.reindex(slot);
+        }
+    }
+
     /// Brings an offer's state and place up to date.
-    pub(crate) fn reindex(&mut self, slot: u32) {
+    fn reindex(&mut self, slot: u32) {
         let state = self.state_of(slot);
         if state != self.standings[slot as usize].state {
             self.settle(slot);

@@ -231,12 +231,18 @@ fn count(tally: &mut Tally, standing: &Standing, now: &Seen, parts: &[f64; 5], p
         tally.miss_many(Reason::Turn, turn);
         let behind = plain.saturating_sub(chance).saturating_sub(turn);
         if behind > 0 {
-            let mut weights = [0; REASONS];
-            let other_band = |win: &&Win| fits(standing, win) && win.band != standing.band;
-            for win in pool.plain.since(since.number).filter(other_band) {
-                weights[most_behind(parts, &win.parts) as usize] += u64::from(win.weight);
+            let mut weights = [0; PARTS.len()];
+            for win in pool.plain.since(since.number, now.number) {
+                if win.band != standing.band && fits(standing, win) {
+                    weights[most_behind(parts, &win.parts)] += u64::from(win.weight);
+                }
             }
-            split(tally, behind, weights);
+            let split = apportion(behind, &weights);
+            for (part, count) in PARTS.into_iter().zip(split) {
+                tally.miss_many(part, count);
+            }
+            // None of the winners was kept: as far as is known, it was another's turn.
+            tally.miss_many(Reason::Turn, behind - split.iter().sum::<u64>());
         }
     }
     if cut > 0 {
@@ -244,7 +250,7 @@ fn count(tally: &mut Tally, standing: &Standing, now: &Seen, parts: &[f64; 5], p
         let (mut share, mut all) = (0.0, 0.0);
         for win in pool
             .cut
-            .since(since.number)
+            .since(since.number, now.number)
             .filter(|win| fits(standing, win))
         {
             let reason = ended(standing, win, parts);
@@ -302,7 +308,7 @@ pub(crate) fn lost(
     } else if band == best_band {
         Reason::Turn
     } else {
-        most_behind(parts, best)
+        PARTS[most_behind(parts, best)]
     }
 }
 
@@ -329,16 +335,15 @@ pub(crate) fn first_failed(standing: &Standing, request: &Request<'_>) -> Option
 }
 
 /// The part of the score that costs `mine` the most against `best`.
-fn most_behind(mine: &[f64; 5], best: &[f64; 5]) -> Reason {
-    let behind = |part: usize| WEIGHTS[part] * (best[part] - mine[part]);
-    let most = (1..PARTS.len()).fold(0, |most, part| {
-        if behind(part) > behind(most) {
-            part
-        } else {
-            most
+fn most_behind(mine: &[f64; 5], best: &[f64; 5]) -> usize {
+    let mut most = (0, WEIGHTS[0] * (best[0] - mine[0]));
+    for part in 1..PARTS.len() {
+        let behind = WEIGHTS[part] * (best[part] - mine[part]);
+        if behind > most.1 {
+            most = (part, behind);
         }
-    });
-    PARTS[most]
+    }
+    most.0
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {

@@ -4,13 +4,15 @@
 //! place, the counts by state and the lowest price. So the best offer, those up to a price, their counts and the n-th of
 //! them cost the same number of steps among a thousand offers and a million.
 
+use std::collections::BinaryHeap;
+
 use crate::node::{Counts, Leaf, Node};
 use crate::queue::Place;
 
 /// Children of a node.
 const FAN: usize = 16;
 /// The most offers in a block.
-const BLOCK_MAX: usize = 32;
+const BLOCK_MAX: usize = 16;
 
 #[derive(Clone, Debug)]
 struct Block {
@@ -62,27 +64,36 @@ impl Tree {
                 .first()
                 .is_some_and(|leaf| (leaf.price, leaf.place.key) <= (price, place.key))
         };
-        let position = self.order.partition_point(before).saturating_sub(1);
+        let mut position = self.order.partition_point(before).saturating_sub(1);
+        if self.leaves(position).len() == BLOCK_MAX {
+            self.split(position, &mut moved);
+            let behind = &self.leaves(position + 1)[0];
+            position += usize::from((behind.price, behind.place.key) < (price, place.key));
+        }
         let id = self.order[position];
         let leaves = &mut self.blocks[id as usize].leaves;
         let at = leaves.partition_point(|leaf| (leaf.price, leaf.place.key) < (price, place.key));
         leaves.insert(at, Leaf { place, price });
         moved(place.slot, id);
-        if leaves.len() > BLOCK_MAX {
-            let behind = leaves.split_off(BLOCK_MAX / 2);
-            let node = Node::of_block(&behind);
-            let slots: Vec<u32> = behind.iter().map(|leaf| leaf.place.slot).collect();
-            let new = self.new_block(behind, position + 1);
-            for slot in slots {
-                moved(slot, new);
-            }
-            self.order.insert(position + 1, new);
-            self.levels[0].insert(position + 1, node);
-            self.renumber(position + 1);
-            self.stale = true;
-        }
-        self.levels[0][position] = Node::of_block(&self.blocks[id as usize].leaves);
+        self.levels[0][position] = Node::of_block(leaves);
         self.climb(position);
+    }
+
+    /// Puts the second half of a block into a new one behind it.
+    fn split(&mut self, position: usize, moved: &mut impl FnMut(u32, u32)) {
+        let leaves = &mut self.blocks[self.order[position] as usize].leaves;
+        let mut behind = Vec::with_capacity(BLOCK_MAX);
+        behind.extend(leaves.drain(BLOCK_MAX / 2..));
+        let (node, new_node) = (Node::of_block(leaves), Node::of_block(&behind));
+        let new = self.new_block(behind, position + 1);
+        for leaf in &self.blocks[new as usize].leaves {
+            moved(leaf.place.slot, new);
+        }
+        self.order.insert(position + 1, new);
+        self.levels[0][position] = node;
+        self.levels[0].insert(position + 1, new_node);
+        self.renumber(position + 1);
+        self.stale = true;
     }
 
     /// Removes an offer.
@@ -113,16 +124,39 @@ impl Tree {
         if old == place {
             return Some(old);
         }
-        let position = block.position;
+        let mut position = block.position;
         let node = &mut self.levels[0][position];
+        let was_best = node.best.key == old.key;
         node.counts.subtract(&old);
         node.counts.add(&place);
         if place < node.best {
             node.best = place;
-        } else if node.best.key == old.key {
-            node.best = Node::of_block(&block.leaves).best;
+        } else if was_best {
+            node.best = Node::best_of(&block.leaves);
         }
-        self.climb(position);
+        if self.stale {
+            return Some(old);
+        }
+        // The counts move by one; the best is looked for again only where the old one was it.
+        let counted = (old.state, old.fresh) == (place.state, place.fresh);
+        for level in 1..self.levels.len() {
+            position /= FAN;
+            let (below, above) = self.levels.split_at_mut(level);
+            let below = &below[level - 1];
+            let node = &mut above[0][position];
+            if !counted {
+                node.counts.subtract(&old);
+                node.counts.add(&place);
+            }
+            if node.best.key == old.key {
+                let last = (position * FAN + FAN).min(below.len());
+                node.best = Node::best_of_nodes(&below[position * FAN..last]);
+            } else if place < node.best {
+                node.best = place;
+            } else if counted {
+                break;
+            }
+        }
         Some(old)
     }
 
@@ -165,14 +199,14 @@ impl Tree {
         counts
     }
 
-    /// Puts the best ready offers up to a price into `best`, in order, which holds at most `most`; those that `skip`
-    /// names are left out.
+    /// Puts the best ready offers up to a price into `best`, which holds at most `most`, the last of them on top; those
+    /// that `skip` names are left out.
     pub fn best(
         &mut self,
         most: usize,
         price_max: Option<i64>,
         skip: &impl Fn(u32) -> bool,
-        best: &mut Vec<Place>,
+        best: &mut BinaryHeap<Place>,
     ) {
         self.refresh();
         if let Some(top) = self.levels.len().checked_sub(1) {
@@ -188,11 +222,11 @@ impl Tree {
         most: usize,
         price_max: i64,
         skip: &impl Fn(u32) -> bool,
-        best: &mut Vec<Place>,
+        best: &mut BinaryHeap<Place>,
     ) {
         let node = &self.levels[level][position];
-        let full = |best: &Vec<Place>, place: &Place| {
-            !place.is_ready() || (best.len() >= most && best.last().is_none_or(|last| place > last))
+        let full = |best: &BinaryHeap<Place>, place: &Place| {
+            !place.is_ready() || (best.len() >= most && best.peek().is_none_or(|last| place > last))
         };
         if node.price_min > price_max || full(best, &node.best) {
             return;
@@ -201,8 +235,10 @@ impl Tree {
             for leaf in self.leaves(position) {
                 let place = &leaf.place;
                 if leaf.price <= price_max && !full(best, place) && !skip(place.slot) {
-                    best.insert(best.partition_point(|other| other < place), *place);
-                    best.truncate(most);
+                    if best.len() == most {
+                        best.pop();
+                    }
+                    best.push(*place);
                 }
             }
             return;

@@ -196,7 +196,7 @@ impl World {
             }
             _ => self.take(),
         }
-        if self.since_taken == 60 {
+        if self.since_taken == 15 {
             self.take();
         }
     }
