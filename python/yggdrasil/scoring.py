@@ -25,6 +25,10 @@ the seed; times are whole milliseconds from any fixed start, keys are 16 bytes, 
   place of the best if it passes the gates and its band is the best one's or the next. Takes a slot of the
   offer picked, which ``release(key)`` gives back, and charges it the work. ``load(group)``: the
   slots taken of a device.
+- ``pick_many(*, seeds, ...) -> list``: the same request once for each seed, each as ``(key, explored,
+  propensity)``, or None where nothing fitted; no cards.
+- ``snapshot() -> bytes``, ``Router.restore(snapshot)``: a router that goes on where this one was, to the last
+  bit. Anything else is an `InvalidInput` on ``snapshot``.
 - ``report(group, ok, now_ms)``: how a request to a device ended; failures in a row open its breaker.
   with `breaker_window`, 40 % failed of the last requests do too. ``report_owner(owner, ok, now_ms)`` is the
   same over all devices of an owner, with four times the failures in a row and twice the window.

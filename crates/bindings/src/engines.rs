@@ -1,6 +1,7 @@
 //! Conversions for heidrun, eikthyrnir and scoring.
 
 mod quality;
+mod request;
 mod router;
 mod score;
 mod tokens;

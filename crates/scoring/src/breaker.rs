@@ -20,18 +20,18 @@ const FAILED_PERCENT: u32 = 40;
 /// The state of one device or owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Breaker {
-    failures: u32,
+    pub(crate) failures: u32,
     /// Successes in a row since it is half-open.
-    successes: u32,
+    pub(crate) successes: u32,
     /// How the last requests ended, the latest in the lowest bit, 1 for a failure; and how many are known.
-    history: u32,
-    known: u32,
+    pub(crate) history: u32,
+    pub(crate) known: u32,
     /// Length of the present opening; 0 while closed.
-    open_ms: i64,
-    open_until_ms: i64,
+    pub(crate) open_ms: i64,
+    pub(crate) open_until_ms: i64,
     /// The offer whose request is the probe, and when that is given up.
-    probe: Option<(Key, i64)>,
-    heard_ms: i64,
+    pub(crate) probe: Option<(Key, i64)>,
+    pub(crate) heard_ms: i64,
 }
 
 impl Breaker {

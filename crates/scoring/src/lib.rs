@@ -8,6 +8,7 @@
 mod bounds;
 mod breaker;
 mod card;
+mod codec;
 mod history;
 mod indexed;
 mod listed;
@@ -21,6 +22,8 @@ mod queue;
 mod router;
 mod score;
 mod settings;
+mod snapshot;
+mod snapshot_offers;
 mod standing;
 mod tally;
 mod tree;

@@ -112,6 +112,7 @@ impl Router {
         if let Some(slot) = known {
             let (owner, group) = self.take(slot);
             self.standings[slot as usize].set_facts(offer);
+            self.level(slot, offer.model);
             self.put(slot, offer.model, &offer.owner, &offer.group);
             self.leave(owner);
             self.leave(group);

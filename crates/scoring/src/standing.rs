@@ -262,10 +262,6 @@ impl Router {
         if on_market {
             self.market += 1;
             let pool = &mut self.models[model as usize].pool;
-            if pool.offers == 0 {
-                // Alone, its turn is the virtual time: who joins it later starts level with it, not with a credit.
-                pool.queue.turn = pool.queue.turn.max(turn);
-            }
             if turn > pool.queue.turn {
                 pool.future.insert((turn, slot));
             }
@@ -276,6 +272,18 @@ impl Router {
                 standings[moved as usize].block = block;
             });
             self.see(slot);
+        }
+    }
+
+    /// Alone, an offer's turn is the virtual time: who joins it later starts level with it, not with a credit. Before it
+    /// is put there.
+    pub(crate) fn level(&mut self, slot: u32, model: &str) {
+        let standing = &self.standings[slot as usize];
+        let (turn, on_market) = (standing.turn, standing.on_market());
+        let model = self.model(model);
+        let pool = &mut self.models[model as usize].pool;
+        if on_market && pool.offers == 0 {
+            pool.queue.turn = pool.queue.turn.max(turn);
         }
     }
 
