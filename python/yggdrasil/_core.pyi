@@ -274,7 +274,7 @@ class Router:
         self, key: bytes, *, quality: float, latency_ms: float, availability: float
     ) -> bool: ...
     def set_references(self, model: str, *, price_reference: float, latency_reference_ms: float) -> None: ...
-    def tick(self, now_ms: int) -> None: ...
+    def tick(self, now_ms: int, *, offers_max: int | None = None) -> bool: ...
     def pick(
         self,
         *,
@@ -286,12 +286,32 @@ class Router:
         seed: int,
         work_tokens: int | None = None,
         price_microcents_max: int | None = None,
-        only: Sequence[bytes] = ...,
-        ignore: Sequence[bytes] = ...,
-        tried: Sequence[bytes] = ...,
+        only: Sequence[bytes] | None = None,
+        ignore: Sequence[bytes] | None = None,
+        tried: Sequence[bytes] | None = None,
         output_tokens: int | None = None,
         prefer: bytes | None = None,
     ) -> Decision: ...
+    def pick_many(
+        self,
+        *,
+        model: str,
+        network: bytes,
+        scope: str,
+        context_tokens: int,
+        now_ms: int,
+        seeds: Sequence[int],
+        work_tokens: int | None = None,
+        price_microcents_max: int | None = None,
+        only: Sequence[bytes] | None = None,
+        ignore: Sequence[bytes] | None = None,
+        tried: Sequence[bytes] | None = None,
+        output_tokens: int | None = None,
+        prefer: bytes | None = None,
+    ) -> list[tuple[bytes, bool, float] | None]: ...
+    def snapshot(self) -> bytes: ...
+    @staticmethod
+    def restore(snapshot: bytes) -> Router: ...
     def release(self, key: bytes) -> bool: ...
     def load(self, group: bytes) -> int: ...
     def report(self, group: bytes, ok: bool, now_ms: int) -> None: ...

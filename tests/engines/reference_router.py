@@ -71,7 +71,8 @@ class ReferenceRouter:
         self.breaker_open_ms_max = breaker_open_ms_max
         self.offers: dict[bytes, Offer] = {}
         self.references: dict[str, tuple[float, float]] = {}
-        self.turns: dict[str, int] = {}
+        # By model, and for requests at home by network as well: what others do at home tells nobody.
+        self.turns: dict[tuple[str, bytes | None], int] = {}
         self.breakers: dict[bytes, Breaker] = {}
         self.epoch_ms = 0
         self.served = 0
@@ -93,20 +94,29 @@ class ReferenceRouter:
                 setattr(new, name, getattr(old, name))
         if old is not None and not any(offer.model == old.model for offer in self.offers.values()):
             self.forget(old.model)
-        if not any(offer.model == new.model for offer in self.offers.values()):
-            self.turns[new.model] = max(self.turns.get(new.model, 0), new.turn)
+        others = [offer for offer in self.offers.values() if offer.model == new.model]
+        if new.visibility == "market" and not any(offer.visibility == "market" for offer in others):
+            self.turns[new.model, None] = max(self.turns.get((new.model, None), 0), new.turn)
         self.offers[new.key] = new
+        if old is not None:
+            self.forget_owner(old.owner)
 
     def remove(self, key: bytes) -> bool:
         old = self.offers.pop(key, None)
         if old is not None and not any(offer.model == old.model for offer in self.offers.values()):
             self.forget(old.model)
+        if old is not None:
+            self.forget_owner(old.owner)
         return old is not None
+
+    def forget_owner(self, owner: bytes) -> None:
+        if not any(offer.owner == owner for offer in self.offers.values()):
+            self.turns = {queue: turn for queue, turn in self.turns.items() if queue[1] != owner}
 
     def forget(self, model: str) -> None:
         """A model without offers keeps its virtual time only if it has references of its own."""
         if model not in self.references:
-            self.turns.pop(model, None)
+            self.turns.pop((model, None), None)
 
     def set_online(self, key: bytes, online: bool) -> bool:
         if key in self.offers:
@@ -122,8 +132,9 @@ class ReferenceRouter:
     def set_references(self, model: str, *, price_reference: float, latency_reference_ms: float) -> None:
         self.references[model] = (price_reference, latency_reference_ms)
 
-    def tick(self, now_ms: int) -> None:
+    def tick(self, now_ms: int) -> bool:
         self.epoch_ms = max(self.epoch_ms, now_ms)
+        return True
 
     def release(self, key: bytes) -> bool:
         offer = self.offers.get(key)
@@ -216,16 +227,17 @@ class ReferenceRouter:
                 gates["owner"] += 1
         if not passed:
             return Outcome(None, False, None, gates, [])
-        clock = self.turns.get(model, 0)
+        queue = (model, network if scope == "own" else None)
+        clock = self.turns.get(queue, 0)
         ranked = sorted(passed, key=lambda o: (-self.band(o), max(o.turn, clock), o.served, o.key))
         first, second = chance(seed)
         explored = (first * 1_000_000) >> 64 < self.explore_ppm
-        by_key = sorted(passed, key=lambda o: o.key)
-        chosen = by_key[(second * len(by_key)) >> 64] if explored else ranked[0]
+        by_facts = sorted(passed, key=lambda o: (o.context_tokens, o.price_microcents, o.key))
+        chosen = by_facts[(second * len(by_facts)) >> 64] if explored else ranked[0]
         explore = self.explore_ppm / 1_000_000
         propensity = explore / len(passed) + (1 - explore if chosen is ranked[0] else 0)
         start = max(chosen.turn, clock)
-        self.turns[model] = max(clock, start)
+        self.turns[queue] = max(clock, start)
         chosen.turn = start + max((max(work_tokens, 1) << 16) // chosen.capacity, 1)
         self.served += 1
         chosen.served = self.served

@@ -5,6 +5,7 @@ mod keys;
 mod models;
 mod quality;
 mod ranking;
+mod request;
 mod router;
 mod score;
 mod table;

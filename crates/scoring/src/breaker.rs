@@ -20,27 +20,32 @@ const FAILED_PERCENT: u32 = 40;
 /// The state of one device or owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Breaker {
-    failures: u32,
+    pub(crate) failures: u32,
     /// Successes in a row since it is half-open.
-    successes: u32,
+    pub(crate) successes: u32,
     /// How the last requests ended, the latest in the lowest bit, 1 for a failure; and how many are known.
-    history: u32,
-    known: u32,
+    pub(crate) history: u32,
+    pub(crate) known: u32,
     /// Length of the present opening; 0 while closed.
-    open_ms: i64,
-    open_until_ms: i64,
+    pub(crate) open_ms: i64,
+    pub(crate) open_until_ms: i64,
     /// The offer whose request is the probe, and when that is given up.
-    probe: Option<(Key, i64)>,
-    heard_ms: i64,
+    pub(crate) probe: Option<(Key, i64)>,
+    pub(crate) heard_ms: i64,
 }
 
 impl Breaker {
-    /// Whether a request may go there now.
-    pub fn admits(&self, now_ms: i64, settings: &Settings) -> bool {
-        self.open_ms == 0
-            || (!settings.breaker_tested_apart
-                && now_ms >= self.open_until_ms
-                && self.probe.is_none_or(|(_, until_ms)| now_ms >= until_ms))
+    /// From when on a request may go there: always while closed, never if somebody else tests it.
+    pub fn opens_ms(&self, settings: &Settings) -> i64 {
+        if self.open_ms == 0 {
+            i64::MIN
+        } else if settings.breaker_tested_apart {
+            i64::MAX
+        } else {
+            let probed_ms = self.probe.map_or(i64::MIN, |(_, until_ms)| until_ms);
+            // A half-open one stays within the times of the breakers that are not closed.
+            self.open_until_ms.max(probed_ms).max(i64::MIN + 1)
+        }
     }
 
     /// A request goes to `offer` there: in half-open, it is the probe.

@@ -6,7 +6,7 @@ use serde::ser::{SerializeStruct, Serializer};
 use serde::Serialize;
 
 use crate::offer::Key;
-use crate::score::Parts;
+use crate::score::{Inputs, Parts, References, WEIGHTS};
 use crate::tally::Reason;
 
 /// Offers that the request could see, by the first gate that each failed.
@@ -93,6 +93,14 @@ pub struct Candidate {
     pub chosen: bool,
 }
 
+/// What a candidate's entry on the card is made of, if somebody asks for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Glance {
+    pub key: Key,
+    pub inputs: Inputs,
+    pub band: i32,
+}
+
 /// The offer picked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pick {
@@ -117,19 +125,65 @@ pub struct Decision {
     pub gates: Gates,
     /// How many passed.
     pub feasible: u64,
-    /// The best of those, best first: at most [`Decision::CANDIDATES_MAX`], and the one picked besides.
-    pub candidates: Vec<Candidate>,
     /// The time of the request.
     pub now_ms: i64,
     /// The epoch of the scores.
     pub epoch_ms: i64,
     /// The seed of the request.
     pub seed: u64,
+    /// The candidates, and which of them was picked.
+    pub(crate) glances: Vec<Glance>,
+    pub(crate) chosen: usize,
+    pub(crate) references: References,
 }
 
 impl Decision {
     /// The most candidates listed for being among the best.
     pub const CANDIDATES_MAX: usize = 16;
+
+    /// The best of those that passed, best first: at most [`Decision::CANDIDATES_MAX`], and the one picked besides.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let candidate = |(index, glance): (usize, &Glance)| {
+            let parts = Parts::new(&glance.inputs, &self.references);
+            Candidate {
+                key: glance.key,
+                parts,
+                score: parts.total(),
+                band: glance.band,
+                chosen: index == self.chosen,
+            }
+        };
+        self.glances.iter().enumerate().map(candidate).collect()
+    }
+
+    /// How much each part decided, in the order of [`WEIGHTS`]: with `w` the weights, `x` the parts of the offer picked
+    /// and `yⱼ` those of the other candidates,
+    ///
+    /// `effective_i = w_i · Σⱼ |x_i − yⱼ_i| / Σ_k w_k · Σⱼ |x_k − yⱼ_k|`
+    ///
+    /// A part in which all candidates are alike decided nothing, whatever its weight. The five add up to 1, or are all 0
+    /// if nobody differed in anything.
+    #[must_use]
+    pub fn effective_weights(&self) -> [f64; 5] {
+        let candidates = self.candidates();
+        let mut spread = [0.0; 5];
+        if let Some(chosen) = candidates.get(self.chosen) {
+            let chosen = chosen.parts.in_order();
+            for other in &candidates {
+                let other = other.parts.in_order();
+                for part in 0..WEIGHTS.len() {
+                    spread[part] += WEIGHTS[part] * (chosen[part] - other[part]).abs();
+                }
+            }
+        }
+        let sum: f64 = spread.iter().sum();
+        if sum > 0.0 {
+            spread.map(|part| part / sum)
+        } else {
+            [0.0; 5]
+        }
+    }
 
     /// The card as one JSON object. Keys are in hexadecimal; the seed is a string, for it may exceed 2⁵³.
     #[must_use]
@@ -157,17 +211,33 @@ impl Serialize for Candidate {
 
 impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut card = serializer.serialize_struct("Decision", 9)?;
+        let mut card = serializer.serialize_struct("Decision", 10)?;
         card.serialize_field("chosen", &self.pick.map(|pick| hex(&pick.key)))?;
         card.serialize_field("explored", &self.pick.is_some_and(|pick| pick.explored))?;
         card.serialize_field("propensity", &self.pick.map(|pick| pick.propensity))?;
         card.serialize_field("feasible", &self.feasible)?;
         card.serialize_field("gates", &self.gates)?;
-        card.serialize_field("candidates", &self.candidates)?;
+        card.serialize_field("candidates", &self.candidates())?;
+        card.serialize_field("effective_weights", &Effective(self.effective_weights()))?;
         card.serialize_field("now_ms", &self.now_ms)?;
         card.serialize_field("epoch_ms", &self.epoch_ms)?;
         card.serialize_field("seed", &self.seed.to_string())?;
         card.end()
+    }
+}
+
+/// [`Decision::effective_weights`] by the names of the parts.
+struct Effective([f64; 5]);
+
+impl Serialize for Effective {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut named = serializer.serialize_struct("Effective", 5)?;
+        named.serialize_field("price", &self.0[0])?;
+        named.serialize_field("quality", &self.0[1])?;
+        named.serialize_field("latency", &self.0[2])?;
+        named.serialize_field("availability", &self.0[3])?;
+        named.serialize_field("fairness", &self.0[4])?;
+        named.end()
     }
 }
 

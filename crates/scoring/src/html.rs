@@ -100,7 +100,7 @@ pub fn card_html(decision: &Decision) -> String {
     html.push_str("<table><thead><tr><th></th><th>key</th><th>band</th><th>score</th>");
     headings(&mut html);
     html.push_str("</tr></thead><tbody>");
-    for candidate in &decision.candidates {
+    for candidate in &decision.candidates() {
         let mark = if candidate.chosen { "&#9654;" } else { "" };
         let _ = write!(html, "<tr><td>{mark}</td><td><code>");
         for byte in candidate.key {

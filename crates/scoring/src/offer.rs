@@ -24,8 +24,8 @@ pub enum Scope {
 }
 
 /// One model on one device, as its owner offers it. Facts only.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer<'a> {
     /// Its id.
     pub key: Key,
     /// The network it belongs to.
@@ -33,7 +33,7 @@ pub struct Offer {
     /// The device: its offers share a breaker.
     pub group: Key,
     /// The model's name, compared byte by byte.
-    pub model: String,
+    pub model: &'a str,
     /// Micro-cents per 1 000 000 tokens.
     pub price_microcents: i64,
     /// The longest prompt and completion together.
@@ -48,11 +48,11 @@ pub struct Offer {
     pub visibility: Visibility,
 }
 
-impl Offer {
+impl Offer<'_> {
     /// # Errors
     /// [`Invalid`] naming the field that breaks its rule.
     pub fn check(&self) -> Result<(), Invalid> {
-        model(&self.model)?;
+        model(self.model)?;
         ensure(
             self.price_microcents >= 0,
             "price_microcents",
@@ -72,10 +72,10 @@ impl Offer {
 }
 
 /// What a requester needs and wishes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
     /// The model's name.
-    pub model: String,
+    pub model: &'a str,
     /// The requester's network.
     pub network: Key,
     /// Where to look.
@@ -89,11 +89,11 @@ pub struct Request {
     /// The highest acceptable price, micro-cents per 1 000 000 tokens.
     pub price_microcents_max: Option<i64>,
     /// If not empty, no other offers will do.
-    pub only: Vec<Key>,
+    pub only: &'a [Key],
     /// Offers the requester does not want.
-    pub ignore: Vec<Key>,
+    pub ignore: &'a [Key],
     /// Offers this request was already sent to.
-    pub tried: Vec<Key>,
+    pub tried: &'a [Key],
     /// Taken in place of the best if it passes the gates and is not far worse.
     pub prefer: Option<Key>,
     /// The time, in milliseconds from any fixed start.
@@ -102,11 +102,11 @@ pub struct Request {
     pub seed: u64,
 }
 
-impl Request {
+impl Request<'_> {
     /// # Errors
     /// [`Invalid`] naming the field that breaks its rule.
     pub fn check(&self) -> Result<(), Invalid> {
-        model(&self.model)?;
+        model(self.model)?;
         ensure(
             self.context_tokens >= 0,
             "context_tokens",
@@ -124,9 +124,9 @@ impl Request {
             "must be at least 0",
         )?;
         for (field, keys) in [
-            ("only", &self.only),
-            ("ignore", &self.ignore),
-            ("tried", &self.tried),
+            ("only", self.only),
+            ("ignore", self.ignore),
+            ("tried", self.tried),
         ] {
             ensure(
                 keys.len() <= KEYS_MAX,

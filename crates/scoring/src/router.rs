@@ -1,19 +1,17 @@
 //! The router: offers, their standing, and the pick.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::bounds::{above_zero, amount, ensure, model as model_checked, share, Invalid};
 use crate::breaker::Breaker;
 use crate::card::{Decision, Pick};
-use crate::offer::{Key, Offer, Request, Scope};
+use crate::offer::{Key, Offer, Request};
+use crate::party::{By, Party, NONE};
 use crate::portable::{decay, Bands};
-use crate::queue::{preferred, Chance, Place};
+use crate::queue::Queue;
 use crate::score::References;
 use crate::settings::Settings;
-use crate::standing::{Bucket, Holdings, Standing};
-
-/// An offer picked less often is new.
-const NEWCOMER_PICKS: u64 = 3;
+use crate::standing::{Model, Standing};
 
 /// Picks one of many offers for a request.
 ///
@@ -23,19 +21,32 @@ const NEWCOMER_PICKS: u64 = 3;
 pub struct Router {
     pub(crate) settings: Settings,
     pub(crate) bands: Bands,
-    pub(crate) standings: Vec<Option<Standing>>,
-    pub(crate) free: Vec<usize>,
-    pub(crate) slot_of: HashMap<Key, usize>,
-    pub(crate) buckets: BTreeMap<String, Bucket>,
-    pub(crate) holdings: HashMap<Key, Holdings>,
+    /// Offers by slot.
+    pub(crate) standings: Vec<Standing>,
+    pub(crate) free: Vec<u32>,
+    pub(crate) slot_of: HashMap<Key, u32>,
+    pub(crate) models: Vec<Model>,
+    pub(crate) models_free: Vec<u32>,
+    pub(crate) names: HashMap<String, u32>,
+    pub(crate) parties: Vec<Party>,
+    pub(crate) parties_free: Vec<u32>,
+    pub(crate) party_of: HashMap<Key, u32>,
+    /// Of the own requests of a network for a model.
+    pub(crate) queues: BTreeMap<(u32, u32), Queue>,
     pub(crate) market: u64,
     pub(crate) breakers: HashMap<Key, Breaker>,
-    /// Slots taken of each device.
-    pub(crate) loads: HashMap<Key, u32>,
+    /// From when on each breaker that is not closed lets requests through.
+    pub(crate) thresholds: BTreeSet<(i64, Key)>,
+    /// The time that the states are true for.
+    pub(crate) now_ms: i64,
     /// Requests to the market since the tallies were taken: of all, and of each network that makes offers.
     pub(crate) asked: u64,
-    pub(crate) asked_by: HashMap<Key, u64>,
+    pub(crate) asked_by: BTreeMap<Key, u64>,
     pub(crate) epoch_ms: i64,
+    /// The number of the epoch, by how much work fades at its beginning, and the next slot to be told.
+    pub(crate) epoch: u32,
+    pub(crate) factor: f64,
+    pub(crate) swept: usize,
     pub(crate) served: u64,
 }
 
@@ -52,14 +63,23 @@ impl Router {
             standings: Vec::new(),
             free: Vec::new(),
             slot_of: HashMap::new(),
-            buckets: BTreeMap::new(),
-            holdings: HashMap::new(),
+            models: Vec::new(),
+            models_free: Vec::new(),
+            names: HashMap::new(),
+            parties: Vec::new(),
+            parties_free: Vec::new(),
+            party_of: HashMap::new(),
+            queues: BTreeMap::new(),
             market: 0,
             breakers: HashMap::new(),
-            loads: HashMap::new(),
+            thresholds: BTreeSet::new(),
+            now_ms: i64::MIN,
             asked: 0,
-            asked_by: HashMap::new(),
+            asked_by: BTreeMap::new(),
             epoch_ms: 0,
+            epoch: 0,
+            factor: 1.0,
+            swept: 0,
             served: 0,
         })
     }
@@ -81,7 +101,7 @@ impl Router {
     ///
     /// # Errors
     /// [`Invalid`] for a bad field, or if there is no room for one more.
-    pub fn upsert(&mut self, offer: Offer) -> Result<(), Invalid> {
+    pub fn upsert(&mut self, offer: &Offer<'_>) -> Result<(), Invalid> {
         offer.check()?;
         let known = self.slot_of.get(&offer.key).copied();
         ensure(
@@ -89,36 +109,71 @@ impl Router {
             "key",
             "must be a known offer: the most offers the router keeps are here",
         )?;
-        let kept = known.and_then(|slot| self.take(slot));
-        let standing = match kept {
-            Some(standing) => Standing { offer, ..standing },
-            None => Standing::new(offer),
-        };
-        self.put(standing);
+        if let Some(slot) = known {
+            let (owner, group) = self.take(slot);
+            self.standings[slot as usize].set_facts(offer);
+            self.level(slot, offer.model);
+            self.put(slot, offer.model, &offer.owner, &offer.group);
+            self.leave(owner);
+            self.leave(group);
+        } else {
+            let mut standing = Standing::new(offer);
+            standing.epoch = self.epoch;
+            let slot = self.add(standing);
+            self.put(slot, offer.model, &offer.owner, &offer.group);
+        }
         Ok(())
+    }
+
+    /// Gives an offer a slot.
+    pub(crate) fn add(&mut self, standing: Standing) -> u32 {
+        let key = standing.key;
+        let slot = if let Some(slot) = self.free.pop() {
+            self.standings[slot as usize] = standing;
+            slot
+        } else {
+            self.standings.push(standing);
+            u32::try_from(self.standings.len() - 1).unwrap_or(NONE)
+        };
+        self.slot_of.insert(key, slot);
+        slot
     }
 
     /// Removes an offer; false if it is not here.
     pub fn remove(&mut self, key: &Key) -> bool {
-        self.slot_of
-            .get(key)
-            .copied()
-            .and_then(|slot| self.take(slot))
-            .is_some()
+        let Some(slot) = self.slot_of.remove(key) else {
+            return false;
+        };
+        let (owner, group) = self.take(slot);
+        self.leave(owner);
+        self.leave(group);
+        self.standings[slot as usize].tally = None;
+        self.free.push(slot);
+        true
+    }
+
+    fn slot(&self, key: &Key) -> Option<u32> {
+        self.slot_of.get(key).copied()
     }
 
     /// Says whether the device behind an offer is there; false if the offer is not here.
     pub fn set_online(&mut self, key: &Key, online: bool) -> bool {
-        self.standing_mut(key)
-            .map(|standing| standing.online = online)
-            .is_some()
+        let Some(slot) = self.slot(key) else {
+            return false;
+        };
+        self.standings[slot as usize].online = online;
+        self.restate(slot);
+        true
     }
 
     /// Says whether the owner of an offer takes work; false if the offer is not here.
     pub fn set_open(&mut self, key: &Key, open: bool) -> bool {
-        self.standing_mut(key)
-            .map(|standing| standing.open = open)
-            .is_some()
+        let Some(slot) = self.slot(key) else {
+            return false;
+        };
+        self.standings[slot as usize].open = open;
+        self.restate(slot);
+        true
     }
 
     /// Sets what is expected of an offer; false if it is not here.
@@ -135,15 +190,14 @@ impl Router {
         share("quality", quality)?;
         amount("latency_ms", latency_ms)?;
         share("availability", availability)?;
-        let Some(standing) = self.standing_mut(key) else {
+        let Some(slot) = self.slot(key) else {
             return Ok(false);
         };
-        standing.quality = Some(quality);
-        standing.latency_ms = Some(latency_ms);
-        standing.availability = Some(availability);
-        if let Some(&slot) = self.slot_of.get(key) {
-            self.rescore(slot);
-        }
+        self.change(slot, |standing| {
+            standing.quality = quality;
+            standing.latency_ms = latency_ms;
+            standing.availability = availability;
+        });
         Ok(true)
     }
 
@@ -161,135 +215,119 @@ impl Router {
         model_checked(model)?;
         above_zero("price_reference", price)?;
         above_zero("latency_reference_ms", latency_ms)?;
-        let room =
-            self.buckets.len() < self.settings.offers_max || self.buckets.contains_key(model);
+        let room = self.names.len() < self.settings.offers_max || self.names.contains_key(model);
         ensure(
             room,
             "model",
             "must be a known model: the most models the router keeps are here",
         )?;
-        let references = References {
+        let model = self.model(model);
+        self.each_of(model, Self::settle);
+        self.models[model as usize].references = Some(References {
             price,
             latency_ms,
             work: self.settings.references.work,
-        };
-        let bucket = self.buckets.entry(model.to_owned()).or_default();
-        bucket.references = Some(references);
-        for slot in bucket.slots.clone() {
-            self.rescore(slot);
-        }
+        });
+        self.each_of(model, |router, slot| router.change(slot, |_| {}));
         Ok(())
     }
 
-    /// Begins a new epoch: work done before counts less, and breakers long silent are forgotten. A time before the
-    /// present epoch changes nothing.
-    pub fn tick(&mut self, now_ms: i64) {
-        let Ok(elapsed @ 1..) = u64::try_from(now_ms.saturating_sub(self.epoch_ms)) else {
-            return;
-        };
-        let factor = decay(elapsed, self.settings.work_half_life_ms);
-        self.epoch_ms = now_ms;
-        self.breakers.retain(|_, breaker| !breaker.is_idle(now_ms));
-        for slot in 0..self.standings.len() {
-            if let Some(standing) = &mut self.standings[slot] {
-                standing.work *= factor;
-                self.rescore(slot);
+    fn each_of(&mut self, model: u32, mut call: impl FnMut(&mut Self, u32)) {
+        let mut slot = self.models[model as usize].offers;
+        while slot != NONE {
+            call(self, slot);
+            slot = self.next(By::Model, slot);
+        }
+    }
+
+    /// Begins a new epoch: work done before counts less, and breakers long silent are forgotten. At most `offers_max`
+    /// offers are scored anew; true if none is left, else the next call goes on, with the same time. An offer that is
+    /// picked before its turn comes is scored anew at once. A time before the present epoch changes nothing.
+    pub fn tick(&mut self, now_ms: i64, offers_max: usize) -> bool {
+        if let Ok(elapsed @ 1..) = u64::try_from(now_ms.saturating_sub(self.epoch_ms)) {
+            self.sweep(usize::MAX);
+            self.factor = decay(elapsed, self.settings.work_half_life_ms);
+            self.epoch_ms = now_ms;
+            self.epoch = self.epoch.wrapping_add(1);
+            self.swept = 0;
+            self.forget_breakers(now_ms);
+        }
+        self.sweep(offers_max);
+        self.swept == self.standings.len()
+    }
+
+    fn sweep(&mut self, offers_max: usize) {
+        let end = self
+            .swept
+            .saturating_add(offers_max)
+            .min(self.standings.len());
+        for slot in self.swept..end {
+            // Slots are u32.
+            if let Ok(slot) = u32::try_from(slot) {
+                if self.standings[slot as usize].model != NONE && self.fade(slot) {
+                    self.change(slot, |_| {});
+                }
             }
         }
+        self.swept = end;
+    }
+
+    /// Lets the work of an offer fade to the present epoch; whether that changed anything.
+    pub(crate) fn fade(&mut self, slot: u32) -> bool {
+        let standing = &self.standings[slot as usize];
+        if standing.epoch == self.epoch {
+            return false;
+        }
+        if standing.work > 0.0 {
+            self.settle(slot);
+        }
+        let standing = &mut self.standings[slot as usize];
+        standing.epoch = self.epoch;
+        let faded = standing.work * self.factor;
+        let changed = faded < standing.work;
+        standing.work = faded;
+        changed
     }
 
     /// Picks an offer, takes one of its slots and charges it the work.
     ///
     /// # Errors
     /// [`Invalid`] naming the field of the request that breaks its rule.
-    pub fn pick(&mut self, request: &Request) -> Result<Decision, Invalid> {
+    pub fn pick(&mut self, request: &Request<'_>) -> Result<Decision, Invalid> {
         request.check()?;
-        if request.scope == Scope::Market {
-            self.asked += 1;
-            if self.holdings.contains_key(&request.network) {
-                *self.asked_by.entry(request.network).or_default() += 1;
-            }
+        Ok(self.decide(request, Decision::CANDIDATES_MAX))
+    }
+
+    /// Picks for each request in turn, without candidates for a card; before the first if any is bad.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming the field of the first request that breaks its rule; nothing is picked.
+    pub fn pick_many(&mut self, requests: &[Request<'_>]) -> Result<Vec<Option<Pick>>, Invalid> {
+        for request in requests {
+            request.check()?;
         }
-        let (gates, mut places) = self.gate(request);
-        let mut decision = Decision {
-            pick: None,
-            gates,
-            feasible: places.len() as u64,
-            candidates: Vec::new(),
-            now_ms: request.now_ms,
-            epoch_ms: self.epoch_ms,
-            seed: request.seed,
-        };
-        let Some(&best) = places.iter().min_by_key(|(place, _)| *place) else {
-            return Ok(decision);
-        };
-        let best = request
-            .prefer
-            .and_then(|key| preferred(&places, best, key))
-            .unwrap_or(best);
-        let mut chance = Chance::new(request.seed);
-        let explored = chance.below(1_000_000) < u64::from(self.settings.explore_ppm);
-        let drawn = usize::try_from(chance.below(places.len() as u64)).unwrap_or(0);
-        let newcomers = self.newcomers(&places);
-        let newcomer = !newcomers.is_empty()
-            && chance.below(1_000_000) < u64::from(self.settings.newcomer_ppm);
-        let chosen = if newcomer {
-            newcomers[usize::try_from(chance.below(newcomers.len() as u64)).unwrap_or(0)]
-        } else if explored {
-            places[drawn]
-        } else {
-            best
-        };
-        let explored = explored || newcomer;
-        let propensity = self.propensity(
-            chosen == best,
-            newcomers.contains(&chosen),
-            places.len(),
-            newcomers.len(),
-        );
-        self.tell(&places, chosen, explored);
-        decision.candidates = self.best_candidates(&mut places, chosen);
-        decision.pick = self.give(chosen, request).map(|offer| Pick {
-            key: offer.key,
-            group: offer.group,
-            owner: offer.owner,
-            explored,
-            propensity,
-        });
-        Ok(decision)
+        Ok(requests
+            .iter()
+            .map(|request| self.decide(request, 0).pick)
+            .collect())
     }
 
     /// Gives a slot back; false if the offer is not here or had none taken.
     pub fn release(&mut self, key: &Key) -> bool {
-        let Some(standing) = self.standing_mut(key) else {
+        let Some(slot) = self.slot(key) else {
             return false;
         };
+        let standing = &mut self.standings[slot as usize];
         if standing.in_flight == 0 {
             return false;
         }
         standing.in_flight -= 1;
-        let group = standing.offer.group;
-        self.unload(group, 1);
-        if let Some(breaker) = self.breakers.get_mut(&group) {
-            breaker.released(*key);
-        }
+        let group = standing.group;
+        self.load_by(group, -1);
+        self.restate(slot);
+        let device = self.parties[group as usize].key;
+        self.with_breaker(&device, |breaker| breaker.released(*key));
         true
-    }
-
-    /// The offers among these that were hardly ever picked.
-    fn newcomers(&self, places: &[(Place, usize)]) -> Vec<(Place, usize)> {
-        if self.settings.newcomer_ppm == 0 {
-            return Vec::new();
-        }
-        places
-            .iter()
-            .copied()
-            .filter(|&(_, slot)| {
-                self.standings[slot]
-                    .as_ref()
-                    .is_some_and(|standing| standing.picks < NEWCOMER_PICKS)
-            })
-            .collect()
     }
 
     /// Says how a request to a device of an owner ended: a breaker over all his devices, which bears more.
@@ -308,25 +346,11 @@ impl Router {
         self.report_to(group, ok, now_ms, &settings);
     }
 
-    fn report_to(&mut self, key: &Key, ok: bool, now_ms: i64, settings: &Settings) {
-        let room = self.breakers.len() < 2 * settings.offers_max;
-        match self.breakers.get_mut(key) {
-            Some(breaker) => breaker.report(ok, now_ms, settings),
-            // Without a window a breaker begins with a failure.
-            None if room && (!ok || settings.breaker_window > 0) => {
-                self.breakers
-                    .entry(*key)
-                    .or_default()
-                    .report(ok, now_ms, settings);
-            }
-            None => {}
-        }
-    }
-
     /// Slots taken of a device, over all its offers.
     #[must_use]
     pub fn load(&self, group: &Key) -> u32 {
-        self.loads.get(group).copied().unwrap_or(0)
+        let party = self.party_of.get(group);
+        party.map_or(0, |&party| self.parties[party as usize].load)
     }
 
     /// The state of a device's or an owner's breaker: `closed`, `open` or `half_open`.

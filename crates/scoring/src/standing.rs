@@ -1,339 +1,372 @@
-//! How each offer stands, and the steps of a pick.
+//! How each offer stands, and its way into the indexes.
 
-use crate::card::{Candidate, Decision, Gates};
-use crate::offer::{Key, Offer, Request, Scope, Visibility};
-use crate::queue::{cost, Place};
+use crate::offer::{Key, Offer, Visibility};
+use crate::party::{By, Link, List, NONE};
+use crate::pool::{Pool, Seen};
+use crate::portable::Bands;
+use crate::queue::{Place, State};
 use crate::router::Router;
 use crate::score::{Inputs, Parts, References};
-use crate::tally::{first_failed, Tally};
+use crate::settings::Settings;
+use crate::tally::Tally;
+use crate::tree::Address;
 
-/// An offer and how it stands.
+/// An offer picked less often is new.
+pub const NEWCOMER_PICKS: u32 = 3;
+
+/// An offer and how it stands; unused if its model is [`NONE`].
 #[derive(Clone, Debug)]
 pub struct Standing {
-    pub offer: Offer,
+    pub key: Key,
+    /// Where its next turn starts; see [`crate::queue::cost`].
+    pub turn: u128,
+    /// By [`By`].
+    pub links: [Link; 3],
+    pub model: u32,
+    pub owner: u32,
+    pub group: u32,
+    /// Its block in the tree of its bucket, if it is on the market.
+    pub block: u32,
+    pub price_microcents: i64,
+    pub context_tokens: i64,
+    pub output_tokens: i64,
+    pub capacity: u32,
+    pub group_capacity: u32,
+    pub in_flight: u32,
+    /// How often it was picked.
+    pub picks: u32,
+    pub band: i32,
+    /// The epoch up to which its work has faded.
+    pub epoch: u32,
+    pub state: State,
+    pub visibility: Visibility,
     pub online: bool,
     /// Whether its owner takes work at the moment.
     pub open: bool,
-    pub in_flight: u32,
-    /// How often it was picked.
-    pub picks: u64,
-    pub tally: Tally,
-    pub quality: Option<f64>,
-    pub latency_ms: Option<f64>,
-    pub availability: Option<f64>,
-    /// Tokens given to it, decayed to the epoch.
-    pub work: f64,
-    /// Where its next turn starts; see [`cost`].
-    pub turn: u128,
     /// The number of its last pick.
     pub served: u64,
-    pub parts: Parts,
-    pub score: f64,
-    pub band: i32,
+    /// Estimates; NaN: nobody knows.
+    pub quality: f64,
+    pub latency_ms: f64,
+    pub availability: f64,
+    /// Tokens given to it, decayed to the epoch.
+    pub work: f64,
+    /// What is in its tally.
+    pub seen: Seen,
+    pub tally: Option<Box<Tally>>,
 }
 
-/// The offers of one model.
+/// One model: its reference points, its offers, and those of the market.
 #[derive(Clone, Debug, Default)]
-pub struct Bucket {
-    /// Slots, in the order of their keys.
-    pub slots: Vec<usize>,
-    /// The virtual time of its queue.
-    pub turn: u128,
+pub struct Model {
+    pub name: String,
     pub references: Option<References>,
+    pub count: u32,
+    pub offers: List,
+    pub pool: Pool,
 }
 
-/// How many offers a network makes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Holdings {
-    pub all: u64,
-    pub market: u64,
+fn known(value: f64, prior: f64) -> f64 {
+    if value.is_nan() {
+        prior
+    } else {
+        value
+    }
 }
 
 impl Standing {
-    /// Offline, unrated and unused; scored when it is put on its bucket.
-    pub fn new(offer: Offer) -> Self {
-        Self {
-            offer,
-            online: false,
-            open: true,
+    /// Offline, unrated and unused.
+    pub fn new(offer: &Offer<'_>) -> Self {
+        let mut standing = Self {
+            key: offer.key,
+            turn: 0,
+            links: [Link::ALONE; 3],
+            model: NONE,
+            owner: NONE,
+            group: NONE,
+            block: NONE,
+            price_microcents: 0,
+            context_tokens: 0,
+            output_tokens: 0,
+            capacity: 0,
+            group_capacity: 0,
             in_flight: 0,
             picks: 0,
-            tally: Tally::default(),
-            quality: None,
-            latency_ms: None,
-            availability: None,
-            work: 0.0,
-            turn: 0,
-            served: 0,
-            parts: Parts {
-                price: 0.0,
-                quality: 0.0,
-                latency: 0.0,
-                availability: 0.0,
-                fairness: 0.0,
-            },
-            score: 0.0,
             band: 0,
+            epoch: 0,
+            state: State::Closed,
+            visibility: Visibility::Own,
+            online: false,
+            open: true,
+            served: 0,
+            quality: f64::NAN,
+            latency_ms: f64::NAN,
+            availability: f64::NAN,
+            work: 0.0,
+            seen: Seen::default(),
+            tally: None,
+        };
+        standing.set_facts(offer);
+        standing
+    }
+
+    pub fn set_facts(&mut self, offer: &Offer<'_>) {
+        self.price_microcents = offer.price_microcents;
+        self.context_tokens = offer.context_tokens;
+        self.output_tokens = offer.output_tokens;
+        self.capacity = offer.capacity;
+        self.group_capacity = offer.group_capacity;
+        self.visibility = offer.visibility;
+    }
+
+    pub fn on_market(&self) -> bool {
+        self.visibility == Visibility::Market
+    }
+
+    pub fn lengths(&self) -> (i64, i64) {
+        (self.context_tokens, self.output_tokens)
+    }
+
+    pub fn address(&self) -> Address {
+        Address {
+            block: self.block,
+            price: self.price_microcents,
+            key: Place::number(&self.key),
         }
+    }
+
+    /// What its score is made of.
+    pub fn inputs(&self, references: &References, settings: &Settings) -> Inputs {
+        // A price loses its last bits above 2⁵³ micro-cents, where it scores 0 anyway.
+        #[allow(clippy::cast_precision_loss)]
+        let price = self.price_microcents as f64;
+        Inputs {
+            price,
+            quality: known(self.quality, settings.quality_prior),
+            latency_ms: known(self.latency_ms, references.latency_ms),
+            availability: known(self.availability, settings.availability_prior),
+            work: self.work,
+        }
+    }
+
+    /// Its place in a queue.
+    pub fn place(&self, slot: u32, virtual_time: u128) -> Place {
+        Place {
+            order: Place::order(self.state, self.band, self.turn, virtual_time),
+            key: Place::number(&self.key),
+            served: self.served,
+            slot,
+            state: self.state,
+            fresh: self.picks < NEWCOMER_PICKS,
+        }
+    }
+
+    pub fn score_anew(&mut self, references: &References, settings: &Settings, bands: &Bands) {
+        let parts = Parts::new(&self.inputs(references, settings), references);
+        self.band = bands.of(parts.total());
     }
 }
 
 impl Router {
-    pub(crate) fn standing_mut(&mut self, key: &Key) -> Option<&mut Standing> {
-        let slot = *self.slot_of.get(key)?;
-        self.standings[slot].as_mut()
+    pub(crate) fn references(&self, model: u32) -> References {
+        self.models[model as usize]
+            .references
+            .unwrap_or(self.settings.references)
     }
 
-    /// Where `key` is, or belongs, among the slots of a bucket.
-    fn place_on(&self, bucket: &Bucket, key: &Key) -> usize {
-        bucket.slots.partition_point(|&slot| {
-            self.standings[slot]
-                .as_ref()
-                .is_some_and(|other| other.offer.key < *key)
-        })
+    pub(crate) fn parts(&self, slot: u32) -> Parts {
+        let standing = &self.standings[slot as usize];
+        let references = self.references(standing.model);
+        Parts::new(&standing.inputs(&references, &self.settings), &references)
     }
 
-    /// Takes an offer out of every index.
-    pub(crate) fn take(&mut self, slot: usize) -> Option<Standing> {
-        let offer = &self.standings[slot].as_ref()?.offer;
-        if let Some(bucket) = self.buckets.get(&offer.model) {
-            let place = self.place_on(bucket, &offer.key);
-            let model = offer.model.clone();
-            if let Some(bucket) = self.buckets.get_mut(&model) {
-                bucket.slots.remove(place);
-                if bucket.slots.is_empty() && bucket.references.is_none() {
-                    self.buckets.remove(&model);
-                }
-            }
+    /// The model of a name, made if it is new.
+    pub(crate) fn model(&mut self, name: &str) -> u32 {
+        if let Some(&model) = self.names.get(name) {
+            return model;
         }
-        let standing = self.standings[slot].take()?;
-        self.slot_of.remove(&standing.offer.key);
-        self.free.push(slot);
-        let on_market = u64::from(standing.offer.visibility == Visibility::Market);
-        self.unload(standing.offer.group, standing.in_flight);
-        self.market -= on_market;
-        if let Some(holdings) = self.holdings.get_mut(&standing.offer.owner) {
-            holdings.all -= 1;
-            holdings.market -= on_market;
-            if holdings.all == 0 {
-                self.holdings.remove(&standing.offer.owner);
-            }
-        }
-        Some(standing)
-    }
-
-    /// Puts an offer into every index, and scores it.
-    pub(crate) fn put(&mut self, standing: Standing) {
-        let key = standing.offer.key;
-        let model = standing.offer.model.clone();
-        let on_market = u64::from(standing.offer.visibility == Visibility::Market);
-        let holdings = self.holdings.entry(standing.offer.owner).or_default();
-        holdings.all += 1;
-        holdings.market += on_market;
-        self.market += on_market;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.standings.push(None);
-            self.standings.len() - 1
-        });
-        let turn = standing.turn;
-        if standing.in_flight > 0 {
-            *self.loads.entry(standing.offer.group).or_default() += standing.in_flight;
-        }
-        self.standings[slot] = Some(standing);
-        self.slot_of.insert(key, slot);
-        let place = self
-            .buckets
-            .get(&model)
-            .map_or(0, |bucket| self.place_on(bucket, &key));
-        let bucket = self.buckets.entry(model).or_default();
-        if bucket.slots.is_empty() {
-            // Alone, its turn is the virtual time: who joins it later starts level with it, not with a credit.
-            bucket.turn = bucket.turn.max(turn);
-        }
-        bucket.slots.insert(place, slot);
-        self.rescore(slot);
-    }
-
-    /// Gives slots of a device back.
-    pub(crate) fn unload(&mut self, group: Key, slots: u32) {
-        if let Some(load) = self.loads.get_mut(&group) {
-            *load = load.saturating_sub(slots);
-            if *load == 0 {
-                self.loads.remove(&group);
-            }
-        }
-    }
-
-    /// Computes the score of one offer anew: something happened to it, or an epoch began.
-    pub(crate) fn rescore(&mut self, slot: usize) {
-        let Some(standing) = &mut self.standings[slot] else {
-            return;
+        let new = Model {
+            name: name.to_owned(),
+            offers: NONE,
+            ..Model::default()
         };
-        let references = self
-            .buckets
-            .get(&standing.offer.model)
-            .and_then(|bucket| bucket.references)
-            .unwrap_or(self.settings.references);
-        // A price loses its last bits above 2⁵³ micro-cents, where it scores 0 anyway.
-        #[allow(clippy::cast_precision_loss)]
-        let price = standing.offer.price_microcents as f64;
-        standing.parts = Parts::new(
-            &Inputs {
-                price,
-                quality: standing.quality.unwrap_or(self.settings.quality_prior),
-                latency_ms: standing.latency_ms.unwrap_or(references.latency_ms),
-                availability: standing
-                    .availability
-                    .unwrap_or(self.settings.availability_prior),
-                work: standing.work,
-            },
-            &references,
-        );
-        standing.score = standing.parts.total();
-        standing.band = self.bands.of(standing.score);
-    }
-
-    /// Sends the offers of the model through the gates: the counts of those that failed, the places of those that passed.
-    pub(crate) fn gate(&mut self, request: &Request) -> (Gates, Vec<(Place, usize)>) {
-        let mut gates = Gates::default();
-        let mut places = Vec::new();
-        let mut shown = 0;
-        let Self {
-            buckets,
-            standings,
-            breakers,
-            loads,
-            settings,
-            ..
-        } = self;
-        if let Some(bucket) = buckets.get(&request.model) {
-            for &slot in &bucket.slots {
-                let Some(standing) = &mut standings[slot] else {
-                    continue;
-                };
-                let own = standing.offer.owner == request.network;
-                let on_market = standing.offer.visibility == Visibility::Market;
-                match request.scope {
-                    Scope::Own if !own => continue,
-                    Scope::Market if own => {
-                        gates.owner += 1;
-                        continue;
-                    }
-                    Scope::Market if !on_market => continue,
-                    _ => shown += 1,
-                }
-                standing.tally.asked += 1;
-                let admits = |key: &Key| {
-                    breakers
-                        .get(key)
-                        .is_none_or(|breaker| breaker.admits(request.now_ms, settings))
-                };
-                let offer = &standing.offer;
-                let full = standing.in_flight >= offer.capacity
-                    || loads.get(&offer.group).copied().unwrap_or(0) >= offer.group_capacity;
-                let broken = !admits(&offer.group) || !admits(&offer.owner);
-                if let Some(failed) = first_failed(standing, request, broken, full) {
-                    standing.tally.miss(failed);
-                    gates.count(failed);
-                    continue;
-                }
-                let place = Place {
-                    band: standing.band,
-                    turn: standing.turn.max(bucket.turn),
-                    served: standing.served,
-                    key: standing.offer.key,
-                };
-                places.push((place, slot));
-            }
-        }
-        let holdings = self
-            .holdings
-            .get(&request.network)
-            .copied()
-            .unwrap_or_default();
-        let visible = match request.scope {
-            Scope::Own => holdings.all,
-            Scope::Market => self.market - holdings.market,
-        };
-        gates.model = visible - shown;
-        (gates, places)
-    }
-
-    /// The probability of a pick: the best one's by order and by chance, any other's by chance, a newcomer's by its own
-    /// chance besides.
-    pub(crate) fn propensity(
-        &self,
-        is_best: bool,
-        is_new: bool,
-        feasible: usize,
-        newcomers: usize,
-    ) -> f64 {
-        let explore = f64::from(self.settings.explore_ppm) / 1_000_000.0;
-        let first = if newcomers == 0 {
-            0.0
+        let model = if let Some(model) = self.models_free.pop() {
+            self.models[model as usize] = new;
+            model
         } else {
-            f64::from(self.settings.newcomer_ppm) / 1_000_000.0
+            self.models.push(new);
+            u32::try_from(self.models.len() - 1).unwrap_or(NONE)
         };
-        // At most 2³² offers.
-        #[allow(clippy::cast_precision_loss)]
-        let (by_chance, by_newness) = (explore / feasible as f64, first / newcomers.max(1) as f64);
-        let by_order = if is_best { 1.0 - explore } else { 0.0 };
-        (1.0 - first) * (by_order + by_chance) + if is_new { by_newness } else { 0.0 }
+        self.names.insert(name.to_owned(), model);
+        model
     }
 
-    /// The best of the places in order, and the chosen one at the end if it is not among them.
-    pub(crate) fn best_candidates(
-        &self,
-        places: &mut [(Place, usize)],
-        chosen: (Place, usize),
-    ) -> Vec<Candidate> {
-        let listed = places.len().min(Decision::CANDIDATES_MAX);
-        if listed < places.len() {
-            places.select_nth_unstable(listed);
+    /// Takes an offer out of every index; it keeps its slot. To be followed by [`Router::leave`] of its owner and group.
+    pub(crate) fn take(&mut self, slot: u32) -> (u32, u32) {
+        self.settle(slot);
+        let standing = &self.standings[slot as usize];
+        let (model, owner, group) = (standing.model, standing.owner, standing.group);
+        let (lengths, address, turn) = (standing.lengths(), standing.address(), standing.turn);
+        let (on_market, in_flight) = (standing.on_market(), standing.in_flight);
+        self.unlink(By::Model, model, slot);
+        self.unlink(By::Owner, owner, slot);
+        self.unlink(By::Group, group, slot);
+        let of = &mut self.models[model as usize];
+        of.count -= 1;
+        if on_market {
+            of.pool.remove(lengths, address);
+            of.pool.future.remove(&(turn, slot));
+            self.market -= 1;
         }
-        let best = &mut places[..listed];
-        best.sort_unstable();
-        let other = (!best.contains(&chosen)).then_some(chosen);
-        best.iter()
-            .copied()
-            .chain(other)
-            .filter_map(|(place, slot)| {
-                let standing = self.standings[slot].as_ref()?;
-                Some(Candidate {
-                    key: place.key,
-                    parts: standing.parts,
-                    score: standing.score,
-                    band: standing.band,
-                    chosen: place.key == chosen.0.key,
-                })
-            })
-            .collect()
+        if of.count == 0 && of.references.is_none() {
+            let name = std::mem::take(&mut of.name);
+            *of = Model::default();
+            self.names.remove(&name);
+            self.models_free.push(model);
+        }
+        self.parties[group as usize].grouped -= 1;
+        self.load_by(group, -i64::from(in_flight));
+        let left = self.parties[group as usize].by_group;
+        self.restate_list(By::Group, left);
+        let seller = &mut self.parties[owner as usize];
+        seller.owned -= 1;
+        seller.market -= u32::from(on_market);
+        let standing = &mut self.standings[slot as usize];
+        (standing.model, standing.block) = (NONE, NONE);
+        (owner, group)
     }
 
-    /// Gives the request to an offer: a slot taken, the work charged, its turn moved back.
-    pub(crate) fn give(
-        &mut self,
-        (place, slot): (Place, usize),
-        request: &Request,
-    ) -> Option<Offer> {
-        self.served += 1;
-        let standing = self.standings[slot].as_mut()?;
-        standing.in_flight += 1;
-        *self.loads.entry(standing.offer.group).or_default() += 1;
-        standing.served = self.served;
-        standing.turn = place.turn + cost(request.work_tokens, standing.offer.capacity);
-        // Work loses its last bits above 2⁵³ tokens, where it scores 0 anyway.
-        #[allow(clippy::cast_precision_loss)]
-        let work = request.work_tokens as f64;
-        standing.work += work;
-        let offer = standing.offer.clone();
-        if let Some(bucket) = self.buckets.get_mut(&offer.model) {
-            bucket.turn = bucket.turn.max(place.turn);
+    /// Puts an offer that is in no index into every one, and scores it.
+    pub(crate) fn put(&mut self, slot: u32, model: &str, owner: &Key, group: &Key) {
+        let model = self.model(model);
+        let owner = self.party(owner);
+        let group = self.party(group);
+        let standing = &mut self.standings[slot as usize];
+        (standing.model, standing.owner, standing.group) = (model, owner, group);
+        let (on_market, in_flight, turn) =
+            (standing.on_market(), standing.in_flight, standing.turn);
+        self.link(By::Model, model, slot);
+        self.link(By::Owner, owner, slot);
+        self.link(By::Group, group, slot);
+        self.models[model as usize].count += 1;
+        let seller = &mut self.parties[owner as usize];
+        seller.owned += 1;
+        seller.market += u32::from(on_market);
+        self.parties[group as usize].grouped += 1;
+        self.load_by(group, i64::from(in_flight));
+        let references = self.references(model);
+        let state = self.state_of(slot);
+        let standing = &mut self.standings[slot as usize];
+        standing.state = state;
+        standing.score_anew(&references, &self.settings, &self.bands);
+        if on_market {
+            self.market += 1;
+            let pool = &mut self.models[model as usize].pool;
+            if turn > pool.queue.turn {
+                pool.future.insert((turn, slot));
+            }
+            let place = standing.place(slot, pool.queue.turn);
+            let (lengths, price) = (standing.lengths(), standing.price_microcents);
+            let standings = &mut self.standings;
+            pool.insert(lengths, price, place, |moved, block| {
+                standings[moved as usize].block = block;
+            });
+            self.see(slot);
         }
-        if let Some(breaker) = self.breakers.get_mut(&offer.group) {
-            breaker.picked(offer.key, request.now_ms);
+    }
+
+    /// Alone, an offer's turn is the virtual time: who joins it later starts level with it, not with a credit. Before it
+    /// is put there.
+    pub(crate) fn level(&mut self, slot: u32, model: &str) {
+        let standing = &self.standings[slot as usize];
+        let (turn, on_market) = (standing.turn, standing.on_market());
+        let model = self.model(model);
+        let pool = &mut self.models[model as usize].pool;
+        if on_market && pool.offers == 0 {
+            pool.queue.turn = pool.queue.turn.max(turn);
         }
-        self.rescore(slot);
-        Some(offer)
+    }
+
+    /// What its tally has is what there is.
+    pub(crate) fn see(&mut self, slot: u32) {
+        let standing = &mut self.standings[slot as usize];
+        let pool = &self.models[standing.model as usize].pool;
+        if let Some(class) = pool.classes.get(&standing.lengths()) {
+            standing.seen = class.seen(pool.number, standing.band);
+        }
+    }
+
+    /// Whether it can take a request at the time of [`Router::sync`], but for what the requester asks.
+    fn state_of(&self, slot: u32) -> State {
+        let standing = &self.standings[slot as usize];
+        let group = &self.parties[standing.group as usize];
+        if !standing.open {
+            State::Closed
+        } else if !standing.online {
+            State::Away
+        } else if group.broken || self.parties[standing.owner as usize].broken {
+            State::Broken
+        } else if standing.in_flight >= standing.capacity || group.load >= standing.group_capacity {
+            State::Full
+        } else {
+            State::Ready
+        }
+    }
+
+    /// Brings an offer's state up to date: something happened to its device, its owner or its slots.
+    pub(crate) fn restate(&mut self, slot: u32) {
+        if self.state_of(slot) != self.standings[slot as usize].state {
+            self.reindex(slot);
+        }
+    }
+
+    /// Brings an offer's state and place up to date.
+    fn reindex(&mut self, slot: u32) {
+        let state = self.state_of(slot);
+        if state != self.standings[slot as usize].state {
+            self.settle(slot);
+        }
+        let standing = &mut self.standings[slot as usize];
+        standing.state = state;
+        if standing.block != NONE {
+            let pool = &mut self.models[standing.model as usize].pool;
+            let place = standing.place(slot, pool.queue.turn);
+            pool.replace(standing.lengths(), standing.address(), place);
+        }
+    }
+
+    /// Changes what an offer is scored by.
+    pub(crate) fn change(&mut self, slot: u32, change: impl FnOnce(&mut Standing)) {
+        self.settle(slot);
+        let references = self.references(self.standings[slot as usize].model);
+        let standing = &mut self.standings[slot as usize];
+        change(standing);
+        let band = standing.band;
+        standing.score_anew(&references, &self.settings, &self.bands);
+        if standing.band != band && standing.block != NONE {
+            self.see(slot);
+        }
+        self.reindex(slot);
+    }
+
+    /// Lets the virtual time of a market's queue pass.
+    pub(crate) fn advance(&mut self, model: u32, turn: u128) {
+        let pool = &mut self.models[model as usize].pool;
+        if turn <= pool.queue.turn {
+            return;
+        }
+        pool.queue.turn = turn;
+        while let Some(&(reached, slot)) = pool.future.first() {
+            if reached > turn {
+                break;
+            }
+            pool.future.pop_first();
+            let standing = &self.standings[slot as usize];
+            pool.replace(
+                standing.lengths(),
+                standing.address(),
+                standing.place(slot, turn),
+            );
+        }
     }
 }

@@ -39,12 +39,12 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn offer(number: u8, price_microcents: i64, capacity: u32, own: bool) -> Offer {
+fn offer(number: u8, price_microcents: i64, capacity: u32, own: bool) -> Offer<'static> {
     Offer {
         key: key(number),
         owner: key(number % 3),
         group: key(number % 5),
-        model: if number % 2 == 0 { "even" } else { "odd" }.to_owned(),
+        model: if number % 2 == 0 { "even" } else { "odd" },
         price_microcents,
         context_tokens: 100,
         output_tokens: 100,
@@ -58,9 +58,9 @@ fn offer(number: u8, price_microcents: i64, capacity: u32, own: bool) -> Offer {
     }
 }
 
-fn request(network: u8, work_tokens: i64, seed: u64) -> Request {
+fn request(network: u8, work_tokens: i64, seed: u64) -> Request<'static> {
     Request {
-        model: if seed % 2 == 0 { "even" } else { "odd" }.to_owned(),
+        model: if seed % 2 == 0 { "even" } else { "odd" },
         network: key(network % 4),
         scope: if seed % 3 == 0 {
             Scope::Own
@@ -71,9 +71,9 @@ fn request(network: u8, work_tokens: i64, seed: u64) -> Request {
         output_tokens: 0,
         work_tokens,
         price_microcents_max: None,
-        only: Vec::new(),
-        ignore: Vec::new(),
-        tried: Vec::new(),
+        only: &[],
+        ignore: &[],
+        tried: &[],
         prefer: None,
         now_ms: 5,
         seed,
@@ -84,12 +84,12 @@ proptest! {
     #[test]
     fn slots_taken_never_exceed_the_capacity_at_the_time(events in proptest::collection::vec(event(), 0..200)) {
         let mut router = Router::new(Settings { explore_ppm: 300_000, ..Settings::default() }).unwrap();
-        let mut offers: HashMap<Key, (Offer, u32)> = HashMap::new();
+        let mut offers: HashMap<Key, (Offer<'static>, u32)> = HashMap::new();
         for event in events {
             match event {
                 Event::Upsert(number, price, capacity, own) => {
                     let offer = offer(number, price, capacity, own);
-                    router.upsert(offer.clone()).unwrap();
+                    router.upsert(&offer).unwrap();
                     let taken = offers.get(&offer.key).map_or(0, |known| known.1);
                     offers.insert(offer.key, (offer, taken));
                     router.set_online(&key(number), true);
@@ -104,7 +104,7 @@ proptest! {
                     let known = router.set_estimates(&key(number), share, latency, share).unwrap();
                     prop_assert_eq!(known, offers.contains_key(&key(number)));
                 }
-                Event::Tick(now_ms) => router.tick(now_ms),
+                Event::Tick(now_ms) => prop_assert!(router.tick(now_ms, usize::MAX)),
                 Event::Pick(network, work, seed) => {
                     let request = request(network, work, seed);
                     let decision = router.pick(&request).unwrap();
@@ -125,7 +125,7 @@ proptest! {
                         *taken += 1;
                         prop_assert!(*taken <= offer.capacity);
                         prop_assert!(pick.propensity > 0.0 && pick.propensity <= 1.0);
-                        for candidate in &decision.candidates {
+                        for candidate in &decision.candidates() {
                             prop_assert!((0.0..=1.0).contains(&candidate.score));
                         }
                     }

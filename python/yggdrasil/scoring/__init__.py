@@ -25,6 +25,10 @@ the seed; times are whole milliseconds from any fixed start, keys are 16 bytes, 
   group_capacity=None, output_tokens=None)``: `owner` is the network, `group` the device (its offers share a
   breaker, and its `group_capacity` slots), `visibility` ``own`` or ``market``. A new offer is offline and
   open; a changed one keeps how it stands. ``remove(key)``, ``set_online(key, online)``,
+- ``pick_many(*, seeds, ...) -> list``: the same request once for each seed, each as ``(key, explored,
+  propensity)``, or None where nothing fitted; no cards.
+- ``snapshot() -> bytes``, ``Router.restore(snapshot)``: a router that goes on where this one was, to the last
+  bit. Anything else is an `InvalidInput` on ``snapshot``.
   ``set_open(key, open)`` (closed: its owner takes no work) and ``set_estimates(key, *, quality, latency_ms,
   availability)`` return False if the offer is not here.
 - ``pick(*, model, network, scope, context_tokens, now_ms, seed, work_tokens=context_tokens,
@@ -42,21 +46,26 @@ the seed; times are whole milliseconds from any fixed start, keys are 16 bytes, 
   `missed` by the gate it failed, the part of the score that cost it most against the winner, ``turn`` or
   ``chance``. ``take_asked()``: requests to the market since the last call, of all and of each offerer.
 - ``medians()``: ``(model, price, latency_ms)`` over the offers that could serve the market now.
-- ``tick(now_ms)``: begins an epoch; ``set_references(model, *, price_reference, latency_reference_ms)`` at
-  its start. Scores change only then, and when something happens to the provider itself.
+- ``tick(now_ms, *, offers_max=None) -> bool``: begins an epoch. With `offers_max` no more offers than that
+  are scored anew, and it returns False while some are left: call it again with the same time.
+  ``set_references(model, *, price_reference, latency_reference_ms)`` at its start. Scores change only then,
+  and when something happens to the provider itself.
 
 ``Decision``: ``key``, ``group``, ``owner`` and ``propensity`` (None if nothing fits), ``explored``,
 ``feasible``, ``gates`` (offers that the requester may know of, by the first gate each failed, in the order of
 the gates), and ``card() -> bytes``, the decision card as one JSON object: ``chosen``, ``explored``,
 ``propensity``, ``feasible``, ``gates``, ``candidates`` (at most 17, best first, each with ``key``, ``score``,
-``band``, the five parts and ``chosen``), ``now_ms``, ``epoch_ms``, ``seed``. The keys in a card are the
+``band``, the five parts and ``chosen``), ``effective_weights`` (how much each part decided, adding up to 1:
+its weight times the sum of its distances between the winner and the other candidates, over the same of all
+five), ``now_ms``, ``epoch_ms``, ``seed``. The keys in a card are the
 router's own: put pseudonyms in their place before a requester sees them.
 
 What tables are copied, what a missing value does and how errors name rows: docs/engines/scoring.md.
 
 Offers whose scores differ by less than the band width count as equal and take turns by start-time fair
 queueing (Goyal, Vin and Cheng 1996), weighted by capacity. `newcomer_ppm` picks in a million go to an
-offer picked less than three times, if there is one. `explore_ppm` picks in a million are drawn evenly among
+offer picked less than three times, if there is one; one that chance passed over in twice as many picks as
+that takes on average gets the next. `explore_ppm` picks in a million are drawn evenly among
 all that passed the gates, with the probability of the pick recorded, so that logs can be evaluated
 offline.
 

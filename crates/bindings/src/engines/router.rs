@@ -3,13 +3,14 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyString};
-use scoring::{Key, Offer, References, Request, Scope, Settings, Visibility};
+use scoring::{Offer, References, Request, Settings, Visibility};
 
+use super::request::Lists;
 use super::score::Decision;
 use crate::errors::{caught, integer, invalid, key, number, scoring as scoring_error, text};
 
+type PickOf<'py> = (Bound<'py, PyBytes>, bool, f64);
 type TallyOf<'py> = (Bound<'py, PyBytes>, u64, u64, f64, Bound<'py, PyDict>);
 
 /// Picks one of many offers for a request.
@@ -104,7 +105,7 @@ impl Router {
             key: self::key(py, "key", key)?,
             owner: self::key(py, "owner", owner)?,
             group: self::key(py, "group", group)?,
-            model: text("model", model)?.to_owned(),
+            model: text("model", model)?,
             price_microcents: integer("price_microcents", price_microcents)?,
             context_tokens: integer("context_tokens", context_tokens)?,
             output_tokens: match output_tokens {
@@ -124,7 +125,7 @@ impl Router {
         };
         caught(|| {
             self.lock()
-                .upsert(offer)
+                .upsert(&offer)
                 .map_err(|error| scoring_error(py, error))
         })
     }
@@ -182,20 +183,26 @@ impl Router {
         })
     }
 
-    fn tick(&self, now_ms: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (now_ms, *, offers_max = None))]
+    fn tick(
+        &self,
+        now_ms: &Bound<'_, PyAny>,
+        offers_max: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
         let now_ms = integer("now_ms", now_ms)?;
-        caught(|| {
-            self.lock().tick(now_ms);
-            Ok(())
-        })
+        let offers_max = match offers_max {
+            Some(offers_max) => integer("offers_max", offers_max)?,
+            None => usize::MAX,
+        };
+        caught(|| Ok(self.lock().tick(now_ms, offers_max)))
     }
 
     #[pyo3(signature = (
         *, model, network, scope, context_tokens, now_ms, seed, work_tokens = None, price_microcents_max = None,
-        only = Vec::new(), ignore = Vec::new(), tried = Vec::new(), output_tokens = None, prefer = None
+        only = None, ignore = None, tried = None, output_tokens = None, prefer = None
     ))]
-    // The wishes of a request, each named in Python; lists arrive as owned vectors.
-    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
+    // The wishes of a request, each named in Python.
+    #[allow(clippy::too_many_arguments)]
     fn pick(
         &self,
         py: Python<'_>,
@@ -207,44 +214,82 @@ impl Router {
         seed: &Bound<'_, PyAny>,
         work_tokens: Option<&Bound<'_, PyAny>>,
         price_microcents_max: Option<&Bound<'_, PyAny>>,
-        only: Vec<PyBackedBytes>,
-        ignore: Vec<PyBackedBytes>,
-        tried: Vec<PyBackedBytes>,
+        only: Option<&Bound<'_, PyAny>>,
+        ignore: Option<&Bound<'_, PyAny>>,
+        tried: Option<&Bound<'_, PyAny>>,
         output_tokens: Option<&Bound<'_, PyAny>>,
         prefer: Option<&[u8]>,
     ) -> PyResult<Decision> {
-        let context_tokens = integer("context_tokens", context_tokens)?;
-        let request = Request {
-            model: text("model", model)?.to_owned(),
-            network: key(py, "network", network)?,
-            scope: match scope {
-                "own" => Scope::Own,
-                "market" => Scope::Market,
-                _ => return Err(invalid(py, "scope", "must be own or market")),
-            },
-            context_tokens,
-            output_tokens: match output_tokens {
-                Some(output_tokens) => integer("output_tokens", output_tokens)?,
-                None => 0,
-            },
-            work_tokens: match work_tokens {
-                Some(work_tokens) => integer("work_tokens", work_tokens)?,
-                None => context_tokens,
-            },
-            price_microcents_max: price_microcents_max
-                .map(|price| integer("price_microcents_max", price))
-                .transpose()?,
-            only: keys(py, "only", &only)?,
-            ignore: keys(py, "ignore", &ignore)?,
-            tried: keys(py, "tried", &tried)?,
-            prefer: prefer.map(|offer| key(py, "prefer", offer)).transpose()?,
-            now_ms: integer("now_ms", now_ms)?,
-            seed: integer("seed", seed)?,
-        };
+        let lists = Lists::new(py, only, ignore, tried)?;
+        let numbers = [context_tokens, now_ms];
+        let more = [work_tokens, price_microcents_max, output_tokens];
+        let mut request = lists.request(py, model, network, scope, numbers, more, prefer)?;
+        request.seed = integer("seed", seed)?;
         caught(|| {
             self.lock()
                 .pick(&request)
                 .map(Decision)
+                .map_err(|error| scoring_error(py, error))
+        })
+    }
+
+    /// The same request once for each seed: (key, explored, propensity), or None where nothing fitted.
+    #[pyo3(signature = (
+        *, model, network, scope, context_tokens, now_ms, seeds, work_tokens = None, price_microcents_max = None,
+        only = None, ignore = None, tried = None, output_tokens = None, prefer = None
+    ))]
+    // The wishes of a request, each named in Python; the seeds arrive as an owned vector.
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
+    fn pick_many<'py>(
+        &self,
+        py: Python<'py>,
+        model: &Bound<'_, PyString>,
+        network: &[u8],
+        scope: &str,
+        context_tokens: &Bound<'_, PyAny>,
+        now_ms: &Bound<'_, PyAny>,
+        seeds: Vec<Bound<'_, PyAny>>,
+        work_tokens: Option<&Bound<'_, PyAny>>,
+        price_microcents_max: Option<&Bound<'_, PyAny>>,
+        only: Option<&Bound<'_, PyAny>>,
+        ignore: Option<&Bound<'_, PyAny>>,
+        tried: Option<&Bound<'_, PyAny>>,
+        output_tokens: Option<&Bound<'_, PyAny>>,
+        prefer: Option<&[u8]>,
+    ) -> PyResult<Vec<Option<PickOf<'py>>>> {
+        let lists = Lists::new(py, only, ignore, tried)?;
+        let numbers = [context_tokens, now_ms];
+        let more = [work_tokens, price_microcents_max, output_tokens];
+        let request = lists.request(py, model, network, scope, numbers, more, prefer)?;
+        let requests = seeds
+            .iter()
+            .map(|seed| {
+                let seed = integer("seeds", seed)?;
+                Ok(Request { seed, ..request })
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        let picks = caught(|| {
+            self.lock()
+                .pick_many(&requests)
+                .map_err(|error| scoring_error(py, error))
+        })?;
+        let of =
+            |pick: scoring::Pick| (PyBytes::new(py, &pick.key), pick.explored, pick.propensity);
+        Ok(picks.into_iter().map(|pick| pick.map(of)).collect())
+    }
+
+    /// The whole state as bytes.
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let snapshot = caught(|| Ok(self.lock().snapshot()))?;
+        Ok(PyBytes::new(py, &snapshot))
+    }
+
+    /// The router that `snapshot` described.
+    #[staticmethod]
+    fn restore(py: Python<'_>, snapshot: &[u8]) -> PyResult<Self> {
+        caught(|| {
+            scoring::Router::restore(snapshot)
+                .map(|router| Self(Mutex::new(router)))
                 .map_err(|error| scoring_error(py, error))
         })
     }
@@ -333,10 +378,6 @@ impl Router {
         let now_ms = integer("now_ms", now_ms)?;
         caught(|| Ok(self.lock().breaker_state(&group, now_ms)))
     }
-}
-
-fn keys(py: Python<'_>, field: &str, values: &[PyBackedBytes]) -> PyResult<Vec<Key>> {
-    values.iter().map(|value| key(py, field, value)).collect()
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
