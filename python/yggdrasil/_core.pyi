@@ -1,6 +1,6 @@
 """The Rust surface; `mypy.stubtest yggdrasil._core` holds this page true. Documentation is on the doors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias, final
 
 __version__: Final[str]
@@ -18,9 +18,11 @@ __all__ = [
     "Settlement",
     "__version__",
     "count",
+    "count_many",
     "count_until",
     "encoding_for",
     "quote",
+    "register",
     "score",
     "score_columns",
     "settle",
@@ -62,13 +64,16 @@ def tokens_affordable(
     budget_microcents: int, price_cents: int, unit_tokens: int, rounding: str = "per_request"
 ) -> int: ...
 def encoding_for(model: str) -> tuple[str, bool]: ...
+def register(model: str, tokenizer_json: bytes) -> None: ...
 def count(model: str, text: str) -> int: ...
+def count_many(model: str, texts: Iterable[str]) -> list[int]: ...
 def count_until(model: str, text: str, limit: int) -> int | None: ...
 
 @final
 class Counter:
     def __new__(cls, model: str) -> Counter: ...
     def push(self, delta: str) -> int: ...
+    def push_many(self, deltas: Iterable[str]) -> int: ...
     @property
     def count(self) -> int: ...
     @property

@@ -39,9 +39,11 @@ from yggdrasil._core import (
     Counter,
     Settlement,
     count,
+    count_many,
     count_until,
     encoding_for,
     quote,
+    register,
     settle,
     tokens_affordable,
 )
@@ -52,9 +54,11 @@ __all__ = [
     "Counter",
     "Settlement",
     "count",
+    "count_many",
     "count_until",
     "encoding_for",
     "quote",
+    "register",
     "settle",
     "tokens_affordable",
 ]
