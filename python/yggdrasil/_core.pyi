@@ -16,6 +16,7 @@ __all__ = [
     "Quality",
     "Router",
     "Settlement",
+    "Settlements",
     "__version__",
     "count",
     "count_many",
@@ -26,6 +27,7 @@ __all__ = [
     "score",
     "score_columns",
     "settle",
+    "settle_many",
     "tokens_affordable",
 ]  # a later section adds its own with +=
 
@@ -60,6 +62,22 @@ def settle(
     fee_basis_points: int,
     rounding: str = "per_request",
 ) -> Settlement: ...
+@final
+class Settlements:
+    @property
+    def total_microcents(self) -> memoryview[int]: ...
+    @property
+    def fee_microcents(self) -> memoryview[int]: ...
+    @property
+    def earnings_microcents(self) -> memoryview[int]: ...
+
+def settle_many(
+    tokens: object,
+    price_cents: object,
+    unit_tokens: int,
+    fee_basis_points: object,
+    rounding: str = "per_request",
+) -> Settlements: ...
 def tokens_affordable(
     budget_microcents: int, price_cents: int, unit_tokens: int, rounding: str = "per_request"
 ) -> int: ...

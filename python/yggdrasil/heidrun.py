@@ -38,6 +38,7 @@ from yggdrasil._core import (
     FEE_BASIS_POINTS_MIN,
     Counter,
     Settlement,
+    Settlements,
     count,
     count_many,
     count_until,
@@ -45,6 +46,7 @@ from yggdrasil._core import (
     quote,
     register,
     settle,
+    settle_many,
     tokens_affordable,
 )
 
@@ -53,6 +55,7 @@ __all__ = [
     "FEE_BASIS_POINTS_MIN",
     "Counter",
     "Settlement",
+    "Settlements",
     "count",
     "count_many",
     "count_until",
@@ -60,5 +63,6 @@ __all__ = [
     "quote",
     "register",
     "settle",
+    "settle_many",
     "tokens_affordable",
 ]

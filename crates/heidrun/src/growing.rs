@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use crate::bpe::{Vocabulary, TOKEN_BYTES_MAX};
 use crate::count::PieceCounter;
-use crate::registered::{is_nfc, nfc, starts_anew, ByteLevel};
+use crate::registered::{is_nfc, last_start, nfc, starts_anew, ByteLevel};
 use crate::rules::Rules;
 use crate::run::Run;
 use crate::split::Scanner;
@@ -83,14 +83,13 @@ impl Growing {
             from -= 1;
         }
         let mut new = delta;
-        let open = loop {
+        let (open, pending) = loop {
             let cut = model.added.cut(&self.open[from..]);
-            let Some((start, end)) = cut.found else {
-                break from + cut.open;
+            let Some((_, end)) = cut.found else {
+                break (from + cut.open, cut.pending);
             };
             let whole = model.count_until(&self.open[..from + end], usize::MAX);
             self.settled += whole.unwrap_or(usize::MAX);
-            debug_assert!(start < end);
             self.open.drain(..from + end);
             self.run = None;
             from = 0;
@@ -106,12 +105,14 @@ impl Growing {
             self.run = None;
             let open = model.added.cut(&self.open).open;
             self.scan(parts, open);
-            return;
-        }
-        if new.is_empty() {
+        } else if new.is_empty() {
             self.scan(parts, open);
         } else {
             self.advance(parts, delta, open);
+        }
+        if pending {
+            let whole = model.count_until(&self.open, usize::MAX);
+            self.open_tokens = whole.unwrap_or(usize::MAX);
         }
     }
 
@@ -152,8 +153,13 @@ impl Growing {
         let mut counter = parts.counter(text.len());
         let mut settled_bytes = 0;
         let mut rule = None;
+        let stable = if parts.composes {
+            last_start(&self.open[..settling])
+        } else {
+            settling
+        };
         for piece in Scanner::new(parts.rules, &self.open[..settling]) {
-            if !piece.settled || (parts.composes && piece.end == settling) {
+            if !piece.settled || piece.end > stable {
                 rule = piece.run;
                 break;
             }

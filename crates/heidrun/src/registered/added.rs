@@ -20,13 +20,19 @@ pub struct Added {
 pub struct Cut {
     /// Where the first added token starts, and where it ends; it stands whatever follows.
     pub found: Option<(usize, usize)>,
+    /// There is one, but a longer one may take its place.
+    pub pending: bool,
     /// If none was found: where a part of the text begins that may yet become one.
     pub open: usize,
 }
 
 impl Added {
-    /// The tokens; `normalized` says whether the file has a normalizer.
-    pub fn build(tokens: Vec<AddedToken>, has_normalizer: bool) -> Result<Self, FileError> {
+    /// The tokens of a file with or without a normalizer, that composes characters or does not.
+    pub fn build(
+        tokens: Vec<AddedToken>,
+        has_normalizer: bool,
+        composes: bool,
+    ) -> Result<Self, FileError> {
         if tokens.len() > TOKENS_MAX {
             return Err(FileError::new("added_tokens", "must be at most 4096"));
         }
@@ -46,10 +52,12 @@ impl Added {
             if token.content.is_empty() || token.content.len() > BYTES_MAX {
                 return refused("content", "must be 1 to 255 bytes");
             }
-            // So that a normalizer can neither make nor break one: some composed characters become `K`, `;` or "`".
-            if token.content.contains(|c: char| {
-                c.is_whitespace() || (has_normalizer && (!c.is_ascii() || "K;`".contains(c)))
-            }) {
+            // So that composing can neither make nor break one: some characters become `K`, `;` or "`".
+            if composes
+                && token
+                    .content
+                    .contains(|c: char| !c.is_ascii() || "K;`".contains(c))
+            {
                 return refused("content", "has a character that is not supported there");
             }
         }
@@ -89,8 +97,16 @@ impl Added {
         let found = self.find(text).next();
         match found {
             // A part that starts before it, or a longer one that starts with it, would take its place.
-            Some((start, _)) if open <= start => Cut { found: None, open },
-            _ => Cut { found, open },
+            Some((start, _)) if open <= start => Cut {
+                found: None,
+                pending: true,
+                open,
+            },
+            _ => Cut {
+                found,
+                pending: false,
+                open,
+            },
         }
     }
 

@@ -35,7 +35,7 @@ impl ByteLevel {
             Some(value) => return Err(unsupported("normalizer", value)),
         };
         let rules = rules(file.pre_tokenizer.as_ref())?;
-        let added = Added::build(file.added_tokens, composes)?;
+        let added = Added::build(file.added_tokens, normalizer.is_some(), composes)?;
         let (tables, long, unmerged) = tables(&file.model)?;
         Ok(Self {
             tables,

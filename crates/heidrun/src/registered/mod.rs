@@ -13,7 +13,7 @@ use std::fmt;
 
 pub use added::Added;
 pub use byte_level::ByteLevel;
-pub use normal::{is_nfc, nfc, starts_anew};
+pub use normal::{is_nfc, last_start, nfc, starts_anew};
 pub use word_piece::{WordPiece, WordPieceCounter};
 
 /// The most bytes a `tokenizer.json` may have.

@@ -29,3 +29,15 @@ pub fn starts_anew(text: &str) -> bool {
         .next()
         .is_none_or(|first| canonical_combining_class(first) == 0)
 }
+
+/// Where the last character starts that cannot be composed with what is before it: what follows changes nothing further
+/// left.
+pub fn last_start(text: &str) -> usize {
+    text.char_indices()
+        .rev()
+        .find(|&(start, character)| {
+            let own = &text[start..start + character.len_utf8()];
+            canonical_combining_class(character) == 0 && is_nfc(own)
+        })
+        .map_or(0, |(start, _)| start)
+}

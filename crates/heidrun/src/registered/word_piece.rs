@@ -66,7 +66,7 @@ impl WordPiece {
                 ));
             }
         }
-        let added = Added::build(file.added_tokens, true)?;
+        let added = Added::build(file.added_tokens, true, false)?;
         let model = file.model;
         let unknown = model.unk_token.as_deref().unwrap_or("[UNK]");
         if !model.vocab.contains_key(unknown) {
@@ -274,13 +274,32 @@ impl WordPieceCounter {
                 break;
             }
         }
+        self.open_tokens = if self.open.is_empty() {
+            self.word.end(model)
+        } else {
+            self.tokens_of_open(model)
+        };
+        self.count()
+    }
+
+    /// The tokens of the current word and the open text, were it to end here: one added token that a longer one may
+    /// replace, or none.
+    fn tokens_of_open(&self, model: &WordPiece) -> usize {
         let mut word = self.word.clone();
         let mut tokens = 0;
-        for character in model.normal.apply(&self.open) {
+        let mut start = 0;
+        for (end, next) in model.added.find(&self.open) {
+            for character in model.normal.apply(&self.open[start..end]) {
+                tokens += word.push(model, character);
+            }
+            tokens += word.end(model) + 1;
+            word = Word::default();
+            start = next;
+        }
+        for character in model.normal.apply(&self.open[start..]) {
             tokens += word.push(model, character);
         }
-        self.open_tokens = tokens + word.end(model);
-        self.count()
+        tokens + word.end(model)
     }
 
     /// Settles that many bytes of the open text.
