@@ -62,6 +62,7 @@ def settle(
     fee_basis_points: int,
     rounding: str = "per_request",
 ) -> Settlement: ...
+
 @final
 class Settlements:
     @property

@@ -29,7 +29,11 @@ def columns(settled: heidrun.Settlements) -> list[tuple[int, int, int]]:
 
 class TestSettleMany:
     @given(
-        tokens=TOKENS, price=st.integers(0, 70_000), unit=UNITS, fee=st.integers(1_000, 1_500), rounding=ROUNDINGS
+        tokens=TOKENS,
+        price=st.integers(0, 70_000),
+        unit=UNITS,
+        fee=st.integers(1_000, 1_500),
+        rounding=ROUNDINGS,
     )
     def test_equals_settle_row_by_row(
         self, tokens: list[int], price: int, unit: int, fee: int, rounding: str

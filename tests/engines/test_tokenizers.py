@@ -1,4 +1,4 @@
-"""Registered tokenizers count as the library `tokenizers` does, whole or in parts; what is unsupported is named."""
+"""Registered tokenizers count as the library `tokenizers` does, whole or in parts, or are refused by name."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ class TestRegistered:
     @given(parts=st.lists(TEXTS, max_size=8))
     @example(parts=["Zr", "\u0338", "\u0301"])
     @example(parts=["<|end", "|>", "x", "y"])
-    def test_growing_count_is_that_of_the_whole(
-        self, made: tuple[str, Tokenizer], parts: list[str]
-    ) -> None:
+    def test_growing_count_is_that_of_the_whole(self, made: tuple[str, Tokenizer], parts: list[str]) -> None:
         model, tokenizer = made
         counter = heidrun.Counter(model)
         whole = ""
@@ -74,9 +72,7 @@ class TestRegistered:
 
     @settings(max_examples=150)
     @given(text=TEXTS)
-    def test_growing_count_is_exact_at_every_character(
-        self, made: tuple[str, Tokenizer], text: str
-    ) -> None:
+    def test_growing_count_is_exact_at_every_character(self, made: tuple[str, Tokenizer], text: str) -> None:
         model, tokenizer = made
         counter = heidrun.Counter(model)
         for end, character in enumerate(text, start=1):

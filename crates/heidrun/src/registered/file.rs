@@ -28,7 +28,7 @@ pub struct File {
 /// A token that is found in the text before all else.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)] // likewise
+#[allow(dead_code, clippy::struct_excessive_bools)] // likewise; the file has them
 pub struct AddedToken {
     id: u32,
     pub content: String,
@@ -56,8 +56,9 @@ pub struct Model {
     pub dropout: Option<f64>,
     pub continuing_subword_prefix: Option<String>,
     pub end_of_word_suffix: Option<String>,
-    #[serde(default)]
-    pub fuse_unk: bool,
+    /// Of no effect: where every byte is a token, nothing is unknown.
+    #[serde(rename = "fuse_unk")]
+    _fuse_unk: Option<bool>,
     #[serde(default)]
     pub byte_fallback: bool,
     #[serde(default)]

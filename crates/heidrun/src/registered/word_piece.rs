@@ -46,6 +46,7 @@ impl Parts {
     }
 }
 
+#[allow(clippy::struct_excessive_bools)] // the file has them
 struct Normalizer {
     clean: bool,
     han_apart: bool,
