@@ -24,7 +24,8 @@ fn main() {
     for name in ["o200k_base", "cl100k_base"] {
         let tokens = tokens(&Path::new("data").join(format!("{name}.tiktoken.gz")));
         let splits = splits_of_ranks(&tokens);
-        let tables = lay_out::lay_out(&tokens, &splits).expect("an embedded vocabulary fits");
+        let tables =
+            lay_out::lay_out(&tokens, &splits, false).expect("an embedded vocabulary fits");
         for (table, bytes) in [
             ("trie", &tables.trie),
             ("splits", &tables.splits),

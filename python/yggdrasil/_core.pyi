@@ -1,6 +1,6 @@
 """The Rust surface; `mypy.stubtest yggdrasil._core` holds this page true. Documentation is on the doors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, TypeAlias, final
 
 __version__: Final[str]
@@ -18,16 +18,20 @@ __all__ = [
     "Ranking",
     "Router",
     "Settlement",
+    "Settlements",
     "__version__",
     "count",
+    "count_many",
     "count_until",
     "encoding_for",
     "quote",
     "rank",
+    "register",
     "score",
     "score_columns",
     "score_table",
     "settle",
+    "settle_many",
     "tokens_affordable",
 ]  # a later section adds its own with +=
 
@@ -62,17 +66,37 @@ def settle(
     fee_basis_points: int,
     rounding: str = "per_request",
 ) -> Settlement: ...
+
+@final
+class Settlements:
+    @property
+    def total_microcents(self) -> memoryview[int]: ...
+    @property
+    def fee_microcents(self) -> memoryview[int]: ...
+    @property
+    def earnings_microcents(self) -> memoryview[int]: ...
+
+def settle_many(
+    tokens: object,
+    price_cents: object,
+    unit_tokens: int,
+    fee_basis_points: object,
+    rounding: str = "per_request",
+) -> Settlements: ...
 def tokens_affordable(
     budget_microcents: int, price_cents: int, unit_tokens: int, rounding: str = "per_request"
 ) -> int: ...
 def encoding_for(model: str) -> tuple[str, bool]: ...
+def register(model: str, tokenizer_json: bytes) -> None: ...
 def count(model: str, text: str) -> int: ...
+def count_many(model: str, texts: Iterable[str]) -> list[int]: ...
 def count_until(model: str, text: str, limit: int) -> int | None: ...
 
 @final
 class Counter:
     def __new__(cls, model: str) -> Counter: ...
     def push(self, delta: str) -> int: ...
+    def push_many(self, deltas: Iterable[str]) -> int: ...
     @property
     def count(self) -> int: ...
     @property

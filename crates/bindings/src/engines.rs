@@ -8,6 +8,7 @@ mod ranking;
 mod request;
 mod router;
 mod score;
+mod settlements;
 mod table;
 mod tokens;
 
@@ -15,6 +16,7 @@ use pyo3::prelude::*;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tokens::register(module)?;
+    settlements::register(module)?;
     quality::register(module)?;
     score::register(module)?;
     table::register(module)?;

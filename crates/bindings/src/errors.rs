@@ -37,6 +37,18 @@ pub fn money(py: Python<'_>, error: MoneyError) -> PyErr {
     }
 }
 
+/// An error of the pricing functions in one row of columns.
+pub fn money_row(py: Python<'_>, error: MoneyError, row: usize) -> PyErr {
+    match error {
+        MoneyError::Invalid { field, rule } => invalid(py, &format!("{field}[{row}]"), rule),
+        MoneyError::Overflow => with_field::<tree::MoneyOverflow>(
+            py,
+            &format!("total_microcents[{row}]"),
+            "does not fit in 64 bits",
+        ),
+    }
+}
+
 /// An error of the router and the score.
 pub fn scoring(py: Python<'_>, error: scoring::Invalid) -> PyErr {
     invalid(py, error.field, error.rule)

@@ -1,18 +1,18 @@
 //! The pieces of plain ASCII text, which is most text: the rules of `split`, where they need to look at nothing else.
 
 use crate::class::{CLASS_OF_BYTE, FOREIGN, LETTER, NEWLINE, NUMBER, SPACE};
-use crate::encoding::Encoding;
+use crate::rules::{Rules, Word};
 
 /// The end of the piece that starts at `start`, or None if finding it needs a look beyond the text or at a character
 /// above 0x7F; `split` then finds it. What is found here is settled: no text appended could change it.
 #[inline]
-pub fn piece_end(encoding: Encoding, text: &[u8], start: usize) -> Option<usize> {
+pub fn piece_end(rules: Rules, text: &[u8], start: usize) -> Option<usize> {
     if let Some(bytes) = text.get(start..).and_then(|rest| rest.first_chunk()) {
-        if let Some(length) = short_word(encoding, u64::from_le_bytes(*bytes)) {
+        if let Some(length) = short_word(rules, u64::from_le_bytes(*bytes)) {
             return Some(start + length);
         }
     }
-    any_piece_end(encoding, text, start)
+    any_piece_end(rules, text, start)
 }
 
 /// 0x01 in each of 8 bytes.
@@ -32,50 +32,50 @@ const fn lower_case(bytes: u64) -> u64 {
 /// The length of the piece at the start of `bytes` if it is a word, with or without a space before it, that ends within
 /// them: at most 7 bytes of text and one that shows the end. Most pieces are that.
 #[inline]
-fn short_word(encoding: Encoding, bytes: u64) -> Option<usize> {
+fn short_word(rules: Rules, bytes: u64) -> Option<usize> {
     let space = u32::from(bytes & 0xFF == u64::from(b' '));
     let word = bytes >> (8 * space);
     let first_upper = lower_case(word | 0x20) & 0x80;
-    let rest = match encoding {
-        Encoding::Cl100kBase => word | (0x20 * EACH),
-        Encoding::O200kBase => word,
+    let rest = match rules.word {
+        Word::Letters => word | (0x20 * EACH),
+        Word::Cased { .. } => word,
     };
     let letters = lower_case(rest) | first_upper;
     let length = (!letters & HIGH).trailing_zeros() / 8;
     let next = bytes.checked_shr(8 * (space + length))? & 0xFF;
     // A word of capitals, a contraction, a letter beyond ASCII: those take more than one look.
-    let plain = match encoding {
-        Encoding::Cl100kBase => true,
-        Encoding::O200kBase => next != u64::from(b'\'') && !(length == 1 && next & 0x40 != 0),
+    let plain = match rules.word {
+        Word::Letters => true,
+        Word::Cased { .. } => next != u64::from(b'\'') && !(length == 1 && next & 0x40 != 0),
     };
     (length > 0 && next < 0x80 && plain).then_some((space + length) as usize)
 }
 
-fn any_piece_end(encoding: Encoding, text: &[u8], start: usize) -> Option<usize> {
+fn any_piece_end(rules: Rules, text: &[u8], start: usize) -> Option<usize> {
     let first = *text.get(start)?;
     let class = CLASS_OF_BYTE[usize::from(first)];
     if class & LETTER != 0 {
-        return word_end(encoding, text, start);
+        return word_end(rules, text, start);
     }
     if class & (FOREIGN | NEWLINE | NUMBER) == 0 {
         // One character that is neither may stand before a word.
         let next = *text.get(start + 1)?;
         let next_class = CLASS_OF_BYTE[usize::from(next)];
         if next_class & LETTER != 0 {
-            if first == b'\'' && encoding == Encoding::Cl100kBase {
+            if first == b'\'' && rules.word == Word::Letters {
                 return None;
             }
-            return word_end(encoding, text, start + 1);
+            return word_end(rules, text, start + 1);
         }
         if class & SPACE == 0 || (first == b' ' && next_class & (FOREIGN | SPACE | NUMBER) == 0) {
-            return symbols_end(encoding, text, start + 1);
+            return symbols_end(rules, text, start + 1);
         }
         if next_class & FOREIGN != 0 {
             return None;
         }
     }
     if class & NUMBER != 0 {
-        return digits_end(text, start + 1);
+        return digits_end(rules, text, start + 1);
     }
     if class & SPACE != 0 {
         return space_end(text, start);
@@ -85,20 +85,20 @@ fn any_piece_end(encoding: Encoding, text: &[u8], start: usize) -> Option<usize>
 
 /// A word from its first letter.
 #[inline]
-fn word_end(encoding: Encoding, text: &[u8], from: usize) -> Option<usize> {
-    match encoding {
-        Encoding::Cl100kBase => {
+fn word_end(rules: Rules, text: &[u8], from: usize) -> Option<usize> {
+    match rules.word {
+        Word::Letters => {
             let end = run_end(text, from, |byte| byte.is_ascii_alphabetic());
             (*text.get(end)? < 0x80).then_some(end)
         }
-        Encoding::O200kBase => {
+        Word::Cased { contraction } => {
             let mut end = from;
             if text[from] & 0x20 == 0 {
                 end = run_end(text, from + 1, |byte| byte.is_ascii_uppercase());
             }
             end = run_end(text, end, |byte| byte.is_ascii_lowercase());
             let next = *text.get(end)?;
-            if next == b'\'' {
+            if contraction && next == b'\'' {
                 // A contraction may follow.
                 let after = *text.get(end + 1)?;
                 let may = matches!(after | 0x20, b's' | b't' | b'm' | b'd' | b'r' | b'v' | b'l');
@@ -109,8 +109,8 @@ fn word_end(encoding: Encoding, text: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-fn digits_end(text: &[u8], mut end: usize) -> Option<usize> {
-    for _ in 0..2 {
+fn digits_end(rules: Rules, text: &[u8], mut end: usize) -> Option<usize> {
+    for _ in 1..rules.digits_max {
         let class = CLASS_OF_BYTE[usize::from(*text.get(end)?)];
         if class & FOREIGN != 0 {
             return None;
@@ -123,7 +123,7 @@ fn digits_end(text: &[u8], mut end: usize) -> Option<usize> {
     Some(end)
 }
 
-fn symbols_end(encoding: Encoding, text: &[u8], from: usize) -> Option<usize> {
+fn symbols_end(rules: Rules, text: &[u8], from: usize) -> Option<usize> {
     let mut end = from;
     loop {
         let class = CLASS_OF_BYTE[usize::from(*text.get(end)?)];
@@ -138,7 +138,7 @@ fn symbols_end(encoding: Encoding, text: &[u8], from: usize) -> Option<usize> {
     loop {
         match *text.get(end)? {
             b'\r' | b'\n' => end += 1,
-            b'/' if encoding == Encoding::O200kBase => end += 1,
+            b'/' if rules.newlines_slash => end += 1,
             _ => return Some(end),
         }
     }

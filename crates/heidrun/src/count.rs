@@ -1,5 +1,7 @@
 //! The count of a text, piece by piece: most pieces are tokens, and one look into a table says so.
 
+use std::collections::HashSet;
+
 use crate::bpe::{home_of, low_half, Scratch, Vocabulary};
 
 /// Pieces of up to this length are looked up as a whole.
@@ -17,6 +19,8 @@ const COUNT_SHIFT: u32 = 120;
 /// count takes says nothing about what others have counted.
 pub struct PieceCounter<'a> {
     vocabulary: Vocabulary<'a>,
+    /// Tokens that are only found as whole pieces, and are in no table.
+    long: Option<&'a HashSet<Vec<u8>>>,
     scratch: Scratch,
     /// By hash: the key of a piece of up to 15 bytes, and above it how many tokens it is.
     remembered: Vec<u128>,
@@ -32,9 +36,15 @@ impl<'a> PieceCounter<'a> {
         };
         Self {
             vocabulary,
+            long: None,
             scratch: Scratch::default(),
             remembered: vec![0; remembered],
         }
+    }
+
+    /// The same, with tokens that are in no table.
+    pub fn with_long(self, long: Option<&'a HashSet<Vec<u8>>>) -> Self {
+        Self { long, ..self }
     }
 
     /// The tokens of `text[start..end]`, which is not empty.
@@ -78,7 +88,10 @@ impl<'a> PieceCounter<'a> {
     }
 
     fn count_long(&mut self, piece: &[u8]) -> usize {
-        // Every byte is a token of the vocabularies embedded here.
+        if self.long.is_some_and(|long| long.contains(piece)) {
+            return 1;
+        }
+        // Every byte is a token of every vocabulary counted with here.
         self.vocabulary
             .count(piece, &mut self.scratch)
             .unwrap_or(piece.len())

@@ -1,6 +1,7 @@
 //! Which vocabulary a model's tokens are counted with.
 
 use crate::bpe::Vocabulary;
+use crate::rules::{Rules, Word};
 
 /// A vocabulary with its rule for splitting text into pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +71,24 @@ impl Encoding {
         match self {
             Self::Cl100kBase => "cl100k_base",
             Self::O200kBase => "o200k_base",
+        }
+    }
+
+    /// The pattern of `tiktoken` 0.14 (`tiktoken_ext/openai_public.py`).
+    pub(crate) const fn rules(self) -> Rules {
+        match self {
+            Self::Cl100kBase => Rules {
+                word: Word::Letters,
+                digits_max: 3,
+                newlines_slash: false,
+                trailing_space_whole: true,
+            },
+            Self::O200kBase => Rules {
+                word: Word::Cased { contraction: true },
+                digits_max: 3,
+                newlines_slash: true,
+                trailing_space_whole: false,
+            },
         }
     }
 

@@ -10,7 +10,12 @@ mod bpe;
 mod class;
 mod count;
 mod encoding;
+mod growing;
 mod money;
+mod money_columns;
+mod registered;
+mod registry;
+mod rules;
 mod run;
 mod split;
 mod tokens;
@@ -20,4 +25,7 @@ pub use money::{
     quote, settle, tokens_affordable, MoneyError, Rounding, Settlement, BASIS_POINTS,
     FEE_BASIS_POINTS_MAX, FEE_BASIS_POINTS_MIN, MICROCENTS_PER_CENT, UNITS_TOKENS,
 };
-pub use tokens::{count, count_until, Counter};
+pub use money_columns::{settle_many, Column, Parts, RowError};
+pub use registered::{FileError, Registered, FILE_BYTES_MAX};
+pub use registry::{Choice, Registry, MODELS_MAX, MODEL_BYTES_MAX};
+pub use tokens::{count, count_until, Counter, Tokenizer};

@@ -4,9 +4,9 @@
 //! of thousands of letters, spaces or symbols would make that quadratic, and a provider could send one on purpose. While
 //! a run goes on, nothing before its end can change but where its last piece is cut, so it is followed instead.
 
-use crate::bpe::Follower;
+use crate::bpe::{Follower, Vocabulary};
 use crate::class::{class_of, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
-use crate::encoding::Encoding;
+use crate::rules::Rules;
 
 /// What the scanner was reading when the text ended, if that may go on for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,27 +40,30 @@ enum Step {
 /// The run and its tokens.
 #[derive(Clone)]
 pub struct Run {
-    encoding: Encoding,
+    rules: Rules,
     rule: Rule,
     whole: Follower,
-    /// Tokens up to the last mark, and the encoder of what follows it.
-    marked: Option<(usize, Follower)>,
+    /// Bytes so far.
+    bytes: usize,
+    /// The place of the last mark, the tokens up to it, and the follower of what comes after it.
+    marked: Option<(usize, usize, Follower)>,
 }
 
 impl Run {
     /// The run that is all of `open`, which the scanner was reading by `rule` when the text ended.
-    pub fn new(encoding: Encoding, rule: Rule, open: &str) -> Self {
-        let whole = Follower::new();
+    pub fn new(vocabulary: &Vocabulary<'_>, rules: Rules, rule: Rule, open: &str) -> Self {
         let mut run = Self {
-            encoding,
+            rules,
             rule,
-            whole,
+            whole: Follower::new(),
+            bytes: 0,
             marked: None,
         };
         for character in open.chars() {
             // What stands before a word or symbols is part of the piece, though not of the run.
             let step = run.step(character);
             run.take(
+                vocabulary,
                 character,
                 if matches!(step, Step::Ends) {
                     Step::Goes(rule)
@@ -73,13 +76,13 @@ impl Run {
     }
 
     /// Takes all of `delta`, or returns false when it leaves the run; the run is then of no further use.
-    pub fn push(&mut self, delta: &str) -> bool {
+    pub fn push(&mut self, vocabulary: &Vocabulary<'_>, delta: &str) -> bool {
         for character in delta.chars() {
             let step = self.step(character);
             if matches!(step, Step::Ends) {
                 return false;
             }
-            self.take(character, step);
+            self.take(vocabulary, character, step);
         }
         true
     }
@@ -87,15 +90,19 @@ impl Run {
     /// Tokens of the run, were the text to end here.
     pub fn tokens(&self) -> usize {
         match &self.marked {
-            Some((head, rest)) => head + rest.count(),
+            Some((_, head, rest)) => head + rest.count(),
             None => self.whole.count(),
         }
+    }
+
+    /// Where the run is cut in two pieces, were the text to end here.
+    pub fn cut(&self) -> Option<usize> {
+        self.marked.as_ref().map(|&(place, ..)| place)
     }
 
     fn step(&self, character: char) -> Step {
         let flags = class_of(character);
         let is = |wanted: u8| flags & wanted != 0;
-        let o200k = self.encoding == Encoding::O200kBase;
         match self.rule {
             Rule::Letters if is(LETTER) => Step::Goes(Rule::Letters),
             Rule::Word if is(UPPER) && is(LOWER) => Step::Marks(Rule::Word),
@@ -103,25 +110,29 @@ impl Run {
             Rule::Word | Rule::Lower if is(LOWER) => Step::Goes(Rule::Lower),
             Rule::Symbols if !is(SPACE | LETTER | NUMBER) => Step::Goes(Rule::Symbols),
             Rule::Symbols | Rule::Newlines if is(NEWLINE) => Step::Goes(Rule::Newlines),
-            Rule::Newlines if o200k && character == '/' => Step::Goes(Rule::Newlines),
-            Rule::Space if o200k && is(NEWLINE) => Step::Marks(Rule::Space),
+            Rule::Newlines if self.rules.newlines_slash && character == '/' => {
+                Step::Goes(Rule::Newlines)
+            }
+            Rule::Space if !self.rules.trailing_space_whole && is(NEWLINE) => {
+                Step::Marks(Rule::Space)
+            }
             Rule::Space if is(SPACE) => Step::Goes(Rule::Space),
             _ => Step::Ends,
         }
     }
 
-    fn take(&mut self, character: char, step: Step) {
+    fn take(&mut self, vocabulary: &Vocabulary<'_>, character: char, step: Step) {
         let mut buffer = [0; 4];
         let bytes = character.encode_utf8(&mut buffer).bytes();
-        let vocabulary = self.encoding.vocabulary();
         for byte in bytes.clone() {
-            self.whole.push(&vocabulary, byte);
+            self.whole.push(vocabulary, byte);
         }
+        self.bytes += character.len_utf8();
         match step {
             Step::Marks(rule) => {
                 self.rule = rule;
                 let empty = Follower::new();
-                self.marked = Some((self.whole.count(), empty));
+                self.marked = Some((self.bytes, self.whole.count(), empty));
             }
             Step::Goes(rule) => {
                 if rule != self.rule {
@@ -129,9 +140,9 @@ impl Run {
                     self.rule = rule;
                     self.marked = None;
                 }
-                if let Some((_, rest)) = &mut self.marked {
+                if let Some((.., rest)) = &mut self.marked {
                     for byte in bytes {
-                        rest.push(&vocabulary, byte);
+                        rest.push(vocabulary, byte);
                     }
                 }
             }

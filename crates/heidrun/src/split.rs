@@ -1,19 +1,19 @@
 //! Text into the pieces that are then encoded one by one.
 //!
-//! The rules are the patterns of `tiktoken` 0.14 (`tiktoken_ext/openai_public.py`), written out by hand. A pattern matched
+//! The rules are patterns of regular expressions, written out by hand. A pattern matched
 //! by a regular expression engine says where a piece ends, but not whether more text could move that end. A hand-written
 //! scanner knows: **a piece is settled if the scanner did not look past the end of the text to find it**, for then it
 //! would have found the same piece whatever follows. That is what makes a running count exact.
 
 use crate::ascii;
 use crate::class::{class_of, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
-use crate::encoding::Encoding;
+use crate::rules::{Rules, Word};
 use crate::run::Rule;
 
 /// Finds the pieces of a text, from left to right.
 pub struct Scanner<'a> {
     text: &'a str,
-    encoding: Encoding,
+    rules: Rules,
     start: usize,
     looked_past_end: bool,
     endless: Option<Rule>,
@@ -47,10 +47,10 @@ impl At {
 }
 
 impl<'a> Scanner<'a> {
-    pub fn new(encoding: Encoding, text: &'a str) -> Self {
+    pub fn new(rules: Rules, text: &'a str) -> Self {
         Self {
             text,
-            encoding,
+            rules,
             start: 0,
             looked_past_end: false,
             endless: None,
@@ -129,9 +129,9 @@ impl<'a> Scanner<'a> {
 
     /// The end of the piece that starts at `start`, where there is a character.
     fn piece_end(&mut self, start: usize, first: At) -> usize {
-        if let Some(end) = match self.encoding {
-            Encoding::Cl100kBase => self.word_cl100k(start, first),
-            Encoding::O200kBase => self.word_o200k(start, first),
+        if let Some(end) = match self.rules.word {
+            Word::Letters => self.letters(start, first),
+            Word::Cased { contraction } => self.cased(start, first, contraction),
         } {
             return end;
         }
@@ -145,7 +145,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// `'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++`
-    fn word_cl100k(&mut self, start: usize, first: At) -> Option<usize> {
+    fn letters(&mut self, start: usize, first: At) -> Option<usize> {
         let end = self.contraction(start);
         if end > start {
             return Some(end);
@@ -165,7 +165,7 @@ impl<'a> Scanner<'a> {
     ///
     /// The character before the word is taken if it can be, in each alternative before it is left. Leaving it matters
     /// only for a mark, which may both stand before a word and be part of one.
-    fn word_o200k(&mut self, start: usize, first: At) -> Option<usize> {
+    fn cased(&mut self, start: usize, first: At, contraction: bool) -> Option<usize> {
         if first.is(NEWLINE | NUMBER) {
             return None;
         }
@@ -184,7 +184,11 @@ impl<'a> Scanner<'a> {
                     (end > from).then_some(end)
                 })
             })?;
-        Some(self.contraction(end))
+        Some(if contraction {
+            self.contraction(end)
+        } else {
+            end
+        })
     }
 
     /// `U*W+`: all of the run in U and the W behind it; without any behind, up to the last of the run that is also in W.
@@ -212,10 +216,10 @@ impl<'a> Scanner<'a> {
         last_lower
     }
 
-    /// `\p{N}{1,3}`
+    /// `\p{N}{1,digits_max}`
     fn digits(&mut self, first: At) -> usize {
         let mut end = first.next;
-        for _ in 0..2 {
+        for _ in 1..self.rules.digits_max {
             match self.at(end) {
                 Some(at) if at.is(NUMBER) => end = at.next,
                 _ => break,
@@ -224,7 +228,7 @@ impl<'a> Scanner<'a> {
         end
     }
 
-    /// ` ?[^\s\p{L}\p{N}]+[\r\n]*`, and for o200k also `/` among the last.
+    /// ` ?[^\s\p{L}\p{N}]+[\r\n]*`, and with `newlines_slash` also `/` among the last.
     fn symbols(&mut self, start: usize, first: At) -> Option<usize> {
         let from = if first.character == ' ' {
             first.next
@@ -238,7 +242,7 @@ impl<'a> Scanner<'a> {
         let mut rule = Rule::Symbols;
         while let Some(at) = self.at(end) {
             // A slash is among the symbols, so it can only follow a newline here.
-            let slash = at.character == '/' && self.encoding == Encoding::O200kBase;
+            let slash = at.character == '/' && self.rules.newlines_slash;
             if !(at.is(NEWLINE) || slash) {
                 break;
             }
@@ -267,7 +271,7 @@ impl<'a> Scanner<'a> {
             }
         }
         self.endless = at_end.then_some(Rule::Space);
-        if at_end && self.encoding == Encoding::Cl100kBase {
+        if at_end && self.rules.trailing_space_whole {
             return end;
         }
         match after_newline {
@@ -284,7 +288,7 @@ impl Iterator for Scanner<'_> {
     #[inline]
     fn next(&mut self) -> Option<Piece> {
         let start = self.start;
-        if let Some(end) = ascii::piece_end(self.encoding, self.text.as_bytes(), start) {
+        if let Some(end) = ascii::piece_end(self.rules, self.text.as_bytes(), start) {
             self.start = end;
             return Some(Piece {
                 start,

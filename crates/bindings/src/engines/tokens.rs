@@ -1,12 +1,18 @@
 //! heidrun: counts and money.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
-use heidrun::Rounding;
+use heidrun::{Registry, Rounding};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyList, PyString};
 
-use crate::errors::{caught, integer, money, text};
+use crate::errors::{caught, integer, invalid, money, text};
+
+/// The models that were registered in this process.
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
+/// The most texts of one call.
+const TEXTS_MAX: usize = 1_000_000;
 
 /// Below this a count takes less time than giving the interpreter away and taking it back.
 const DETACH_BYTES_MIN: usize = 2_048;
@@ -118,9 +124,23 @@ fn tokens_affordable(
 }
 
 #[pyfunction]
-fn encoding_for(model: &Bound<'_, PyString>) -> PyResult<(&'static str, bool)> {
-    let choice = heidrun::encoding_for(text("model", model)?);
-    Ok((choice.encoding.name(), choice.fallback))
+fn encoding_for(model: &Bound<'_, PyString>) -> PyResult<(String, bool)> {
+    let choice = REGISTRY.choice(text("model", model)?);
+    Ok((choice.name, choice.fallback))
+}
+
+#[pyfunction]
+#[pyo3(name = "register")]
+fn register_model(
+    py: Python<'_>,
+    model: &Bound<'_, PyString>,
+    tokenizer_json: &[u8],
+) -> PyResult<()> {
+    let model = text("model", model)?;
+    caught(|| {
+        py.detach(|| REGISTRY.register(model, tokenizer_json))
+            .map_err(|error| invalid(py, &error.field, &error.rule))
+    })
 }
 
 #[pyfunction]
@@ -130,9 +150,50 @@ fn count_tokens(
     model: &Bound<'_, PyString>,
     text: &Bound<'_, PyString>,
 ) -> PyResult<usize> {
-    let encoding = heidrun::encoding_for(crate::errors::text("model", model)?).encoding;
+    let tokenizer = REGISTRY.tokenizer(crate::errors::text("model", model)?);
     let text = crate::errors::text("text", text)?;
-    caught(|| Ok(spaciously(py, text, |text| heidrun::count(encoding, text))))
+    caught(|| Ok(spaciously(py, text, |text| tokenizer.count(text))))
+}
+
+/// The strings of a sequence, at most [`TEXTS_MAX`].
+fn strings(field: &str, values: &Bound<'_, PyAny>) -> PyResult<Vec<PyBackedStr>> {
+    let py = values.py();
+    if values.is_instance_of::<PyString>() {
+        return Err(invalid(py, field, "must be a sequence of str, not one str"));
+    }
+    let mut strings = Vec::new();
+    for (row, value) in values.try_iter()?.enumerate() {
+        if row == TEXTS_MAX {
+            return Err(invalid(py, field, "must be at most 1000000"));
+        }
+        let value = value?;
+        let Ok(string) = value.cast::<PyString>() else {
+            return Err(invalid(py, &format!("{field}[{row}]"), "must be a str"));
+        };
+        // Here rather than below, so that the error names the row.
+        text(&format!("{field}[{row}]"), string)?;
+        strings.push(PyBackedStr::try_from(string.clone())?);
+    }
+    Ok(strings)
+}
+
+#[pyfunction]
+fn count_many<'py>(
+    py: Python<'py>,
+    model: &Bound<'py, PyString>,
+    texts: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyList>> {
+    let tokenizer = REGISTRY.tokenizer(text("model", model)?);
+    let texts = strings("texts", texts)?;
+    let counts = caught(|| {
+        Ok(py.detach(|| {
+            texts
+                .iter()
+                .map(|text| tokenizer.count(text))
+                .collect::<Vec<usize>>()
+        }))
+    })?;
+    PyList::new(py, counts)
 }
 
 #[pyfunction]
@@ -142,12 +203,12 @@ fn count_until(
     text: &Bound<'_, PyString>,
     limit: &Bound<'_, PyAny>,
 ) -> PyResult<Option<usize>> {
-    let encoding = heidrun::encoding_for(crate::errors::text("model", model)?).encoding;
+    let tokenizer = REGISTRY.tokenizer(crate::errors::text("model", model)?);
     let text = crate::errors::text("text", text)?;
     let limit = integer("limit", limit)?;
     caught(|| {
         Ok(spaciously(py, text, |text| {
-            heidrun::count_until(encoding, text, limit)
+            tokenizer.count_until(text, limit)
         }))
     })
 }
@@ -163,24 +224,51 @@ fn spaciously<T: Send>(py: Python<'_>, text: &str, work: impl FnOnce(&str) -> T 
 
 /// The number of tokens of a text that arrives in parts, exact after each.
 #[pyclass(frozen, module = "yggdrasil._core")]
-pub struct Counter(Mutex<heidrun::Counter>);
+pub struct Counter {
+    counter: Mutex<heidrun::Counter>,
+    encoding: String,
+}
+
+impl Counter {
+    fn with<T>(&self, work: impl FnOnce(&mut heidrun::Counter) -> T) -> T {
+        work(&mut self.counter.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 #[pymethods]
 impl Counter {
     #[new]
     fn new(model: &Bound<'_, PyString>) -> PyResult<Self> {
-        let encoding = heidrun::encoding_for(text("model", model)?).encoding;
-        Ok(Self(Mutex::new(heidrun::Counter::new(encoding))))
+        let choice = REGISTRY.choice(text("model", model)?);
+        Ok(Self {
+            counter: Mutex::new(heidrun::Counter::new(choice.tokenizer)),
+            encoding: choice.name,
+        })
     }
 
     fn push(&self, py: Python<'_>, delta: &Bound<'_, PyString>) -> PyResult<usize> {
         let delta = text("delta", delta)?;
         caught(|| {
             Ok(spaciously(py, delta, |delta| {
-                self.0
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(delta)
+                self.with(|counter| counter.push(delta))
+            }))
+        })
+    }
+
+    fn push_many(&self, py: Python<'_>, deltas: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let deltas = strings("deltas", deltas)?;
+        caught(|| {
+            Ok(py.detach(|| {
+                self.with(|counter| {
+                    // As one: what the parts have in common is looked at once.
+                    counter.push(
+                        &deltas
+                            .iter()
+                            .map(AsRef::as_ref)
+                            .collect::<Vec<&str>>()
+                            .concat(),
+                    )
+                })
             }))
         })
     }
@@ -188,20 +276,13 @@ impl Counter {
     /// Tokens of the whole text so far.
     #[getter]
     fn count(&self) -> usize {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .count()
+        self.with(|counter| counter.count())
     }
 
-    /// The name of the vocabulary.
+    /// The name of the vocabulary, or the model's own if it is registered.
     #[getter]
-    fn encoding(&self) -> &'static str {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .encoding()
-            .name()
+    fn encoding(&self) -> &str {
+        &self.encoding
     }
 }
 
@@ -214,6 +295,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settle, module)?)?;
     module.add_function(wrap_pyfunction!(tokens_affordable, module)?)?;
     module.add_function(wrap_pyfunction!(encoding_for, module)?)?;
+    module.add_function(wrap_pyfunction!(register_model, module)?)?;
     module.add_function(wrap_pyfunction!(count_tokens, module)?)?;
+    module.add_function(wrap_pyfunction!(count_many, module)?)?;
     module.add_function(wrap_pyfunction!(count_until, module)?)
 }

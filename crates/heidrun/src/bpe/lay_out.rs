@@ -30,6 +30,12 @@ pub struct Tables {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge(pub &'static str);
 
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "is too large: {}", self.0)
+    }
+}
+
 /// Slots for the pairs. Most pairs that are looked for are in no slot, and at this load such a search takes two looks.
 const fn slots_for_pairs(pairs: usize) -> usize {
     pairs * 5 / 2 + 8
@@ -41,20 +47,29 @@ const fn slots_for_keys(keys: usize) -> usize {
 }
 
 /// The tables of `tokens`, in the order of their ranks, with `splits` as [`Tables::splits`] says, or None for a token
-/// that encoding never reaches; that one is found as a whole only.
-pub fn lay_out(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Result<Tables, TooLarge> {
+/// that merging never makes; that one is found as a whole piece only, and only with `unmerged`.
+pub fn lay_out(
+    tokens: &[Vec<u8>],
+    splits: &[Option<(u32, u32)>],
+    unmerged: bool,
+) -> Result<Tables, TooLarge> {
     if tokens.len() > TOKENS_MAX {
         return Err(TooLarge("tokens"));
     }
     if tokens.iter().any(|token| token.len() > TOKEN_BYTES_MAX) {
         return Err(TooLarge("a token"));
     }
+    let whole = || {
+        let all = tokens.iter().zip(splits);
+        all.filter(|(_, split)| unmerged || split.is_some())
+            .map(|(token, _)| token.as_slice())
+    };
     Ok(Tables {
         trie: lay_out_trie(tokens, splits)?,
         splits: lay_out_splits(splits),
         pairs: lay_out_pairs(splits),
-        short: lay_out_keys::<8>(tokens, 1..=8, |key| hash_short(low_half(key))),
-        medium: lay_out_keys::<16>(tokens, 9..=16, hash_medium),
+        short: lay_out_keys::<8>(whole(), 1..=8, |key| hash_short(low_half(key))),
+        medium: lay_out_keys::<16>(whole(), 9..=16, hash_medium),
     })
 }
 
@@ -100,13 +115,12 @@ fn lay_out_pairs(splits: &[Option<(u32, u32)>]) -> Vec<u8> {
     slots.iter().flat_map(|slot| slot.to_le_bytes()).collect()
 }
 
-fn lay_out_keys<const BYTES: usize>(
-    tokens: &[Vec<u8>],
+fn lay_out_keys<'a, const BYTES: usize>(
+    tokens: impl Iterator<Item = &'a [u8]>,
     lengths: std::ops::RangeInclusive<usize>,
     hash: impl Fn(u128) -> u64,
 ) -> Vec<u8> {
     let keys: Vec<u128> = tokens
-        .iter()
         .filter(|token| lengths.contains(&token.len()) && token.last() != Some(&0))
         .map(|token| {
             let mut padded = [0; 16];

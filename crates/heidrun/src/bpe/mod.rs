@@ -6,11 +6,13 @@
 //! never entered again, so that the time is linear in the text. (The method is that of the crate `bpe`.)
 
 mod follow;
+mod lay_out;
 mod layout;
 mod scratch;
 
 pub use follow::Follower;
-pub use layout::low_half;
+pub use lay_out::{lay_out, Tables};
+pub use layout::{low_half, TOKEN_BYTES_MAX};
 pub use scratch::Scratch;
 
 use layout::{

@@ -1,0 +1,142 @@
+"""Token counts and settlement against the libraries people count with, single-threaded, on text of this repository.
+
+The extension is whatever `make build` made (profile `fast`: optimised, without link-time optimisation); a wheel is faster.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benches.engines.sides import EngineMeasure, Side
+from yggdrasil import heidrun
+
+_LITELLM = importlib.util.find_spec("litellm")
+assert _LITELLM is not None and _LITELLM.origin is not None
+os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(_LITELLM.origin).parent / "litellm_core_utils" / "tokenizers")
+
+import tiktoken  # noqa: E402  # reads the variable above
+
+ROOT = Path(__file__).parents[2]
+MODEL = "o200k_base"
+THEIRS = tiktoken.get_encoding(MODEL)
+TIKTOKEN = f"tiktoken {version('tiktoken')}"
+
+
+def _files(*patterns: str) -> str:
+    return "".join(path.read_text("utf-8") for pattern in patterns for path in sorted(ROOT.glob(pattern)))
+
+
+def _drawn(alphabet: str, count: int, breaks: str) -> str:
+    """Characters drawn by a falling frequency, with a break after every tenth on average."""
+    chance = random.Random(5)
+    weights = [1 / (rank + 1) for rank in range(len(alphabet))]
+    drawn = chance.choices(alphabet, weights, k=count)
+    return "".join(one + (chance.choice(breaks) if chance.random() < 0.1 else "") for one in drawn)
+
+
+GERMAN = (
+    "Der Wanderer über dem Nebelmeer betrachtete schweigend die Berggipfel. Außergewöhnliche Möglichkeiten "
+    "eröffnen sich demjenigen, der frühmorgens aufsteht; Rechtsschutzversicherungsgesellschaften hingegen "
+    "schließen erst später. Größere Schiffe fuhren träge flussaufwärts, während Fährmänner Äpfel verkauften. "
+)
+HAN = "的一是不了人我在有他这为之大来以个中上们到说国和地也子时道出而要于就下得可你年生自会那后能对着事其里所去行过"
+EMOJI = "😀😂🥰😎🤔👍🎉🔥🚀✨🙏💡🌍🎵🍕"
+TEXTS = {
+    "prose": _files("docs/**/*.md", "*.md"),
+    "code": _files("python/**/*.py"),
+    "german": GERMAN * 1_000,
+    "chinese": _drawn(HAN, 100_000, "，。！？"),
+    "emoji": _drawn(EMOJI, 100_000, " "),
+}
+
+
+def _counts(name: str) -> tuple[EngineMeasure, dict[str, Any]]:
+    text = TEXTS[name]
+    assert heidrun.count(MODEL, text) == len(THEIRS.encode_ordinary(text))
+    measure = EngineMeasure(
+        f"heidrun.count_{name}",
+        "MB/s",
+        "higher",
+        work=len(text.encode()) / 1e6,
+        target="≥ 5× tiktoken",
+        least_ratio=5,
+    )
+    return measure, {TIKTOKEN: lambda: THEIRS.encode_ordinary(text)}
+
+
+def _test_of(name: str) -> Any:
+    measure, peers = _counts(name)
+
+    @measure.sides(lambda: heidrun.count(MODEL, TEXTS[name]), peers)
+    def test(side: Side, benchmark: Any) -> None:
+        side(benchmark, rounds=7)
+
+    return test
+
+
+test_prose = _test_of("prose")
+test_code = _test_of("code")
+test_german = _test_of("german")
+test_chinese = _test_of("chinese")
+test_emoji = _test_of("emoji")
+
+KILOBYTE = TEXTS["prose"][:1_024]
+_PROMPT = EngineMeasure("heidrun.count_1kb", "µs", "lower", work=100, target="≤ 10 µs", bound=10)
+
+
+@_PROMPT.sides(
+    lambda: [heidrun.count(MODEL, KILOBYTE) for _ in range(100)],
+    {TIKTOKEN: lambda: [THEIRS.encode_ordinary(KILOBYTE) for _ in range(100)]},
+)
+def test_1kb(side: Side, benchmark: Any) -> None:
+    side(benchmark)
+
+
+LETTERS = "a" * 1_000_000
+_LETTER = EngineMeasure("heidrun.one_letter_1mb", "ms", "lower", target="linear: ≤ 100 ms", bound=100)
+
+
+@_LETTER.sides(lambda: heidrun.count(MODEL, LETTERS), {TIKTOKEN: lambda: THEIRS.encode_ordinary(LETTERS)})
+def test_one_letter(side: Side, benchmark: Any) -> None:
+    side(benchmark, rounds=3)
+
+
+DELTAS = [TEXTS["prose"][start : start + 20] for start in range(0, 20_000, 20)]
+
+
+def _singly() -> None:
+    counter = heidrun.Counter(MODEL)
+    for delta in DELTAS:
+        counter.push(delta)
+
+
+_DELTA = EngineMeasure("heidrun.stream_delta", "µs", "lower", work=len(DELTAS), target="≤ 3 µs", bound=3)
+_DELTAS = EngineMeasure(
+    "heidrun.stream_delta_many", "µs", "lower", work=len(DELTAS), target="≤ 1 µs", bound=1
+)
+
+
+@_DELTA.sides(_singly, {})
+def test_delta(side: Side, benchmark: Any) -> None:
+    side(benchmark)
+
+
+@_DELTAS.sides(lambda: heidrun.Counter(MODEL).push_many(DELTAS), {})
+def test_deltas(side: Side, benchmark: Any) -> None:
+    side(benchmark)
+
+
+ROWS = np.random.default_rng(3).integers(0, 2_000_000, 1_000_000)
+_ROWS = EngineMeasure("heidrun.settle_many", "M rows/s", "higher", work=1, target="≥ 50", bound=50)
+
+
+@_ROWS.sides(lambda: heidrun.settle_many(ROWS, 3, 1_000, 1_250), {})
+def test_settle_many(side: Side, benchmark: Any) -> None:
+    side(benchmark)

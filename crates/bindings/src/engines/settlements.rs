@@ -1,0 +1,172 @@
+//! heidrun: settlement by the column.
+
+use heidrun::{Parts, Rounding};
+use pyo3::buffer::PyBuffer;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyInt, PyMemoryView};
+
+use crate::errors::{caught, integer, invalid, money, money_row};
+
+/// Rows that are settled at a time: what is read and written stays in the first cache.
+const CHUNK_ROWS: usize = 512;
+
+/// A column of 64-bit integers, taken out of Python's memory in one copy: what lies there may change at any time.
+enum Column {
+    All(i64),
+    Each(Vec<i64>),
+}
+
+impl Column {
+    /// What has a buffer (`numpy`, `array.array`, `memoryview`); what makes an array of itself (Arrow, Polars, pandas); a
+    /// sequence of integers.
+    fn new(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = value.py();
+        let rule = "must be a column of 64-bit integers";
+        let array = if PyBuffer::<i64>::get(value).is_err() && value.hasattr("__array__")? {
+            value.call_method0("__array__")?
+        } else {
+            value.clone()
+        };
+        match PyBuffer::<i64>::get(&array) {
+            Ok(buffer) if buffer.dimensions() != 1 => {
+                Err(invalid(py, field, "must have one dimension"))
+            }
+            Ok(buffer) => buffer.to_vec(py).map(Self::Each),
+            // A buffer of something else; an array with missing values is one of floats or objects.
+            Err(_) if array.hasattr("__array__")? || PyMemoryView::from(&array).is_ok() => {
+                Err(invalid(py, field, rule))
+            }
+            Err(_) => array
+                .try_iter()
+                .map_err(|_| invalid(py, field, rule))?
+                .enumerate()
+                .map(|(row, value)| integer(&format!("{field}[{row}]"), &value?))
+                .collect::<PyResult<Vec<i64>>>()
+                .map(Self::Each),
+        }
+    }
+
+    /// The same, or one integer for all rows.
+    fn or_one(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if value.is_instance_of::<PyInt>() {
+            return integer(field, value).map(Self::All);
+        }
+        Self::new(field, value)
+    }
+
+    fn rows(&self) -> Option<usize> {
+        match self {
+            Self::All(_) => None,
+            Self::Each(values) => Some(values.len()),
+        }
+    }
+
+    fn check_rows(&self, py: Python<'_>, field: &str, rows: usize) -> PyResult<()> {
+        match self.rows() {
+            Some(own) if own != rows => {
+                let rule = format!("has {own} rows, and tokens has {rows}");
+                Err(invalid(py, field, &rule))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// That many rows from `start`.
+    fn chunk(&self, start: usize, rows: usize) -> heidrun::Column<'_> {
+        match self {
+            Self::All(value) => heidrun::Column::All(*value),
+            Self::Each(values) => heidrun::Column::Each(&values[start..start + rows]),
+        }
+    }
+}
+
+/// The parts of many payments: three columns of 64-bit integers.
+#[pyclass(frozen, get_all, module = "yggdrasil._core")]
+#[allow(clippy::struct_field_names)] // the unit belongs to each name
+pub struct Settlements {
+    total_microcents: Py<PyMemoryView>,
+    fee_microcents: Py<PyMemoryView>,
+    earnings_microcents: Py<PyMemoryView>,
+}
+
+#[pyfunction]
+#[pyo3(signature = (tokens, price_cents, unit_tokens, fee_basis_points, rounding = "per_request"))]
+fn settle_many(
+    py: Python<'_>,
+    tokens: &Bound<'_, PyAny>,
+    price_cents: &Bound<'_, PyAny>,
+    unit_tokens: &Bound<'_, PyAny>,
+    fee_basis_points: &Bound<'_, PyAny>,
+    rounding: &str,
+) -> PyResult<Settlements> {
+    let tokens = Column::new("tokens", tokens)?;
+    let price = Column::or_one("price_cents", price_cents)?;
+    let unit = integer("unit_tokens", unit_tokens)?;
+    let fee = Column::or_one("fee_basis_points", fee_basis_points)?;
+    let rounding = Rounding::from_name(rounding).map_err(|error| money(py, error))?;
+    if !heidrun::UNITS_TOKENS.contains(&unit) {
+        return Err(invalid(py, "unit_tokens", "must be 1000 or 1000000"));
+    }
+    let rows = tokens.rows().unwrap_or(0);
+    price.check_rows(py, "price_cents", rows)?;
+    fee.check_rows(py, "fee_basis_points", rows)?;
+    let settle = |to: [&mut [u8]; 3]| {
+        let mut to = to.map(|bytes| bytes.chunks_mut(CHUNK_ROWS * size_of::<i64>()));
+        for start in (0..rows).step_by(CHUNK_ROWS) {
+            let length = CHUNK_ROWS.min(rows - start);
+            let mut made = [[0; CHUNK_ROWS]; 3];
+            let [total, fees, earnings] = &mut made;
+            let heidrun::Column::Each(tokens) = tokens.chunk(start, length) else {
+                break;
+            };
+            heidrun::settle_many(
+                tokens,
+                price.chunk(start, length),
+                unit,
+                fee.chunk(start, length),
+                rounding,
+                &mut Parts {
+                    total_microcents: &mut total[..length],
+                    fee_microcents: &mut fees[..length],
+                    earnings_microcents: &mut earnings[..length],
+                },
+            )
+            .map_err(|error| money_row(py, error.error, start + error.row))?;
+            for (chunks, made) in to.iter_mut().zip(&made) {
+                let bytes = chunks.next().unwrap_or_default();
+                for (to, value) in bytes.chunks_exact_mut(size_of::<i64>()).zip(made) {
+                    to.copy_from_slice(&value.to_ne_bytes());
+                }
+            }
+        }
+        Ok(())
+    };
+    let bytes = rows * size_of::<i64>();
+    caught(|| {
+        let (mut fees, mut earnings) = (None, None);
+        let total = PyBytes::new_with(py, bytes, |total| {
+            let made = PyBytes::new_with(py, bytes, |fee| {
+                let made = PyBytes::new_with(py, bytes, |earning| settle([total, fee, earning]))?;
+                earnings = Some(made);
+                Ok(())
+            })?;
+            fees = Some(made);
+            Ok(())
+        })?;
+        let column = |bytes: Option<Bound<'_, PyBytes>>| {
+            let bytes = bytes.unwrap_or_else(|| PyBytes::new(py, &[]));
+            let view = PyMemoryView::from(bytes.as_any())?.call_method1("cast", ("q",))?;
+            PyResult::Ok(view.cast_into::<PyMemoryView>()?.unbind())
+        };
+        Ok(Settlements {
+            total_microcents: column(Some(total))?,
+            fee_microcents: column(fees)?,
+            earnings_microcents: column(earnings)?,
+        })
+    })
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Settlements>()?;
+    module.add_function(wrap_pyfunction!(settle_many, module)?)
+}
