@@ -13,6 +13,11 @@ one price for prompt and completion together. `rounding` says when a total is ro
   most a request can cost, the amount to hold.
 - ``settle(tokens, price_cents, unit_tokens, fee_basis_points, rounding="per_request") -> Settlement``: what
   it did cost: ``tokens``, ``total_microcents``, ``fee_microcents``, ``earnings_microcents``.
+- ``settle_many(tokens, price_cents, unit_tokens, fee_basis_points, rounding="per_request") -> Settlements``:
+  the same by the column. `tokens` is a column of 64-bit integers (NumPy, any buffer, Arrow, Polars, pandas, a
+  sequence); `price_cents` and `fee_basis_points` are one integer for all rows or a column of equal length.
+  ``total_microcents``, ``fee_microcents`` and ``earnings_microcents`` are memoryviews: ``numpy.asarray``
+  copies nothing. An error names column and row, as in ``price_cents[17]``.
 - ``tokens_affordable(budget_microcents, price_cents, unit_tokens, rounding="per_request") -> int``: the most
   tokens whose total is within the budget; 2⁶³ − 1 if they are free.
 
@@ -25,10 +30,16 @@ vocabularies ``o200k_base`` and ``cl100k_base`` compiled in. `model` is a model'
 
 - ``count(model, text) -> int``
 - ``count_until(model, text, limit) -> int | None``: None as soon as it is more than `limit`.
+- ``count_many(model, texts) -> list[int]``: at most 1,000,000 texts.
 - ``Counter(model)``: a text that grows. ``push(delta) -> int`` is the count of the whole text so far, exact
-  each time; so are the properties ``count`` and ``encoding``.
-- ``encoding_for(model) -> (name, fallback)``: ``fallback`` is true for a model not in the table, which counts
-  with ``o200k_base``; the count is then an estimate.
+  each time; ``push_many(deltas)`` appends several and answers once; properties ``count`` and ``encoding``.
+- ``encoding_for(model) -> (name, fallback)``: ``fallback`` is true for a model neither registered nor in the
+  table, which counts with ``o200k_base``; the count is then an estimate.
+- ``register(model, tokenizer_json)``: count `model` by the bytes of its ``tokenizer.json``, as the library
+  ``tokenizers`` does (``encode(text, add_special_tokens=False)``, without truncation and padding; added
+  tokens are found in the text). For BERT's WordPiece, and for BPE over bytes with the patterns of Llama 3,
+  Qwen, GPT-4o and Mistral Nemo. Anything else in a file raises `InvalidInput` with its place. At most 64 MiB
+  a file and 256 models.
 
 Text with lone surrogates raises `InvalidInput`. Long texts are counted without holding the interpreter.
 """
