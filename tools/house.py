@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 LINES_MAX = 400
+LONG_BY_NATURE = {"python/yggdrasil/_core.pyi"}  # one compiled module has one page of types
 CORE_USERS = {"heidrun", "eikthyrnir", "scoring", "bifrost", "wire"}
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,6 +30,7 @@ def long_files() -> list[str]:
         f"{path.relative_to(ROOT)}: {count} lines (over {LINES_MAX}: which two things live in it?)"
         for path in tracked("*.py", "*.rs", "*.pyi", "*.sql")
         if (count := len(path.read_text(encoding="utf-8").splitlines())) > LINES_MAX
+        and str(path.relative_to(ROOT)) not in LONG_BY_NATURE
     ]
 
 

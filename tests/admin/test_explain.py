@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 import pytest
 
 from tests.admin.conftest import House
-from tests.marketplace.world import World, chat, chat_terms, fault_first, good
+from tests.marketplace.world import JobReady, Provider, World, chat, chat_terms, chunk, fault_first, good
 from yggdrasil.admin.explain import Explanation, lines, open_request
 from yggdrasil.errors import InvalidInput, NotFound
 from yggdrasil.kernel import PLATFORM_NETWORK, Network, System
@@ -56,6 +57,32 @@ async def test_it_shows_states_attempts_card_hold_and_ledger(world: World) -> No
     text = "\n".join(lines(found))
     for part in ("COMPLETED", "attempt 1 failed", "attempt 2 completed", "hold posted", "ledger", "decision"):
         assert part in text, part
+
+
+async def test_it_shows_what_was_judged_of_each_attempt(world: World) -> None:
+    _, _, request = await trade(world)
+    found = await explain(world, request)
+    marks = [(one["quality_ppm"], one["verdict"]) for one in found.attempts]
+    assert marks == [(None, None), (0, "exaggerated")]
+    judged = [one["quality_ppm"] for one in found.transactions if one["state"] == "COMPLETED"]
+    assert judged == [0, 0], "either side's"
+
+    def repeating(device: Provider, job: JobReady) -> None:
+        for _ in range(200):
+            device.client.send(job.link, chunk(" same"))
+        device.client.send(job.link, chunk(finish="stop"))
+        device.client.done(job.link, prompt_tokens=11, completion_tokens=200)
+
+    for provider in world.providers:
+        provider.behaviour = repeating
+    run = await world.market.run(await world.buyer(10_000), chat(max_tokens=1_000))
+    await run.outcome()
+    found = await explain(world, run.transaction_id)
+    (attempt,) = found.attempts
+    assert (attempt["quality_ppm"], attempt["verdict"]) == (400_000, "repetitive")
+    text = "\n".join(lines(found))
+    assert re.search(r"^  verdict +repetitive$", text, re.M)
+    assert len(re.findall(r"^  quality_ppm +400000$", text, re.M)) == 3  # the attempt, and either side's row
 
 
 async def test_the_other_sides_id_and_an_attempts_lead_to_the_same_request(world: World) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -17,12 +18,34 @@ from yggdrasil.db.bootstrap import open_database, prepare
 from yggdrasil.db.embedded import EmbeddedPostgres
 from yggdrasil.db.linter import MAIN_HOUSE, lint
 from yggdrasil.db.migrate import MAIN, MAIN_OWNER, Migration, migrate, prepare_roles, read_migrations
+from yggdrasil.devices.model import group_of
 from yggdrasil.errors import ConfigurationError, Unavailable
 from yggdrasil.kernel import Market, SystemIds
 from yggdrasil.keys import Keys
 
 SYSTEM_15 = Path("/usr/lib/postgresql/15/bin")
 NOTE = "CREATE SCHEMA IF NOT EXISTS jobs; CREATE TABLE jobs.note_{n} (id uuid PRIMARY KEY);"
+
+SELLING_DEVICE = """
+    WITH device AS (
+        INSERT INTO tenant.devices
+            (network_id, id, device_id, user_id, name, world, capabilities, hardware, device_key,
+             registered_at)
+        VALUES ($1, $2, $3, $1, $3, 'alfheim', '{}', '{}', $4, $5)
+    )
+    INSERT INTO tenant.providers
+        (network_id, id, user_id, device, audience, status, capacity_jobs, world, memory_gib, created_at,
+         updated_at, zone)
+    VALUES ($1, $2, $1, $2, 'market', 'active', 1, 'alfheim', 1, $5, $5, 'UTC')
+"""
+OFFER = """
+    INSERT INTO tenant.offers
+        (network_id, id, provider, user_id, device, audience, status, model, kind, price_cents,
+         price_unit_tokens, rounding, context_tokens_max, capacity_jobs, world, memory_gib,
+         measured_latency_ms, measured_tokens_per_second, created_at, zone)
+    VALUES ($1, $2, $3, $1, $3, 'market', 'active', $4, 'chat', 1, 1000, 'per_request', 4096, 1, 'alfheim', 1,
+            1, 1, $5, 'UTC')
+"""
 
 
 def migration(number: int, sql: str) -> Migration:
@@ -74,6 +97,48 @@ async def test_a_failing_file_changes_nothing_and_is_named(
         await migrate(empty, owner, MAIN, clock, [migration(1, NOTE.format(n=1)), bad])
     good = migration(2, NOTE.format(n=2))
     assert await migrate(empty, owner, MAIN, clock, [migration(1, NOTE.format(n=1)), good]) == ["0002_test"]
+
+
+async def test_offers_of_before_get_the_group_of_their_devices_key(
+    empty: Address, owner: Login, cluster: Cluster, clock: ManualClock
+) -> None:
+    """Migration 13 on a database that sells: of several networks, a key in two of them, two models of a
+    device."""
+    files = read_migrations(MAIN.directory)
+    before = [each for each in files if each.number < 13]
+    assert await migrate(empty, owner, MAIN, clock, before) == [each.name for each in before]
+    networks, keys = [UUID(int=100), UUID(int=200)], [bytes([7]) * 32, bytes([8]) * 32]
+    sold = [(n, k, m) for n in networks for k in keys for m in ("small", "large")]
+    connection = await connect(empty, cluster.admin)
+    try:
+        for network in networks:
+            await connection.execute(
+                "INSERT INTO tenant.networks (network_id, created_at, currency) VALUES ($1, $2, 'EUR')",
+                network,
+                clock.now(),
+            )
+            for number, key in enumerate(keys):
+                await connection.execute(
+                    SELLING_DEVICE, network, UUID(int=number), f"pc{number}", key, clock.now()
+                )
+        for number, (network, key, model) in enumerate(sold):
+            device = UUID(int=keys.index(key))
+            await connection.execute(OFFER, network, UUID(int=number), device, model, clock.now())
+        await migrate(empty, owner, MAIN, clock, files)
+        rows = await connection.fetch("SELECT network_id, id, device_group FROM tenant.offers ORDER BY id")
+        assert [tuple(row) for row in rows] == [
+            (network, UUID(int=number), group_of(network, key))
+            for number, (network, key, _) in enumerate(sold)
+        ]
+        assert len({row["device_group"] for row in rows}) == 4
+        forced = await connection.fetch(
+            "SELECT relname FROM pg_class WHERE relforcerowsecurity AND relrowsecurity"
+            " AND oid IN ('tenant.offers'::regclass, 'tenant.devices'::regclass)"
+        )
+        assert len(forced) == 2, "what was lifted for the migration stands again"
+    finally:
+        await connection.close()
+    assert [str(found) for found in await lint(empty, cluster.admin, MAIN_HOUSE)] == []
 
 
 async def test_history_is_not_edited(empty: Address, owner: Login, clock: ManualClock) -> None:

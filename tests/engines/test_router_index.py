@@ -1,4 +1,4 @@
-"""What the router's indexes promise: turns, newcomers, counts over many picks, epochs, snapshots."""
+"""What the router's indexes promise: turns, newcomers, counts over picks, epochs in slices, snapshots."""
 
 from __future__ import annotations
 

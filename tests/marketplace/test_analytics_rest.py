@@ -12,13 +12,14 @@ import pytest
 from litestar import Litestar
 
 from tests.marketplace.test_analytics import recomputed
+from tests.marketplace.test_key_terms import with_key
 from tests.marketplace.test_rest import bearer
 from tests.marketplace.world import World, chat, chat_terms
 from tests.support import as_superuser
 from yggdrasil.db.address import Login
 from yggdrasil.edge import check_query
 from yggdrasil.kernel import Network
-from yggdrasil.marketplace import analytics_routes
+from yggdrasil.marketplace import analytics_routes, store_analytics
 from yggdrasil.marketplace.analytics import AnalyticsReport, NetworkTotal, Side
 from yggdrasil.marketplace.analytics_csv import cell
 from yggdrasil.marketplace.analytics_periods import Bucket
@@ -169,3 +170,40 @@ async def test_what_is_wrong_is_named(
     answer = await http.get(f"{ROOT}/provider", params=asked, headers=bearer(world, await world.person()))
     assert answer.status_code == 400
     assert answer.json()["field"] == field
+
+
+async def test_a_key_is_named_while_it_is_ones_own_and_not_revoked(trade: Trade) -> None:
+    world, buyer, mate = trade.world, trade.buyer, trade.mate
+    keys = [await with_key(world, person) for person in (buyer, buyer, mate)]
+    for scope in keys:
+        await (await world.market.run(scope, chat())).outcome()
+        world.clock.advance(1)
+
+    async def names(scope: Network) -> dict[str | int | None, str | int | None]:
+        report = await world.market.analytics.report(
+            scope, "requester", from_=None, to=None, bucket="all", timezone="UTC", group_by="key"
+        )
+        return {row.group["key"]: row.group["key_name"] for row in report.rows}
+
+    first, second, third = (str(scope.key_id) for scope in keys)
+    # Of a mate's key there is no row in one's own report, whatever the role; of a session's request no key.
+    assert await names(buyer) == {None: None, first: "test", second: "test"}
+    assert await names(mate) == {None: None, third: "test"}
+    async with world.database.transaction(buyer) as tx:
+        await tx.execute(
+            "UPDATE tenant.api_keys SET revoked_at = $2 WHERE key_id = $1", keys[1].key_id, world.clock.now()
+        )
+        asked = [scope.key_id for scope in keys if scope.key_id is not None]
+        assert await store_analytics.key_names(tx, buyer.network_id, asked) == {keys[0].key_id: "test"}
+    assert await names(buyer) == {None: None, first: "test", second: None}
+
+
+async def test_the_name_of_a_key_is_a_column_of_the_table(trade: Trade, http: httpx.AsyncClient) -> None:
+    scope = await with_key(trade.world, trade.buyer)
+    await (await trade.world.market.run(scope, chat())).outcome()
+    trade.world.clock.advance(1)
+    asked = {"bucket": "all", "group_by": "key", "format": "csv"}
+    me = bearer(trade.world, trade.buyer)
+    answer = await http.get(f"{ROOT}/requester", params=asked, headers=me)
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert {(row["key"], row["key_name"]) for row in rows} == {("", ""), (str(scope.key_id), "test")}

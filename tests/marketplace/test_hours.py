@@ -87,10 +87,24 @@ def test_a_zone_is_one_of_iana() -> None:
             zone_from(name)
 
 
-def test_zones_need_nothing_of_the_system() -> None:
-    """Without a system's database of time zones there is the one that comes with the server."""
-    code = "from zoneinfo import ZoneInfo; print(ZoneInfo('Asia/Kathmandu').key)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONTZPATH": ""}, capture_output=True, text=True, check=True
+@pytest.mark.parametrize(("without", "found"), [("", True), ("sys.modules['tzdata'] = None", False)])
+def test_zones_need_nothing_of_the_system(without: str, found: bool) -> None:
+    """Without a system's database of time zones there is the one that comes with the server: hours and
+    analytics know a zone by it. The control: without that package too, nobody knows it."""
+    program = f"""
+import sys, zoneinfo
+{without}
+from yggdrasil.errors import InvalidInput
+from yggdrasil.marketplace.analytics_periods import _zone
+from yggdrasil.marketplace.hours import zone_from
+assert zoneinfo.TZPATH == ()
+for known in (zone_from, _zone):
+    try:
+        print(known("Asia/Kathmandu"))
+    except InvalidInput as error:
+        print(error.field)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONTZPATH": ""}, capture_output=True, text=True, check=True
     )
-    assert found.stdout == "Asia/Kathmandu\n"
+    assert ran.stdout.split() == (["Asia/Kathmandu"] * 2 if found else ["zone", "timezone"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.marketplace import world as scripts
 from tests.marketplace.test_wishes import name_of
@@ -15,7 +17,7 @@ from tests.marketplace.world import MODEL, Node, Provider, World, chat, chat_ter
 from tests.support import as_superuser
 from yggdrasil.db.address import Login
 from yggdrasil.devices.model import group_of, registration_message
-from yggdrasil.errors import Conflict, LimitReached, NoProvider, ProviderFailed
+from yggdrasil.errors import Conflict, LimitReached, NoProvider, ProviderFailed, Unavailable
 from yggdrasil.kernel import Network, System
 from yggdrasil.marketplace import store_nodes
 from yggdrasil.marketplace.canaries import Canaries
@@ -126,6 +128,33 @@ async def test_canaries_that_could_not_be_written_are_written_later(
     assert await as_superuser(world.database, admin, "SELECT FROM platform.canaries") == []
     assert await world.market.canaries.run_once() == 0
     assert len(await as_superuser(world.database, admin, "SELECT FROM platform.canaries")) == 1
+
+
+async def test_canaries_wait_while_the_database_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch, admin: Login
+) -> None:
+    """The round goes on, what it saw is kept in its order, and the oldest goes first when there is too
+    much."""
+    world.market.canaries._unwritten = deque(maxlen=2)
+    await world.seller("failing", scripts.fault_first)
+    await fail(world.market, await world.buyer(), 5)
+    wait, written = 11, "SELECT ended_at FROM platform.canaries ORDER BY ended_at"
+
+    async def away(*_: object) -> None:
+        raise Unavailable("the database is away")
+
+    ends = []
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(store_nodes, "insert_canaries", away)
+        for _ in range(3):
+            world.clock.advance(wait)
+            wait = wait * 2 + 1  # each canary that fails opens the breaker for twice as long
+            assert await world.market.canaries.run_once() == 1
+            ends.append(world.clock.now())
+    assert [log["error"] for log in logs if log["event"] == "canaries not written"] == ["unavailable"] * 3
+    assert await as_superuser(world.database, admin, written) == []
+    assert await world.market.canaries.run_once() == 0
+    assert [row["ended_at"] for row in await as_superuser(world.database, admin, written)] == ends[1:]
 
 
 async def test_an_owners_breaker_is_remembered(world: World) -> None:
