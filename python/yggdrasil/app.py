@@ -43,11 +43,12 @@ from yggdrasil.marketplace import analytics_routes
 from yggdrasil.marketplace import routes as marketplace_routes
 from yggdrasil.marketplace.reconciler import Reconciler
 from yggdrasil.marketplace.service import Marketplace
+from yggdrasil.marketplace.settings import MarketSettings
 from yggdrasil.marketplace.upstream_settings import KeyedUpstream, load_upstreams
 from yggdrasil.mimir.service import Mimir
 from yggdrasil.nornen import routes as nornen_routes
 from yggdrasil.nornen.service import Nornen
-from yggdrasil.observe import OFFERS_ONLINE, SOCKETS, Observe
+from yggdrasil.observe import OFFERS_ONLINE, REQUESTS_WAITING, SOCKETS, WAITING_SECONDS, Observe
 from yggdrasil.openai import routes as openai_routes
 from yggdrasil.payments import routes as payment_routes
 from yggdrasil.payments.service import Payments
@@ -178,6 +179,7 @@ def _assemble(
         keys=keys,
         node=node,
         upstreams=upstreams,
+        settings=MarketSettings(queue_seconds=settings.queue_seconds, queue_max=settings.queue_max),
     )
     reconciler = Reconciler(
         database, payments=payments, clock=clock, node=node, settings=marketplace.settings
@@ -202,6 +204,8 @@ def _assemble(
             "sockets": hub.counts()[0],
             "offers_online": marketplace.routing.online_count(),
             "requests_running": marketplace.running,
+            "requests_waiting": len(marketplace.queue),
+            "longest_wait_seconds": round(marketplace.queue.oldest_seconds(), 3),
             "reconciled_at": None if last is None else last[0],
             "reconciled_last": None if last is None else last[1],
         }
@@ -210,6 +214,8 @@ def _assemble(
     users.close_network = payments.close
     hub.on_presence.append(present)
     OFFERS_ONLINE.set_function(marketplace.routing.online_count)
+    REQUESTS_WAITING.set_function(lambda: len(marketplace.queue))
+    WAITING_SECONDS.set_function(marketplace.queue.oldest_seconds)
     return Services(
         settings=settings,
         clock=clock,

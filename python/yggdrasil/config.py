@@ -35,6 +35,8 @@ _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64} *= *[!-~](?:[ -~]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Waiting = Annotated[float, msgspec.Meta(ge=0, le=60)]
+Waiters = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Connections = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
@@ -77,6 +79,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     upstreams_file: Path | None = None
     """A TOML file of OpenAI-compatible servers that the platform itself offers on the market
     (`docs/upstreams.md`)."""
+    queue_seconds: Waiting = 10.0
+    """How long a request waits for a busy offer if it does not say (`queue_seconds` of its wishes). 0: not at
+    all."""
+    queue_max: Waiters = 1_024
+    """How many requests wait on this server at most; one network's and one user's share of it is smaller."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is logged. Logs never hold prompts, answers, addresses or names."""
     otlp_endpoint: str | None = None

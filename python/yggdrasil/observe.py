@@ -38,6 +38,12 @@ REQUEST_SECONDS = Histogram(
 )
 SOCKETS = Gauge("yggdrasil_sockets", "Device sockets that have said hello.", registry=REGISTRY)
 OFFERS_ONLINE = Gauge("yggdrasil_offers_online", "Offers whose device is connected.", registry=REGISTRY)
+REQUESTS_WAITING = Gauge(
+    "yggdrasil_requests_waiting", "Requests that wait on this server for a busy offer.", registry=REGISTRY
+)
+WAITING_SECONDS = Gauge(
+    "yggdrasil_requests_waiting_seconds", "For how long the oldest of them waits.", registry=REGISTRY
+)
 RECONCILED = Counter("yggdrasil_reconciled_holds", "Holds the reconciler ended.", registry=REGISTRY)
 LEDGER_SUM = Gauge(
     "yggdrasil_ledger_sum_microcents", "Sum of all entries; anything but 0 is an alarm.", registry=REGISTRY

@@ -134,10 +134,6 @@ async def create_response(
             "on_break: restart cannot be told in a stream of these events; ask for resume or fail",
             field="on_break",
         )
-    if data.stream and wishes.on_break == "restart":
-        raise InvalidInput(
-            "on_break: must not be restart here, for these events cannot take a text back", field="on_break"
-        )
     key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, request.headers))
     run = await marketplace.run(caller, chat_request(asked, wishes, key))
     headers = {TRANSACTION_HEADER: str(run.transaction_id)}
