@@ -23,6 +23,7 @@ from yggdrasil.wire import messages
 from yggdrasil.wire.limits import PAYLOAD_BYTES_MAX
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 WORD = b'data: {"choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}\n\n'
 STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}\n\n'
@@ -256,6 +257,10 @@ async def test_a_backend_that_does_not_count_is_counted_for() -> None:
         ([b"HTTP/1.1 500 No\r\nContent-Length: 6\r\n\r\nsecret"], 0, "backend_failed"),
         ([b"HTTP/1.1 400 No\r\nContent-Length: 6\r\n\r\nsecret"], 0, "backend_refused"),
         ([b"garbage\r\n\r\n"], 0, "backend_broke"),
+        ([b"HTTP/1.1 302 Go\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"], 0, "backend_failed"),
+        ([CHUNKED, b"zz\r\n"], 0, "backend_broke"),
+        ([CHUNKED, b"%x\r\n" % len(WORD) + WORD + b"\r\n"], 1, "backend_broke"),
+        ([b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 70_000 + b"\r\n\r\n"], 0, "backend_broke"),
         ([HEAD, b"data: {secret\n\n"], 0, "backend_garbage"),
         ([HEAD, b'data: {"choices": 7}\n\n'], 0, "backend_garbage"),
         ([HEAD, b"data: " + b"x" * 70_000 + b"\n\n"], 0, "backend_garbage"),

@@ -8,14 +8,19 @@ prompt.
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
+import certifi
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
 
 from yggdrasil.errors import InvalidInput
 from yggdrasil.vedrfolnir.address import is_loopback
@@ -27,8 +32,8 @@ SILENCE_SECONDS_MAX: Final = 300
 """A large model may think this long before its first word; the job's own deadline is usually shorter."""
 
 CONNECTIONS_MAX: Final = 100
-CONNECTIONS_KEPT_MAX: Final = 4
-"""Idle ones. The client looks at each of them twice in every request: many cost more than dialling does."""
+IDLE_SECONDS_MAX: Final = 4
+"""Of a connection. Below the five after which common servers hang up: a request must not meet that."""
 
 MODELS_MAX: Final = 10_000
 BYTES_PER_TOKEN: Final = 4
@@ -38,6 +43,7 @@ REST_SECONDS_MAX: Final = 0.05
 """How long a finished stream may take to end its body, so that its connection can be used again."""
 
 _LAST: Final = b"[DONE]"
+_JSON: Final = {"content-type": "application/json"}
 
 
 class BackendError(Exception):
@@ -80,6 +86,9 @@ class _Chunk(msgspec.Struct):
     error: Any = None
 
 
+_CHUNK: Final = msgspec.json.Decoder(_Chunk)
+
+
 class _Embeddings(msgspec.Struct):
     data: list[msgspec.Raw]
     usage: _Usage | None = None
@@ -112,19 +121,37 @@ class Backend:
         self, url: str, api_key: str | None = None, *, connections_max: int = CONNECTIONS_MAX
     ) -> None:
         self.url = backend_url(url)
-        self._http = httpx.AsyncClient(
-            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx.Timeout(SILENCE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
-            limits=httpx.Limits(
-                max_connections=connections_max, max_keepalive_connections=CONNECTIONS_KEPT_MAX
-            ),
-            trust_env=not is_loopback(self.url),
-            follow_redirects=False,
-        )
+        # Unpacked answers only: a few bytes must not become many before their limit is looked at.
+        self._headers = {"accept": "*/*", "accept-encoding": "identity"}
+        if api_key:
+            self._headers["authorization"] = f"Bearer {api_key}"
+        self._connections_max = connections_max
+        self._urls: dict[str, URL] = {}
+        self._http: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.close()
+
+    def _client(self) -> aiohttp.ClientSession:
+        """Made at the first request: the library wants a running loop."""
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=self._connections_max,
+                    keepalive_timeout=IDLE_SECONDS_MAX,
+                    ssl=_tls() if self.url.startswith("https:") else True,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_SECONDS_MAX, sock_read=SILENCE_SECONDS_MAX
+                ),
+                auto_decompress=False,
+                trust_env=not is_loopback(self.url),
+            )
+        return self._http
 
     async def models(self) -> list[str]:
         """What GET /models lists. BackendError if it cannot be asked."""
@@ -196,28 +223,45 @@ class Backend:
 
     async def _bytes(self, method: str, path: str, body: bytes | None) -> AsyncGenerator[bytes, None]:
         """The body of a successful answer as it comes, bounded."""
-        headers = {"content-type": "application/json"} if body is not None else {}
+        headers = _JSON if body is not None else None
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = URL(self.url + path)
         taken = 0
         try:
-            async with self._http.stream(method, self.url + path, content=body, headers=headers) as answer:
-                if not answer.is_success:
-                    kind = "backend_refused" if answer.is_client_error else "backend_failed"
+            async with self._client().request(
+                method, url, data=body, headers=headers, allow_redirects=False
+            ) as answer:
+                if not 200 <= answer.status < 300:
+                    answer.close()  # what else it says is not read
+                    kind = "backend_refused" if 400 <= answer.status < 500 else "backend_failed"
                     raise BackendError(
-                        kind,
-                        f"the backend answered {answer.status_code} to {path}",
-                        status=answer.status_code,
+                        kind, f"the backend answered {answer.status} to {path}", status=answer.status
                     )
-                async for part in answer.aiter_bytes():
-                    taken += len(part)
-                    if taken > ANSWER_BYTES_MAX:
-                        raise BackendError("backend_garbage", f"the answer is over {ANSWER_BYTES_MAX} bytes")
-                    yield part
-        except (httpx.ConnectError, httpx.ConnectTimeout):
+                try:
+                    while part := await answer.content.readany():
+                        taken += len(part)
+                        if taken > ANSWER_BYTES_MAX:
+                            raise BackendError(
+                                "backend_garbage", f"the answer is over {ANSWER_BYTES_MAX} bytes"
+                            )
+                        yield part
+                finally:
+                    # Left in the middle, however: the backend's work must end now.
+                    if not answer.content.at_eof():
+                        answer.close()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise BackendError("backend_unreachable", "the backend is not there") from None
-        except httpx.TimeoutException:
+        except TimeoutError:
             raise BackendError("backend_timeout", "the backend is silent") from None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError):
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError):
             raise BackendError("backend_broke", "the connection to the backend broke") from None
+
+
+def _tls() -> ssl.SSLContext:
+    """Trusts what SSL_CERT_FILE or SSL_CERT_DIR name, else the bundle that is pinned with this program."""
+    named = "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ
+    return ssl.create_default_context(cafile=None if named else certifi.where())
 
 
 def _with(body: bytes, **fields: Any) -> bytes:
@@ -232,7 +276,7 @@ def _with(body: bytes, **fields: Any) -> bytes:
 
 def _chunk(data: bytes) -> _Chunk:
     try:
-        chunk = msgspec.json.decode(data, type=_Chunk)
+        chunk = _CHUNK.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise BackendError("backend_garbage", "the backend sent no chat.completion.chunk") from None
     if chunk.error is not None:
