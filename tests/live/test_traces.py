@@ -205,17 +205,20 @@ async def test_a_failover_is_one_trace_and_nobody_is_in_it(traced: Traced) -> No
         for parent_id in [one.parent_span_id]
     }
     assert events == {first.span_id: ["accepted"], second.span_id: ["accepted", "first chunk"]}
-    for step, use_case, table in (
-        ("admission", "Records.admit", "INSERT platform.attempts"),
-        ("failover", "Records._fail_over_once", "UPDATE platform.attempts"),
-        ("settlement", "Records._finish_once", "UPDATE platform.attempts"),
-    ):
-        (transaction_span,) = [one for one in spans if parent(one, spans) == step]
-        assert transaction_span.name == f"transaction {use_case}"
-        assert attributes(transaction_span)["yggdrasil.scope"] == "ygg_settle"
-        assert [event.name for event in transaction_span.events] == ["begun"]
-        under = [one.name for one in spans if one.parent_span_id == transaction_span.span_id]
-        assert any(table in name for name in under), under
+    (transaction_span,) = [one for one in spans if parent(one, spans) == "failover"]
+    assert transaction_span.name == "transaction Records._fail_over_once"
+    assert attributes(transaction_span)["yggdrasil.scope"] == "ygg_settle"
+    assert [event.name for event in transaction_span.events] == ["begun"]
+    under = [one.name for one in spans if one.parent_span_id == transaction_span.span_id]
+    assert any("UPDATE platform.attempts" in name for name in under), under
+
+    # Admissions and settlements are written in batches, which belong to no request: traces of their own.
+    assert not [one for one in spans if parent(one, spans) in ("admission", "settlement")]
+    for batch in ("batch admission", "batch settlement"):
+        written = [one for one in collector.spans() if one.name == batch]
+        assert written, batch
+        assert all(not one.parent_span_id and not one.links and not one.attributes for one in written)
+        assert len({one.trace_id for one in written} - {server.trace_id}) == len(written)
 
     # Refusals say their code; jobs are traces of their own; mail belongs to its request.
     every = collector.spans()

@@ -107,9 +107,12 @@ class Records:
             case _:
                 raise refusal(outcome)
 
+    # A batch is a trace of its own, for it belongs to none of the requests in it: theirs show the wait.
+    @traced("batch admission", alone=True)
     async def _admit_batch(self, items: Sequence[Admission]) -> list[str]:
         return await self._database.call("admit_batch", [item.row() for item in items])
 
+    @traced("batch settlement", alone=True)
     async def _finish_batch(self, items: Sequence[AttemptEnd]) -> list[str]:
         try:
             return await self._database.call("finish_batch", [item.row() for item in items])
