@@ -23,7 +23,7 @@ class QualitySettings(TypedDict):
 
 
 ROUTER: Final[RouterSettings] = {
-    "band_width": 0.05,
+    "band_width": 0.10,
     "explore_ppm": 15_000,
     "breaker_window": 16,
     "breaker_successes": 3,
