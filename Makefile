@@ -31,9 +31,9 @@ build: announce target/.built ## compile the engines into the environment
 
 announce:
 	@tools/doctor --quiet
-	[ -e .venv/.ready ] || echo "To come: about 100 pinned Python packages (download, ~120 MB)"
+	[ -e .venv/.ready ] || echo "To come: about 130 pinned Python packages (download, ~260 MB)"
 	[ -e .venv/.model ] || echo "To come: the embedding model all-MiniLM-L6-v2 (download, 84 MB)"
-	[ -e target/.built ] || echo "To come: the Rust engines (build, about 2 minutes on 2 cores)"
+	[ -e target/.built ] || echo "To come: the Rust engines (build, about 6 minutes on 2 cores)"
 
 demo: announce build .venv/.model ## run the main job: three networks, real compute, a crash, the books (KEEP=1, BACKEND=URL)
 	@$(BIN)/python -m yggdrasil.demo

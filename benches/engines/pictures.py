@@ -18,6 +18,7 @@ from yggdrasil.scoring.simulation import simulate
 WIDTH: Final = 420
 HEIGHT: Final = 260
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 30, 44
+TICK_ROOM: Final = 34
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 """Okabe and Ito 2008: told apart by everybody."""
 SWEEPS: Final[Mapping[str, Sequence[float]]] = {
@@ -72,10 +73,12 @@ class Chart:
             y = low_y + (high_y - low_y) * step / 4
             parts.append(_text(LEFT - 5, place(points[0][0], y)[1] + 4, f"{y:.3g}", anchor="end"))
         different = sorted({x for x, _ in points})
-        parts += [
-            _text(place(x, low_y)[0], HEIGHT - BOTTOM + 15, f"{x:.3g}")
-            for x in different[:: max(len(different) // 6, 1)]
-        ]
+        last = -math.inf
+        for x in different:
+            across = place(x, low_y)[0]
+            if across - last >= TICK_ROOM:
+                parts.append(_text(across, HEIGHT - BOTTOM + 15, f"{x:.3g}"))
+                last = across
         if self._mark is not None:
             across = place(self._mark, low_y)[0]
             dashed = 'stroke="#999" stroke-dasharray="4 4"'
@@ -89,9 +92,14 @@ class Chart:
                 path = "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
                 parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in placed]
-            x, y = placed[-1]
+            if joined:
+                # Lines end where others end: their names stand in a list.
+                parts.append(_text(WIDTH - RIGHT - 4, HEIGHT - BOTTOM - 8 - 13 * number, name, "end", colour))
+                continue
+            x, y = placed[0]
             left = x > WIDTH / 2
-            parts.append(_text(x - 8 if left else x + 8, y - 6, name, "end" if left else "start", colour))
+            above = -6 if number % 2 else 14
+            parts.append(_text(x - 8 if left else x + 8, y + above, name, "end" if left else "start", colour))
         return "\n".join([*parts, "</svg>", ""])
 
     def _scaled(self, x: float) -> float:

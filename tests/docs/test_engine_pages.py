@@ -10,7 +10,7 @@ import pytest
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "engines"
 
 
-@pytest.mark.parametrize("page", ["eikthyrnir.md", "scoring.md"])
+@pytest.mark.parametrize("page", ["choosing.md", "eikthyrnir.md", "scoring.md"])
 def test_the_examples_give_what_the_page_says(page: str) -> None:
     failed, tried = doctest.testfile(
         str(PAGES / page),
