@@ -9,6 +9,10 @@ ALTER TABLE tenant.transactions DROP CONSTRAINT transactions_network_id_user_id_
 CREATE UNIQUE INDEX transactions_idempotency ON tenant.transactions (network_id, user_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 
+-- The card's size as it is stored: as text, every change of a row would write the whole card out to measure it.
+ALTER TABLE tenant.transactions DROP CONSTRAINT transactions_decision_card_check,
+    ADD CONSTRAINT transactions_decision_card_check CHECK (pg_column_size(decision_card) <= 65536);
+
 CREATE TYPE platform.admission AS (
     networks uuid[], queued boolean, network_id uuid, transaction_id uuid, user_id uuid, device uuid, key_id uuid,
     key_month text, scope text, kind text, model text, idempotency_key text, created_at timestamptz,
