@@ -78,7 +78,7 @@ build/bench/engines-venv/.pins: .venv/.ready requirements/bench-engines.txt
 	touch $@
 
 bench-engines: build build/bench/engines-venv/.pins ## the engines against their peers; results in build/bench/engines.json
-	@PYTHONPATH=python build/bench/engines-venv/bin/python -m pytest benches/engines -p no:cacheprovider
+	@PYTHONPATH=python build/bench/engines-venv/bin/python -m pytest benches/engines -p no:cacheprovider -W default
 
 bench-ci: build ## the ratios that CI guards, taken inside one run
 	@$(BIN)/python -m benches rest --rounds 3 --seconds 1
