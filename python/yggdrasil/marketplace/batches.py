@@ -96,7 +96,7 @@ class Batcher(Generic[T]):
             outcomes = await self._call([item for item, _ in batch])
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, Unavailable):
-                # Some item's, and nothing is written: by itself the guilty one gets it, and the others do not.
+                # Some item's, and nothing is written: each by itself, so that the guilty one gets it.
                 return await self._send_alone(batch)
             for number, (_, answer) in enumerate(batch):
                 _fail(answer, error, first=number == 0)
