@@ -51,6 +51,7 @@ class Stand:
         self.keys: list[list[tuple[UUID, int | None, int | None, bool]]] = []
         """Of each network: (key, limit in all, limit of a month, whether it works)."""
         self.rates: dict[UUID, Rate] = {}
+        self.payers: dict[UUID, UUID] = {}
         self._methods: dict[UUID, UUID] = {}
         self._eye: asyncpg.Connection | None = None
         self.restart()
@@ -61,8 +62,12 @@ class Stand:
         self.money = Money(self.money.database, self.clock, self.ids, node=self.node)
         self.records = Records(self.money.database, self.money.payments, self.clock, SETTINGS)
 
-    async def open(self, networks: int) -> None:
+    async def look_anew(self) -> None:
+        """A superuser's connection: the first, or the next after the server was gone."""
         self._eye = await connect(self.money.database.pools["ygg_settle"].address, self._admin)
+
+    async def open(self, networks: int) -> None:
+        await self.look_anew()
         for number in range(networks):
             if number == networks - 1:
                 self.scopes.append(await make_network(self.money.database, self.ids, self.clock))
@@ -99,6 +104,12 @@ class Stand:
         """A statement without an answer, past all policies."""
         assert self._eye is not None
         await self._eye.execute(sql)
+
+    async def plant(self, function: str, right: str, wrong: str) -> None:
+        """A mistake in a function of this database."""
+        (row,) = await self.look("SELECT pg_get_functiondef(('platform.' || $1)::regproc) AS text", function)
+        assert row["text"].count(right) == 1, "the function has changed: plant the mistake anew"
+        await self.execute(row["text"].replace(right, wrong))
 
     async def clear(self, seed: int) -> None:
         """Empty books, and the same ids and times for the same seed: one broken life must not break those
@@ -174,6 +185,7 @@ class Stand:
             now + timedelta(seconds=60),
         )
         self.rates[attempt.attempt_id] = rate
+        self.payers[attempt.attempt_id] = payer.network_id
         return new, attempt
 
     async def enqueue(self, new: NewTransaction) -> None:
@@ -261,3 +273,12 @@ async def _outcome(answer: asyncio.Future[str]) -> str | BaseException:
         return await answer
     except Exception as error:
         return error
+
+
+def without_check(table: str, part: str) -> str:
+    """A statement that drops the table's constraint with `part` in it."""
+    return (
+        "DO $$ BEGIN EXECUTE (SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname)"
+        f" FROM pg_constraint WHERE conrelid = '{table}'::regclass"
+        f" AND strpos(pg_get_constraintdef(oid), '{part}') > 0); END $$"
+    )

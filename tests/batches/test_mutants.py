@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from tests.batches.machine import run_machine
-from tests.batches.stand import Stand
+from tests.batches.stand import Stand, without_check
 from yggdrasil import heidrun
 from yggdrasil.db import Database
 
@@ -28,15 +28,6 @@ class Mutant:
     right: str
     wrong: str
     more: tuple[str, ...] = ()
-
-
-def without_check(table: str, part: str) -> str:
-    """A statement that drops the table's constraint with `part` in it."""
-    return (
-        "DO $$ BEGIN EXECUTE (SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname)"
-        f" FROM pg_constraint WHERE conrelid = '{table}'::regclass"
-        f" AND strpos(pg_get_constraintdef(oid), '{part}') > 0); END $$"
-    )
 
 
 MUTANTS = (
@@ -121,11 +112,7 @@ async def caught(stand: Stand) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 async def test_the_machine_catches(stand: Stand, mutant: Mutant) -> None:
-    (row,) = await stand.look(
-        "SELECT pg_get_functiondef(('platform.' || $1)::regproc) AS text", mutant.function
-    )
-    assert row["text"].count(mutant.right) == 1, "the function has changed: plant the mistake anew"
-    await stand.execute(row["text"].replace(mutant.right, mutant.wrong))
+    await stand.plant(mutant.function, mutant.right, mutant.wrong)
     for statement in mutant.more:
         await stand.execute(statement)
     await caught(stand)
