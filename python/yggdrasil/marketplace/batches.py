@@ -97,7 +97,8 @@ class Batcher(Generic[T]):
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, Unavailable):
                 # Some item's, and nothing is written: each by itself, so that the guilty one gets it.
-                return await self._send_alone(batch)
+                await self._send_alone(batch)
+                return None
             for number, (_, answer) in enumerate(batch):
                 _fail(answer, error, first=number == 0)
             return error
@@ -116,7 +117,8 @@ class Batcher(Generic[T]):
                 alone.append(entry)
             elif not entry[1].done():
                 entry[1].set_result(outcome)
-        return await self._send_alone(alone)
+        await self._send_alone(alone)
+        return None
 
     async def _send_alone(self, entries: Sequence[tuple[T, asyncio.Future[str]]]) -> None:
         for entry in entries:
