@@ -63,9 +63,9 @@ test: check ## everything: checks, Rust tests, Python tests, isolation, crashes 
 	@cargo test --quiet --workspace --exclude bindings --profile fast
 	$(BIN)/pytest
 
-campaign-money: build ## 20 rounds of kill -9 of the server and of PostgreSQL under load
+campaign-money: build ## 20 rounds of kill -9 of the server and of PostgreSQL under load; 3,000 lives of the batches
 	@mkdir -p build
-	YGG_CRASH_ROUNDS=20 $(BIN)/pytest tests/crash
+	YGG_CRASH_ROUNDS=20 YGG_MONEY_EXAMPLES=3000 $(BIN)/pytest tests/crash tests/batches
 
 bench: build ## all measures against their peers (LiteLLM is a 700 MB download); results in build/bench/*.json
 	@$(BIN)/python -m benches

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections import Counter
 from collections.abc import Coroutine, Sequence
@@ -12,10 +11,8 @@ from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import seed as seeded
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.batches.oracle import BUG, Key, Network, Oracle, price
 from tests.batches.stand import Stand
@@ -51,7 +48,6 @@ from yggdrasil.marketplace.records import ProviderUnpayableError
 from yggdrasil.marketplace.requests import State
 from yggdrasil.marketplace.store_run import Bill, Ending, SealedResult
 
-SHRINK = bool(os.environ.get("YGG_MONEY_SHRINK"))
 DEADLINE_SECONDS = 60
 
 # What is in a batch comes from dice of its own: drawn field by field, most of them would be all the same.
@@ -386,24 +382,3 @@ class BatchMachine(RuleBasedStateMachine):
             return
         self.oracle.check()
         assert self.run(self.stand.seen()) == of_oracle(self.oracle)
-
-
-async def run_machine(stand: Stand, *, examples: int, steps: int, control: bool = False) -> Counter[str]:
-    """What happened how often. A control need not find the shortest way to fail."""
-    seen: Counter[str] = Counter()
-    shared = {"stand": stand, "loop": asyncio.get_running_loop(), "seen": seen}
-    machine: Any = type("Machine", (BatchMachine,), shared)
-    if stand.ids.seed:
-        machine = seeded(stand.ids.seed)(machine)
-    limits = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        # The seed is enough to see it again; the shortest way to it takes minutes.
-        phases=[Phase.generate, *([Phase.shrink] if SHRINK and not control else [])],
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    await asyncio.to_thread(run_state_machine_as_test, machine, settings=limits)
-    return seen

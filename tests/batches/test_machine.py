@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from tests.batches.machine import run_machine
+from tests.batches.lives import run_machine
 from tests.batches.stand import Stand
 
 EXAMPLES = int(os.environ.get("YGG_MONEY_EXAMPLES", "50"))

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.batches.machine import run_machine
+from tests.batches.lives import run_machine
 from tests.batches.stand import Stand, without_check
 from yggdrasil import heidrun
 from yggdrasil.db import Database
