@@ -333,6 +333,23 @@ class Oracle:
             self.results.add((attempt.network, attempt.transaction))
         return "done"
 
+    def reconcile(self) -> int:
+        """All that is open is past its deadline, or its process is gone; how much was ended."""
+        ended = 0
+        for attempt in self.attempts.values():
+            if attempt.state == "dispatched":
+                self._end_attempt(attempt, "lost")
+                if attempt.hold is not None:
+                    self.end_hold(attempt.network, attempt.hold, "expired")
+                self._move(attempt.network, "requester", attempt.transaction, "FAILED", (0, 0, 0))
+                if attempt.provider_transaction is not None:
+                    self._move(
+                        attempt.provider, "provider", attempt.provider_transaction, "FAILED", (0, 0, 0)
+                    )
+                ended += 1
+        ended += sum(self.leave(network, transaction, "FAILED") for network, transaction in list(self.queued))
+        return ended + sum(self.end_hold(network, hold_id, "expired") for network, hold_id in self.holds)
+
     def _move(
         self, network: UUID, side: str, transaction: UUID, state: str, amounts: tuple[int, int, int]
     ) -> bool:

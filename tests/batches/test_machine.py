@@ -10,7 +10,7 @@ import os
 from tests.batches.lives import run_machine
 from tests.batches.stand import Stand
 
-EXAMPLES = int(os.environ.get("YGG_MONEY_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("YGG_MONEY_EXAMPLES", "40"))
 STEPS = 25
 REACHED = {
     "begin admitted",

@@ -98,12 +98,15 @@ def wish_by(dice: random.Random) -> Wish:
 
 
 def end_by(dice: random.Random, faults: float) -> EndWish:
+    fault = dice.choice(FAULTS) if dice.random() < faults else dice.choice(["no"] * 5 + ["twice"])
+    # Of what pays nothing, most faults are none.
+    pays = fault not in ("no", "twice", "unknown") and dice.random() < 0.8
     return EndWish(
         which=dice.randrange(1000),
-        how=dice.choice([0, 0, 0, *range(len(ENDS))]),
-        share=dice.choice([0, 1, 333, 500, 1000, 1000]) if dice.random() > faults / 2 else 1001,
+        how=0 if pays else dice.choice([0, 0, 0, *range(len(ENDS))]),
+        share=500 if pays else dice.choice([0, 1, 333, 500, 1000, 1000, 1001 if faults else 1000]),
         basis_points=dice.choice([1000, 1250, 1500]),
-        fault=dice.choice(FAULTS) if dice.random() < faults else dice.choice(["no"] * 5 + ["twice"]),
+        fault=fault,
     )
 
 
