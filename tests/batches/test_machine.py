@@ -29,7 +29,6 @@ REACHED = {
     "finish ended",
     "finish alone",
     "finish bug",
-    "finish YG003",
     "finish at once",
     "hold True",
     "post posted",

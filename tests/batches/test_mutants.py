@@ -14,7 +14,7 @@ from tests.batches.stand import Stand, without_check
 from yggdrasil import heidrun
 from yggdrasil.db import Database
 
-EXAMPLES = 80
+EXAMPLES = 300
 STEPS = 25
 
 
