@@ -58,9 +58,10 @@ def no_provider(gates: Mapping[str, int], wishes: Wishes) -> NoProvider:
 def shown_card(name: Callable[[UUID], str], card: dict[str, Any]) -> dict[str, Any]:
     """The router's card with pseudonyms in place of ids, and no counts."""
     candidates = []
+    chosen = name(UUID(hex=card["chosen"]))
     for candidate in card["candidates"]:
         shown: dict[str, Any] = {
-            "offer": name(UUID(hex=candidate["key"])),
+            "offer": chosen if candidate["chosen"] else name(UUID(hex=candidate["key"])),
             "score": round(candidate["score"], 3),
             "band": candidate["band"],
             "chosen": candidate["chosen"],
@@ -69,7 +70,7 @@ def shown_card(name: Callable[[UUID], str], card: dict[str, Any]) -> dict[str, A
             shown["parts"] = {part: round(candidate[part], 2) for part in _PARTS}
         candidates.append(shown)
     return {
-        "chosen": name(UUID(hex=card["chosen"])),
+        "chosen": chosen,
         "explored": card["explored"],
         "propensity": card["propensity"],
         "feasible": card["feasible"],

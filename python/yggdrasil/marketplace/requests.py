@@ -74,6 +74,8 @@ class ComputeRequest:
     idempotency_key: str | None = None
     conversation: str | None = None
     """What this request belongs to; the provider of the last one of it is preferred."""
+    whole: bool = False
+    """Only its outcome is read: nothing is passed on in parts."""
 
     def prompt_tokens(self) -> int:
         """As the model counts them."""

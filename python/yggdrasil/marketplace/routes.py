@@ -135,7 +135,8 @@ def _request(data: NewRequest) -> ComputeRequest:
     key = idempotency_key_from(data.idempotency_key)
     try:
         if data.kind == "chat":
-            return chat_request(msgspec.convert(data.request, ChatBody), wishes, key)
+            body = msgspec.convert(data.request, ChatBody)
+            return chat_request(body, wishes, key, whole=not data.stream)
         return embeddings_request(msgspec.convert(data.request, EmbeddingsBody), wishes, key)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"request: {error}", field="request") from None

@@ -116,7 +116,9 @@ async def begin_chat(
         raise InvalidInput("stream_options: needs stream true", field="stream_options")
     wishes = shapes.wishes(data.yggdrasil, headers, data.provider)
     key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, headers))
-    return await marketplace.run(caller, chat_request(shapes.plain_chat(data), wishes, key))
+    return await marketplace.run(
+        caller, chat_request(shapes.plain_chat(data), wishes, key, whole=not data.stream)
+    )
 
 
 @post("/responses", status_code=200)
@@ -135,7 +137,7 @@ async def create_response(
             field="on_break",
         )
     key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, request.headers))
-    run = await marketplace.run(caller, chat_request(asked, wishes, key))
+    run = await marketplace.run(caller, chat_request(asked, wishes, key, whole=not data.stream))
     headers = {TRANSACTION_HEADER: str(run.transaction_id)}
     answer = ResponseStream(
         data, run.transaction_id, int(run.created_at.timestamp()), partial(heidrun.count, data.model)
