@@ -48,6 +48,10 @@ class SeededIds:
         self.seed = seed
         self._random = random.Random(seed)
 
+    def restart(self, seed: int) -> None:
+        """The ids of another seed from now on; `seed` stays what the test began with."""
+        self._random.seed(seed)
+
     def uuid(self) -> UUID:
         return UUID(int=self._random.getrandbits(128), version=4)
 

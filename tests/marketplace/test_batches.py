@@ -208,8 +208,8 @@ async def test_an_item_outside_its_scope_is_refused_and_its_neighbour_is_not(
     stranger = end(bad, third.network_id).row()
     stranger = ([payer.network_id, seller.network_id, PLATFORM_NETWORK], *stranger[1:])
     assert await money.database.call("finish_batch", [stranger]) == ["ended"]
-    # Its attempt in sight, and another network's hold: refused as a whole.
-    with pytest.raises(asyncpg.PostgresError, match="no such hold"):
+    # Its attempt in sight, and another network's hold, which is not the attempt's: refused as a whole.
+    with pytest.raises(asyncpg.PostgresError, match="from its own hold"):
         await money.database.call(
             "finish_batch", [replace(end(good, payer.network_id), hold_id=bad[1].hold_id).row()]
         )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from yggdrasil.db import Database
 from yggdrasil.kernel import PLATFORM_NETWORK, System
+
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,11 @@ async def audit(database: Database) -> Books:
         holds = await tx.fetch("SELECT * FROM tenant.holds")
         balances = await tx.fetch("SELECT * FROM tenant.balances")
         payments = await tx.fetch("SELECT * FROM tenant.payments")
+    return audit_rows(entries, holds, balances, payments)
 
+
+def audit_rows(entries: Rows, holds: Rows, balances: Rows, payments: Rows) -> Books:
+    """`audit` of rows already read."""
     local: dict[tuple[UUID, UUID], int] = defaultdict(int)
     accounts: dict[tuple[UUID, str], int] = defaultdict(int)
     transfers: dict[UUID, list[tuple[UUID, str, int]]] = defaultdict(list)

@@ -97,9 +97,14 @@ class Batcher(Generic[T]):
         """Each item's answer, now or later; the error, if there were none."""
         batch.sort(key=lambda entry: self._order(entry[0]))
         self.sizes[len(batch)] += 1
+        outcomes: Sequence[str]
         try:
             outcomes = await self._call([item for item, _ in batch])
         except Exception as error:
+            if len(batch) > 1 and not isinstance(error, Unavailable):
+                # Some item's, and nothing is written: each by itself, so that the guilty one gets it.
+                await self._send_alone(batch)
+                return None
             for number, (_, answer) in enumerate(batch):
                 _fail(answer, error, first=number == 0)
             return error
@@ -118,9 +123,13 @@ class Batcher(Generic[T]):
                 alone.append(entry)
             elif not entry[1].done():
                 entry[1].set_result(outcome)
-        for entry in alone:
-            await self._send([entry])
+        await self._send_alone(alone)
         return None
+
+    async def _send_alone(self, entries: Sequence[tuple[T, asyncio.Future[str]]]) -> None:
+        for entry in entries:
+            if not entry[1].done():
+                await self._send([entry])
 
     def _set_aside(self, network: UUID, entry: tuple[T, asyncio.Future[str]]) -> None:
         new = network not in self._aside
@@ -131,19 +140,21 @@ class Batcher(Generic[T]):
     async def _send_aside(self, network: UUID) -> None:
         """The items of one network, each by itself, until none is left. What one of them waited for in vain,
         the others have waited for too."""
-        error: Exception | None = Unavailable("The server stopped")
+        error = Unavailable("The server stopped")
         try:
             while waiting := self._aside[network]:
                 entry = waiting.popleft()
                 if entry[1].done():
                     continue
                 async with self._aside_slots:
-                    error = await self._send([entry])
-                if isinstance(error, Unavailable):
+                    failed = await self._send([entry])
+                # Any other error is that item's own.
+                if isinstance(failed, Unavailable):
+                    error = failed
                     break
         finally:
             for _, answer in self._aside.pop(network):
-                _fail(answer, error or Unavailable("The server stopped"), first=False)
+                _fail(answer, error, first=False)
 
 
 async def _run(work: Awaitable[None]) -> None:

@@ -157,8 +157,6 @@ class Records:
             if not await store_run.end_attempt(tx, previous.attempt_id, ending):
                 # Either a commit whose answer was lost on the way, or the reconciler.
                 return await store_run.attempt_state(tx, attempt.attempt_id) == "dispatched"
-            await store_run.move_to_next(tx, new, attempt)
-            await store_run.insert_attempt(tx, new, attempt)
             if new.scope == "market":
                 await self._check_payout(tx, attempt.offer.network_id)
                 if rehold_microcents is not None:
@@ -167,6 +165,9 @@ class Records:
                             tx, network_id=new.network_id, hold_id=previous.hold_id, at=ending.at
                         )
                     await self._hold(tx, new, attempt, rehold_microcents)
+            # Behind the wallet, as an admission takes them: who asks again under this row's key waits for it.
+            await store_run.move_to_next(tx, new, attempt)
+            await store_run.insert_attempt(tx, new, attempt)
         return True
 
     async def _check_payout(self, tx: Tx, network_id: UUID) -> None:

@@ -111,10 +111,11 @@ DECLARE
     platform_network CONSTANT uuid := '00000000-0000-0000-0000-000000000001'; one platform.hold_end; scope text;
     outcomes text[]; amount bigint; key_id uuid; key_month text; amounts bigint[]; key_ids uuid[];
     key_months text[]; movements platform.movement[]; found_state text; found_transfer uuid; written text[];
-    asked text[]; moved record; counted integer;
+    asked text[]; moved record; counted integer; busy uuid;
 BEGIN
     FOR place IN 1..coalesce(cardinality(ends), 0) LOOP
         one := ends[place];
+        busy := one.network_id;
         IF one.networks IS NOT NULL THEN
             scope := platform.enter_scope(one.networks);
         END IF;
@@ -125,6 +126,10 @@ BEGIN
                 AND one.network_id <> one.provider_network AND one.transfer_id IS NOT NULL) IS NOT TRUE THEN
                 RAISE EXCEPTION USING ERRCODE = 'YG002', MESSAGE = 'the amounts of a settlement must add up';
             END IF;
+        ELSIF (coalesce(one.total_microcents, 0), coalesce(one.fee_microcents, 0), coalesce(one.earnings_microcents, 0))
+            <> (0, 0, 0) THEN
+            -- It would leave the wallet without an entry.
+            RAISE EXCEPTION USING ERRCODE = 'YG002', MESSAGE = 'a hold that is given back pays nothing';
         END IF;
         UPDATE tenant.holds h SET state = one.state, ended_at = one.at, transfer_id = one.transfer_id
             WHERE h.network_id = one.network_id AND h.hold_id = one.hold_id AND h.state = 'pending'
@@ -170,38 +175,35 @@ BEGIN
         END IF;
         outcomes[place] := 'already';
     END LOOP;
-    BEGIN
-        -- One change for each account, in the order in which everybody locks them.
-        FOR moved IN
-            SELECT m.network_id, m.account, sum(m.posted_microcents)::bigint AS posted,
-                sum(m.held_microcents)::bigint AS held
-            FROM unnest(movements) m GROUP BY m.network_id, m.account ORDER BY m.network_id, m.account
-        LOOP
-            IF one.networks IS NOT NULL THEN
-                scope := platform.enter_scope(ARRAY[moved.network_id]);
+    -- One change for each account, in the order in which everybody locks them.
+    FOR moved IN
+        SELECT m.network_id, m.account, sum(m.posted_microcents)::bigint AS posted,
+            sum(m.held_microcents)::bigint AS held
+        FROM unnest(movements) m GROUP BY m.network_id, m.account ORDER BY m.network_id, m.account
+    LOOP
+        busy := moved.network_id;
+        IF one.networks IS NOT NULL THEN
+            scope := platform.enter_scope(ARRAY[moved.network_id]);
+        END IF;
+        IF moved.account = 'wallet' THEN
+            UPDATE tenant.balances b SET posted_microcents = b.posted_microcents + moved.posted,
+                    held_microcents = b.held_microcents + moved.held
+                WHERE b.network_id = moved.network_id AND b.account = 'wallet';
+            IF NOT FOUND THEN
+                RAISE EXCEPTION USING ERRCODE = 'YG002', MESSAGE = 'a hold without a wallet';
             END IF;
-            IF moved.account = 'wallet' THEN
-                UPDATE tenant.balances b SET posted_microcents = b.posted_microcents + moved.posted,
-                        held_microcents = b.held_microcents + moved.held
-                    WHERE b.network_id = moved.network_id AND b.account = 'wallet';
-                IF NOT FOUND THEN
-                    RAISE EXCEPTION USING ERRCODE = 'YG002', MESSAGE = 'a hold without a wallet';
-                END IF;
-            ELSE
-                INSERT INTO tenant.balances AS b (network_id, account, posted_microcents, held_microcents, currency)
-                    VALUES (moved.network_id, moved.account, moved.posted, 0, 'EUR')
-                    ON CONFLICT ON CONSTRAINT balances_pkey
-                        DO UPDATE SET posted_microcents = b.posted_microcents + excluded.posted_microcents;
-            END IF;
-        END LOOP;
-    EXCEPTION WHEN lock_not_available THEN
-        -- The same condition, saying whose balance it is.
-        RAISE lock_not_available USING MESSAGE = SQLERRM, DETAIL = moved.network_id;
-    END;
+        ELSE
+            INSERT INTO tenant.balances AS b (network_id, account, posted_microcents, held_microcents, currency)
+                VALUES (moved.network_id, moved.account, moved.posted, 0, 'EUR')
+                ON CONFLICT ON CONSTRAINT balances_pkey
+                    DO UPDATE SET posted_microcents = b.posted_microcents + excluded.posted_microcents;
+        END IF;
+    END LOOP;
     -- Not over `amounts`: an array whose first element came to a later place begins there, and its cardinality is no place.
     FOR place IN 1..coalesce(cardinality(ends), 0) LOOP
         CONTINUE WHEN amounts[place] IS NULL;
         one := ends[place];
+        busy := one.network_id;
         IF one.networks IS NOT NULL THEN
             scope := platform.enter_scope(one.networks);
         END IF;
@@ -222,6 +224,9 @@ BEGIN
         END IF;
     END LOOP;
     RETURN outcomes;
+EXCEPTION WHEN lock_not_available THEN
+    -- The same condition, saying whose row it is.
+    RAISE lock_not_available USING MESSAGE = SQLERRM, DETAIL = busy;
 END
 $$;
 

@@ -186,8 +186,8 @@ CREATE FUNCTION platform.finish_batch(items platform.attempt_end[]) RETURNS text
 DECLARE
     count_all integer := cardinality(items); outcomes text[]; scope text := platform.leave_scope();
     item platform.attempt_end; ends platform.hold_end[]; ends_of integer[]; held text[]; found_state text;
-    requesters uuid[]; providers uuid[]; requester uuid; provider uuid; person uuid; moved record;
-    at_attempt integer; busy text;
+    requesters uuid[]; providers uuid[]; requester uuid; provider uuid; hold uuid; person uuid;
+    moved record; at_item integer; busy text;
 BEGIN
     IF count_all > 1 THEN
         SET LOCAL lock_timeout = '100ms';
@@ -195,19 +195,22 @@ BEGIN
     FOR place IN 1..count_all LOOP
         item := items[place];
         scope := platform.enter_scope(item.networks);
-        at_attempt := place;
+        at_item := place;
         UPDATE platform.attempts a SET state = item.attempt_state, error_code = item.error_code,
                 observed_tokens = item.observed_tokens, claimed_tokens = item.claimed_tokens,
                 latency_ms = item.latency_ms, tokens_per_second = item.tokens_per_second, ended_at = item.at,
                 quality_ppm = item.quality_ppm, verdict = item.verdict
             WHERE a.attempt_id = item.attempt_id AND a.state IN ('dispatched', 'accepted')
-            RETURNING a.requester_transaction, a.provider_transaction INTO requester, provider;
+            RETURNING a.requester_transaction, a.provider_transaction, a.hold_id INTO requester, provider, hold;
         IF NOT FOUND THEN
             -- Either a commit whose answer was lost on the way, or somebody else.
             SELECT a.state INTO found_state FROM platform.attempts a
                 WHERE a.attempt_id = item.attempt_id FOR UPDATE;
             outcomes[place] := CASE WHEN found_state = item.attempt_state THEN 'before' ELSE 'ended' END;
             CONTINUE;
+        END IF;
+        IF item.hold_id IS DISTINCT FROM hold OR (hold IS NULL AND item.total_microcents <> 0) THEN
+            RAISE EXCEPTION USING ERRCODE = 'YG002', MESSAGE = 'an attempt is paid from its own hold';
         END IF;
         outcomes[place] := 'done';
         requesters[place] := requester;
@@ -220,7 +223,7 @@ BEGIN
             )::platform.hold_end;
         END IF;
     END LOOP;
-    at_attempt := NULL;
+    at_item := NULL;
     IF ends IS NOT NULL THEN
         held := platform.end_holds(ends);
         FOR place IN 1..cardinality(ends) LOOP
@@ -232,6 +235,7 @@ BEGIN
     FOR place IN 1..count_all LOOP
         CONTINUE WHEN outcomes[place] <> 'done';
         item := items[place];
+        at_item := place;
         scope := platform.enter_scope(item.networks);
         person := NULL;
         FOR moved IN
@@ -268,8 +272,8 @@ EXCEPTION
         FOR place IN 1..count_all LOOP
             item := items[place];
             outcomes[place] := CASE
-                WHEN at_attempt = place THEN 'busy ' || item.requester_network
-                WHEN at_attempt IS NOT NULL THEN 'again'
+                WHEN at_item = place THEN 'busy ' || item.requester_network
+                WHEN at_item IS NOT NULL THEN 'again'
                 WHEN busy = '' THEN 'alone'
                 WHEN busy::uuid IN (item.requester_network, item.provider_network) THEN 'busy ' || busy
                 ELSE 'again'
