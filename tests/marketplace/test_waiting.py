@@ -99,7 +99,7 @@ def test_a_turn_that_led_to_nothing_is_given_back() -> None:
         waiting.add(one)
     taken = waiting.take([LINES[0]], lambda *_: True)
     assert taken is tickets[0]
-    waiting.add(taken, first=True)
+    waiting.put_back(taken)
     assert waiting.take([LINES[0]], lambda *_: True) is taken
 
 
