@@ -24,8 +24,9 @@ Device = tuple[UUID, UUID]
 @dataclass(slots=True)
 class _Refusing:
     slots: int
-    step: int
     seconds: float
+    step: int = 1
+    asked_again: bool = False
     timer: asyncio.TimerHandle | None = None
 
 
@@ -44,13 +45,16 @@ class Refusals:
 
     def refused(self, device: Device, running: int, capacity: int) -> None:
         """It said no while it ran so many of ours, and says that it takes `capacity`."""
-        known = self._devices.get(device)
-        seconds = REST_SECONDS
-        if known is not None:
-            seconds = min(known.seconds * 2, REST_SECONDS_MAX)
-            self._end(known)
-        made = self._devices[device] = _Refusing(running, 1, seconds)
-        self._after(seconds, made, self._more, device, made, capacity)
+        found = self._devices.get(device)
+        if found is not None and not found.asked_again:
+            # One of several that were on their way to it.
+            found.slots = min(found.slots, running)
+        else:
+            seconds = REST_SECONDS if found is None else min(found.seconds * 2, REST_SECONDS_MAX)
+            if found is not None:
+                self._end(found)
+            found = self._devices[device] = _Refusing(running, seconds)
+            self._after(seconds, found, self._more, device, found, capacity)
         self._changed(device, False)
 
     def served(self, device: Device) -> None:
@@ -73,6 +77,7 @@ class Refusals:
         self._devices.clear()
 
     def _more(self, device: Device, found: _Refusing, capacity: int) -> None:
+        found.asked_again = True
         found.slots += found.step
         found.step *= 2
         if found.slots < capacity:
