@@ -40,7 +40,8 @@ class State(StrEnum):
 
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     State.PENDING: frozenset({State.PROCESSING, State.FAILED, State.CANCELLED}),
-    State.PROCESSING: frozenset({State.COMPLETED, State.FAILED, State.CANCELLED}),
+    # Back to the queue: nobody took it, and it waits again, with nothing held.
+    State.PROCESSING: frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.PENDING}),
     State.COMPLETED: frozenset({State.REFUNDED}),
     # Cancelled after something was delivered may have cost something.
     State.CANCELLED: frozenset({State.REFUNDED}),

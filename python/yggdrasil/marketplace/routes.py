@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from yggdrasil.devices.paging import LIMIT_DEFAULT, Page
 from yggdrasil.errors import Conflict, InvalidInput, NotFound, YggdrasilError
+from yggdrasil.hangup import noticing_hangups
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace import sse
 from yggdrasil.marketplace.bodies import ChatBody, EmbeddingsBody, Model, chat_request, embeddings_request
@@ -207,7 +208,7 @@ async def remove_provider(
     await marketplace.remove_provider(caller, provider_id)
 
 
-@post("/requests")
+@post("/requests", middleware=[noticing_hangups])
 async def create_request(
     data: JSONBody[NewRequest], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> Response[RequestAnswer] | RunStream:

@@ -14,6 +14,7 @@ from litestar.params import FromPath, JSONBody, SkipValidation
 from yggdrasil import heidrun
 from yggdrasil.edge import ANY_QUERY
 from yggdrasil.errors import InvalidInput, NotFound, YggdrasilError
+from yggdrasil.hangup import noticing_hangups
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace import sse
 from yggdrasil.marketplace.bodies import chat_request, embeddings_request
@@ -68,7 +69,7 @@ def _model(view: ModelView) -> dict[str, Any]:
     }
 
 
-@post("/chat/completions", status_code=200)
+@post("/chat/completions", status_code=200, middleware=[noticing_hangups])
 async def create_chat_completion(
     request: AnyRequest,
     data: JSONBody[ChatCompletion],
@@ -121,7 +122,7 @@ async def begin_chat(
     )
 
 
-@post("/responses", status_code=200)
+@post("/responses", status_code=200, middleware=[noticing_hangups])
 async def create_response(
     request: AnyRequest,
     data: JSONBody[CreateResponse],
@@ -157,7 +158,7 @@ async def create_response(
     return RunStream(run, body, headers)
 
 
-@post("/embeddings", status_code=200)
+@post("/embeddings", status_code=200, middleware=[noticing_hangups])
 async def create_embeddings(
     request: AnyRequest,
     data: JSONBody[Embeddings],
