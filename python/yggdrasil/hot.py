@@ -22,6 +22,7 @@ from yggdrasil.devices.model import DEVICE_ID_PATTERN
 from yggdrasil.devices.paging import LIMIT_DEFAULT
 from yggdrasil.edge import BODY_SECONDS_MAX, EdgeRequest, decode_body, too_slow
 from yggdrasil.errors import InvalidInput
+from yggdrasil.hangup import Attendance
 from yggdrasil.openai import routes as openai
 from yggdrasil.openai.shapes import HEADER_PREFIX, ChatCompletion
 
@@ -37,8 +38,6 @@ DEVICE: Final = DEVICES + "/{device_id}"
 CHAT: Final = "/v1/chat/completions"
 BODY_BYTES_MAX: Final = 256 * 1024
 """A larger body is no plain request."""
-LOOK_AFTER_SECONDS: Final = 0.5
-"""Whoever waits longer than this for a chat is watched for hanging up."""
 
 _PAGE: Final = re.compile(rb"(?:limit=([0-9]{1,3}))?(?:(?:^|&)cursor=([A-Za-z0-9_-]+))?")
 _WISH: Final = HEADER_PREFIX.encode()
@@ -124,44 +123,9 @@ class Hot:
             added = openai.headers_of(last).items()
             return _encode(openai.whole(last)), [(name.encode(), value.encode()) for name, value in added]
 
-        with contextlib.suppress(_GoneError):
-            await _answered(scope, receive, send, lambda: _while_there(receive, answer()))
-
-
-class _GoneError(BaseException):
-    """The client hung up; nobody is there to be answered."""
-
-
-async def _while_there(receive: Receive, work: Awaitable[Answer]) -> Answer:
-    """The answer, unless the client hangs up first: then the work is cancelled. It is looked for only where
-    the answer takes long: most come sooner."""
-    task = asyncio.current_task()
-    gone = False
-    watch: asyncio.Task[None] | None = None
-
-    async def look() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        if task is not None:
-            task.cancel()
-
-    def begin() -> None:
-        nonlocal watch
-        watch = asyncio.get_running_loop().create_task(look())
-
-    timer = asyncio.get_running_loop().call_later(LOOK_AFTER_SECONDS, begin)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if not gone:
-            raise
-        raise _GoneError from None
-    finally:
-        timer.cancel()
-        if watch is not None:
-            watch.cancel()
+        with Attendance(receive) as there:
+            there.look_later()
+            await _answered(scope, receive, send, answer)
 
 
 def _matched(scope: Scope, route: str) -> None:

@@ -6,8 +6,11 @@ login role of its own, and `db.transaction(scope)` is the only way to a connecti
 
 from __future__ import annotations
 
+import os
 import secrets
+import struct
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -117,14 +120,31 @@ class IdSource(Protocol):
         ...
 
 
+_ID_BYTES: Final = 16
+_IDS_AT_ONCE: Final = 256
+_random: Iterator[tuple[bytes]] = iter(())
+"""Randomness of ids to come, taken from the operating system for many at once."""
+
+
+def _forget_random() -> None:
+    global _random  # noqa: PLW0603  a process that forked must not give the ids of the other
+    _random = iter(())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_random)
+
+
 class SystemIds:
     """Ids and secrets from the operating system."""
 
     def uuid(self) -> UUID:
-        raw = bytearray(secrets.token_bytes(16))
-        raw[6] = raw[6] & 0x0F | 0x40
-        raw[8] = raw[8] & 0x3F | 0x80
-        return UUID(bytes=bytes(raw))
+        global _random  # noqa: PLW0603  see there
+        found = next(_random, None)
+        while found is None:
+            _random = struct.iter_unpack(f"{_ID_BYTES}s", secrets.token_bytes(_ID_BYTES * _IDS_AT_ONCE))
+            found = next(_random, None)
+        return UUID(int=int.from_bytes(found[0], "big"), version=4)
 
     def secret(self, length: int) -> bytes:
         return secrets.token_bytes(length)

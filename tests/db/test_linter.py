@@ -19,7 +19,7 @@ GOOD = """
     CREATE TABLE tenant.good (
         network_id uuid NOT NULL, id uuid NOT NULL, name text NOT NULL CHECK (length(name) <= 64),
         kind text NOT NULL CHECK (kind IN ('a', 'b')), price_microcents bigint NOT NULL, at timestamptz NOT
-        NULL,
+        NULL, code platform.error_code, mood platform.hold_state, paid_microcents platform.microcents,
         PRIMARY KEY (network_id, id));
     ALTER TABLE tenant.good ENABLE ROW LEVEL SECURITY;
     ALTER TABLE tenant.good FORCE ROW LEVEL SECURITY;
@@ -84,6 +84,11 @@ BAD = [
     ("unlimited", "tenant.good.note", "ALTER TABLE tenant.good ADD note text, ADD CHECK (length(name) < 9 OR note IS NULL)"),
     ("unlimited", "tenant.good.raw", "ALTER TABLE tenant.good ADD raw bytea"),
     ("unlimited", "tenant.good.raw", "ALTER TABLE tenant.good ADD raw jsonb"),
+    ("unlimited", "tenant.good.note", "CREATE DOMAIN platform.note AS text; ALTER TABLE tenant.good ADD note platform.note"),
+    ("unlimited", "tenant.good.note", "CREATE DOMAIN platform.note AS text CHECK (VALUE <> '');"
+     " ALTER TABLE tenant.good ADD note platform.note"),
+    ("type", "tenant.good.price_microcents", "CREATE DOMAIN platform.price AS integer;"
+     " ALTER TABLE tenant.good ALTER price_microcents TYPE platform.price"),
     ("deferrable", "tenant.good", "ALTER TABLE tenant.good ADD UNIQUE (network_id, name) DEFERRABLE"),
     ("unlogged", "tenant.good", "ALTER TABLE tenant.good SET UNLOGGED"),
     ("definer", "platform.strong", "CREATE FUNCTION platform.strong() RETURNS int LANGUAGE sql SECURITY DEFINER RETURN 1"),

@@ -124,6 +124,8 @@ class Provider:
         self.name = name
         self.key = key
         self.busy = False
+        self.refuses: Callable[[], bool] | None = None
+        """Asked for each job that is offered, if it is not busy anyway."""
         self.offered: Callable[[], None] | None = None
         """Called when a job is offered, before the answer."""
         self.behaviour: Behaviour = good
@@ -178,7 +180,7 @@ class Provider:
         if isinstance(event, JobOffer):
             if self.offered is not None:
                 self.offered()
-            if self.busy:
+            if self.busy or (self.refuses is not None and self.refuses()):
                 self.client.busy(event.link, "no slot")
             else:
                 self.client.accept(event.link)

@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from yggdrasil.marketplace import answers
 from yggdrasil.marketplace.answers import BadAnswerError, ChatAnswer
@@ -45,6 +47,62 @@ def test_chunks_that_came_together_are_counted_and_passed_on_one_by_one() -> Non
     assert out[-1]["finish_reason"] == "length"
     assert answer.cut
     assert answer.observed_tokens == 3
+
+
+words = st.sampled_from(["one", " two", " three four", "", "\x00", "é"])
+deltas = st.one_of(
+    st.builds(lambda text: {"content": text}, words),
+    st.builds(lambda text: {"content": text}, words),
+    st.builds(lambda text: {"role": "assistant", "content": text}, words),
+    st.builds(lambda text: {"reasoning_content": text}, words),
+    st.builds(lambda text: {"content": text, "refusal": "no"}, words),
+    st.just({"tool_calls": [{"index": 0, "function": {"name": "look", "arguments": "{}"}}]}),
+)
+logprobs = st.sampled_from([None, None, None, {"content": [{"token": "a", "logprob": -1.0, "bytes": None}]}])
+chunks = st.builds(
+    lambda index, delta, finish, likely: {
+        "choices": [{"index": index, "delta": delta, "finish_reason": finish, "logprobs": likely}]
+    },
+    st.sampled_from([0, 0, 0, 0, 0, 0, 1]),
+    deltas,
+    st.sampled_from([None, None, None, None, None, "stop"]),
+    logprobs,
+)
+frames = st.lists(st.lists(chunks, min_size=1, max_size=6), max_size=6)
+
+
+@given(frames=frames, tokens_max=st.integers(0, 20), choices=st.integers(1, 2))
+def test_an_answer_read_whole_is_the_one_read_in_parts(
+    frames: list[list[Any]], tokens_max: int, choices: int
+) -> None:
+    def told(whole: bool) -> list[Any]:
+        more = [Words() for _ in range(choices - 1)]
+        answer = ChatAnswer(UUID(int=1), "model", 0, Words(), tokens_max, more, whole=whole)
+        seen: list[Any] = []
+        for frame in frames:
+            try:
+                out = answer.take(json.dumps(frame).encode())
+            except BadAnswerError as error:
+                return [*seen, str(error)]
+            assert not (whole and out)
+            state = (answer.observed_tokens, answer.finish_reason, answer.empty, answer.begun, answer.cut)
+            seen.append((*state, answer.whole()))
+            if answer.cut:
+                break
+        return seen
+
+    assert told(whole=True) == told(whole=False)
+
+
+def test_an_answer_read_whole_is_bounded_as_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "ANSWER_BYTES_MAX", 10_000)
+    answer = ChatAnswer(UUID(int=1), "model", 0, Words(), 1_000_000, whole=True)
+    while not answer.cut:
+        assert answer.take(b"[" + b",".join([raw({"content": "word \x00"})] * 50) + b"]") == []
+    whole = answer.whole()
+    assert whole["choices"][0]["finish_reason"] == "length"
+    assert answer.observed_tokens == 2 * whole["choices"][0]["message"]["content"].count("word")
+    assert 5_000 < len(json.dumps(whole)) < 11_000
 
 
 def test_a_bad_chunk_among_others_spoils_the_frame() -> None:

@@ -52,6 +52,7 @@ def test_the_state_table() -> None:
         ("PROCESSING", "COMPLETED"),
         ("PROCESSING", "FAILED"),
         ("PROCESSING", "CANCELLED"),
+        ("PROCESSING", "PENDING"),  # sent back to the queue: nobody took it
         ("COMPLETED", "REFUNDED"),
         ("CANCELLED", "REFUNDED"),
     }

@@ -99,7 +99,7 @@ def test_a_turn_that_led_to_nothing_is_given_back() -> None:
         waiting.add(one)
     taken = waiting.take([LINES[0]], lambda *_: True)
     assert taken is tickets[0]
-    waiting.add(taken, first=True)
+    waiting.put_back(taken)
     assert waiting.take([LINES[0]], lambda *_: True) is taken
 
 
@@ -141,6 +141,105 @@ def test_between_two_turns_of_a_network_every_other_that_waits_has_one(arrivals:
     assert not waiting
 
 
+@st.composite
+def crowds(draw: st.DrawFn) -> list[tuple[int, tuple[Line, ...]]]:
+    """(network, lines) of those who come, in order."""
+    lines = st.lists(st.sampled_from(LINES), min_size=1, unique=True).map(tuple)
+    return draw(st.lists(st.tuples(st.integers(0, 3), lines), min_size=1, max_size=24))
+
+
+def fill(crowd: list[tuple[int, tuple[Line, ...]]]) -> tuple[Waiting, dict[Ticket, int]]:
+    waiting, number = queue(), {}
+    for place, (network, lines) in enumerate(crowd):
+        one = Ticket(NETWORKS[network], UUID(int=0), lines, 0.0, object(), 1, arrived=float(place))
+        waiting.add(one)
+        number[one] = place
+    return waiting, number
+
+
+def drained(waiting: Waiting, number: dict[Ticket, int], lines: list[Line]) -> list[int]:
+    order = []
+    while (one := waiting.take(lines, lambda *_: True)) is not None:
+        order.append(number[one])
+    return order
+
+
+@given(
+    crowd=crowds(), before=st.integers(0, 24), later=crowds(), of=st.sets(st.sampled_from(LINES), min_size=1)
+)
+def test_a_turn_that_led_to_nothing_leaves_the_queue_as_if_it_had_not_been(
+    crowd: list[tuple[int, tuple[Line, ...]]],
+    before: int,
+    later: list[tuple[int, tuple[Line, ...]]],
+    of: set[Line],
+) -> None:
+    """Also for who came while it was out: all are served as in a queue where nobody was sent back."""
+    orders = []
+    for sent_back in (True, False):
+        waiting, number = fill(crowd)
+        for _ in range(min(before, len(crowd))):
+            waiting.take(LINES, lambda *_: True)
+        out = waiting.take(sorted(of), lambda *_: True) if sent_back else None
+        for place, (network, lines) in enumerate(later, start=len(crowd)):
+            new = Ticket(NETWORKS[network], UUID(int=0), lines, 0.0, object(), 1, arrived=float(place))
+            waiting.add(new)
+            number[new] = place
+        if out is not None:
+            waiting.put_back(out)
+            with pytest.raises(ValueError, match="waits already"):
+                waiting.put_back(out)
+        orders.append(drained(waiting, number, LINES))
+    assert orders[0] == orders[1]
+
+
+@given(crowd=crowds(), sent_back=st.sets(st.integers(0, 23)))
+def test_whoever_is_sent_back_again_and_again_is_still_the_next(
+    crowd: list[tuple[int, tuple[Line, ...]]], sent_back: set[int]
+) -> None:
+    one_line = [(network, (LINES[0],)) for network, _ in crowd]
+    order = drained(*fill(one_line), [LINES[0]])
+    waiting, number = fill(one_line)
+    seen: list[int] = []
+    while (one := waiting.take([LINES[0]], lambda *_: True)) is not None:
+        for _ in range(3 if number[one] in sent_back else 0):
+            waiting.put_back(one)
+            assert waiting.take([LINES[0]], lambda *_: True) is one
+        seen.append(number[one])
+    assert seen == order
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=20))
+def test_those_who_never_stood_in_line_come_back_before_all_and_in_the_order_they_came(
+    crowd: list[tuple[int, bool]],
+) -> None:
+    waiting = queue()
+    direct, others = [], []
+    for place, (network, stood) in enumerate(crowd):
+        one = Ticket(NETWORKS[network], UUID(int=0), (LINES[0],), 0.0, object(), 1, arrived=float(place))
+        (others if stood else direct).append(one)
+    for one in others:
+        waiting.add(one)
+    for one in reversed(direct):
+        waiting.put_back(one)
+    firsts = {}
+    for one in direct:
+        firsts.setdefault(one.network_id, one)
+    taken = [waiting.take([LINES[0]], lambda *_: True) for _ in firsts]
+    expected = list(firsts.values())
+    # A network of both kinds: what it had in line before came before, if it did.
+    for place, one in enumerate(expected):
+        earlier = [its for its in others if its.network_id == one.network_id and its.arrived < one.arrived]
+        expected[place] = earlier[0] if earlier else one
+    assert taken == expected
+
+
+@given(crowd=crowds())
+def test_how_many_turns_come_before_ones_own(crowd: list[tuple[int, tuple[Line, ...]]]) -> None:
+    waiting, number = fill([(network, (LINES[0],)) for network, _ in crowd])
+    ahead = {number[one]: waiting.ahead(one) for one in waiting.tickets()}
+    assert [ahead[place] for place in drained(waiting, number, [LINES[0]])] == list(range(len(crowd)))
+
+
 class Model(RuleBasedStateMachine):
     """Everything in any order, against a plain list of who is here."""
 
@@ -148,6 +247,8 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.waiting = Waiting(tickets_max=ALL, per_network_max=PER_NETWORK, per_user_max=PER_USER)
         self.here: list[Ticket] = []
+        self.out: list[Ticket] = []
+        self.came = 0
 
     @rule(
         network=st.sampled_from(NETWORKS),
@@ -155,7 +256,8 @@ class Model(RuleBasedStateMachine):
         lines=st.lists(st.sampled_from(LINES), min_size=1, unique=True),
     )
     def come(self, network: UUID, user: int, lines: list[Line]) -> None:
-        new = ticket(network, user, *lines)
+        self.came += 1
+        new = Ticket(network, UUID(int=user), tuple(lines), 0.0, object(), 1, arrived=float(self.came))
         mine = [one for one in self.here if one.network_id == network]
         users = [one for one in mine if one.user_id == UUID(int=user)]
         full = len(users) >= PER_USER or len(mine) >= PER_NETWORK or len(self.here) >= ALL
@@ -195,11 +297,22 @@ class Model(RuleBasedStateMachine):
         same = [one for one in earlier if one.network_id == found.network_id and one in could]
         assert not any(set(one.lines) >= set(found.lines) for one in same), "overtaken at home"
         self.here.remove(found)
+        self.out.append(found)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def sent_back(self, data: st.DataObject) -> None:
+        """Whose turn led to nothing has a place, however full it is, before what came after it at home."""
+        back = data.draw(st.sampled_from(self.out))
+        self.out.remove(back)
+        self.waiting.put_back(back)
+        self.here.append(back)
+        self.here.sort(key=lambda one: one.arrived)
 
     @invariant()
     def agrees(self) -> None:
         assert set(self.waiting.tickets()) == set(self.here)
-        assert len(self.waiting) == len(self.here) <= ALL
+        assert len(self.waiting) == len(self.here)
         assert set(self.waiting.lines()) == {line for one in self.here for line in one.lines}
 
 

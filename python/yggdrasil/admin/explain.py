@@ -1,4 +1,4 @@
-"""Why a request went as it did: its states, attempts, decision card, holds and ledger rows.
+"""Why a request went as it did: its states, its waits, attempts, decision card, holds and ledger rows.
 
 Looking is an opening: it needs a reason, and every network whose rows are shown can read that it was done.
 What was asked and answered is sealed, and not shown.
@@ -29,17 +29,25 @@ REASON_CHARS_MAX: Final = 300
 JOB: Final = "explain"
 
 _PRIVATE: Final = ("decision_card", "idempotency_key")
+_WHY_IT_WAITED: Final = {
+    "busy": "every fitting offer was busy",
+    "refused": "the device of attempt {attempts} was busy, and no other offer was free",
+    "failed": "attempt {attempts} failed, and every other offer was busy",
+    "unpaid": "its turn came, but the provider could not be paid",
+}
 
 
 class Explanation(msgspec.Struct, frozen=True):
     """The rows of a request. `events`: (at, what) in the order of time. `trace_id`: what the operator's
-    collector knows it by, if it was sampled."""
+    collector knows it by, if it was sampled. `waits`: its stays in the queue, with `waited_ms` (so far, if
+    `ended` is null)."""
 
     request_id: UUID
     trace_id: str
     events: list[tuple[datetime, str]]
     decision: Any
     transactions: list[dict[str, Any]]
+    waits: list[dict[str, Any]]
     attempts: list[dict[str, Any]]
     holds: list[dict[str, Any]]
     entries: list[dict[str, Any]]
@@ -64,9 +72,9 @@ async def open_request(
     the id of either side's transaction, or of an attempt. Under System(job). Raises NotFound."""
     reason = check_reason(reason)
     attempts = await store_explain.attempts_of(tx, request)
-    if not attempts:
+    first = attempts[0] if attempts else await store_explain.waiting_of(tx, request)
+    if first is None:
         raise NotFound("no request has this id")
-    first = attempts[0]
     networks = {first["requester_network"]} | {one["provider_network"] for one in attempts}
     sides = [first["requester_transaction"]]
     sides += [one["provider_transaction"] for one in attempts if one["provider_transaction"] is not None]
@@ -90,13 +98,16 @@ async def open_request(
     entries = await store_explain.entries_of(
         tx, sorted(networks | {PLATFORM_NETWORK}), [one["attempt_id"] for one in attempts]
     )
+    waits = await store_explain.waits_of(tx, first["requester_network"], first["requester_transaction"])
+    waits = _ended(waits, attempts, transactions, at)
     card = next((one["decision_card"] for one in transactions if one["side"] == "requester"), None)
     return Explanation(
         request_id=first["requester_transaction"],
         trace_id=trace_id_of(first["requester_transaction"]),
-        events=sorted(_events(transactions, attempts, holds, entries), key=lambda event: event[0]),
+        events=sorted(_events(transactions, waits, attempts, holds, entries), key=lambda event: event[0]),
         decision=None if card is None else jsonlib.loads(card),
         transactions=[_without(one) for one in transactions],
+        waits=waits,
         attempts=attempts,
         holds=holds,
         entries=entries,
@@ -107,8 +118,44 @@ def _without(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in _PRIVATE}
 
 
+def _ended(
+    waits: list[dict[str, Any]],
+    attempts: list[dict[str, Any]],
+    transactions: list[dict[str, Any]],
+    now: datetime,
+) -> list[dict[str, Any]]:
+    """Each stay with its end, which is the beginning of what came next."""
+    mine = next((one for one in transactions if one["side"] == "requester"), None)
+    started = {one["ordinal"]: one["started_at"] for one in attempts}
+    told = []
+    for place, wait in enumerate(waits):
+        following = waits[place + 1] if place + 1 < len(waits) else None
+        ended_at, ended = None, None
+        if following is not None and following["attempts"] == wait["attempts"]:
+            ended_at, ended = following["queued_at"], "its turn led to nothing"
+        elif wait["attempts"] + 1 in started:
+            ended_at, ended = started[wait["attempts"] + 1], f"its turn came: attempt {wait['attempts'] + 1}"
+        elif mine is not None and mine["ended_at"] is not None:
+            ended_at, ended = mine["ended_at"], f"{mine['state']} ({mine['error_code']})"
+        seconds = ((ended_at or now) - wait["queued_at"]).total_seconds()
+        shown = {name: value for name, value in wait.items() if name not in ("network_id", "transaction_id")}
+        told.append({**shown, "waited_ms": round(seconds * 1000), "ended_at": ended_at, "ended": ended})
+    return told
+
+
+def _wait_events(waits: list[dict[str, Any]]) -> Iterator[tuple[datetime, str]]:
+    for wait in waits:
+        why = _WHY_IT_WAITED[wait["reason"]].format_map(wait)
+        gates = ", ".join(wait["gates"])
+        stood = f"{wait['ahead']} turns ahead of it, {wait['waiting']} others waiting"
+        yield wait["queued_at"], f"waits until {wait['until_at']}: {why} (gates: {gates}); {stood}"
+        if wait["ended"] is not None:
+            yield wait["ended_at"], f"waited {wait['waited_ms']:,} ms: {wait['ended']}"
+
+
 def _events(
     transactions: list[dict[str, Any]],
+    waits: list[dict[str, Any]],
     attempts: list[dict[str, Any]],
     holds: list[dict[str, Any]],
     entries: list[dict[str, Any]],
@@ -118,6 +165,7 @@ def _events(
             yield one["created_at"], f"asked for {one['model']} ({one['kind']}, scope {one['scope']})"
             if one["ended_at"] is not None:
                 yield one["ended_at"], f"{one['state']}, {one['total_microcents']:,} micro-cents"
+    yield from _wait_events(waits)
     for one in holds:
         yield one["created_at"], f"{one['amount_microcents']:,} micro-cents held until {one['deadline_at']}"
         if one["ended_at"] is not None:
@@ -139,6 +187,7 @@ def lines(found: Explanation) -> Iterator[str]:
         yield f"  {at.isoformat()}  {what}"
     for title, rows in (
         ("transaction", found.transactions),
+        ("wait", found.waits),
         ("attempt", found.attempts),
         ("hold", found.holds),
     ):

@@ -9,6 +9,7 @@ from uuid import UUID
 from yggdrasil.db import Tx
 
 ATTEMPTS_MAX = 64
+WAITS_MAX = 128
 
 
 async def attempts_of(tx: Tx, request: UUID) -> list[dict[str, Any]]:
@@ -23,6 +24,29 @@ async def attempts_of(tx: Tx, request: UUID) -> list[dict[str, Any]]:
         """,
         request,
         ATTEMPTS_MAX,
+    )
+    return [dict(row) for row in rows]
+
+
+async def waiting_of(tx: Tx, request: UUID) -> dict[str, Any] | None:
+    """The requester's row of a request that was never sent to anybody: it waited, and nothing came of it."""
+    row = await tx.fetchrow(
+        "SELECT t.network_id AS requester_network, t.transaction_id AS requester_transaction"
+        " FROM tenant.transactions t WHERE t.side = 'requester' AND t.transaction_id = $1"
+        " ORDER BY t.network_id LIMIT 1",
+        request,
+    )
+    return None if row is None else dict(row)
+
+
+async def waits_of(tx: Tx, network_id: UUID, request: UUID) -> list[dict[str, Any]]:
+    """Its stays in the queue, in order."""
+    rows = await tx.fetch(
+        "SELECT w.* FROM platform.waits w WHERE w.network_id = $1 AND w.transaction_id = $2"
+        " ORDER BY w.ordinal LIMIT $3",
+        network_id,
+        request,
+        WAITS_MAX,
     )
     return [dict(row) for row in rows]
 

@@ -13,7 +13,8 @@ from piccolo.table import Table
 import yggdrasil.db.engine  # noqa: F401  names the engine that column types are written for
 from yggdrasil.db.address import Address, Login, connect
 
-# What Piccolo calls a type, and what the catalog does. Varchar stands for text: lengths are CHECKs here.
+# What Piccolo calls a type, and what the catalog does, of a domain the type below it. Varchar stands for
+# text: lengths are CHECKs here.
 _CATALOG_TYPES: Final = {
     "BIGINT": "bigint",
     "BOOLEAN": "boolean",
@@ -31,8 +32,10 @@ _CATALOG_TYPES: Final = {
 }
 
 _COLUMNS: Final = """
-    SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type, NOT a.attnotnull AS nullable
+    SELECT a.attname, format_type(coalesce(nullif(y.typbasetype, 0), y.oid), a.atttypmod) AS type,
+        NOT a.attnotnull AS nullable
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_type y ON y.oid = a.atttypid
     WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r',
     'p')"""
 

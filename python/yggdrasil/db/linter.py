@@ -58,9 +58,11 @@ _PARAMETERS: Final = """
         FROM p, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = ANY (p.schemas) AND c.relkind IN ('r', 'p')
     ), columns AS (
+        -- Of a domain, the type below it: what holds for a column holds for it.
         SELECT t.name, t.oid, t.nspname, a.attname, a.attnum, a.attidentity, a.attnotnull, a.attacl,
-               format_type(a.atttypid, NULL) AS type
+               format_type(coalesce(nullif(y.typbasetype, 0), y.oid), NULL) AS type, y.oid AS type_oid
         FROM tables t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+            JOIN pg_type y ON y.oid = a.atttypid
     ), grants AS (
         SELECT t.name, t.oid, g.grantee, coalesce(r.rolname, 'PUBLIC') AS role, g.privilege_type AS verb
         FROM tables t, aclexplode(t.relacl) g LEFT JOIN pg_roles r ON r.oid = g.grantee
@@ -182,13 +184,15 @@ RULES: Final[dict[str, str]] = {
     "unlimited": """
         SELECT name || '.' || attname, type || ' without a CHECK on its length' FROM columns c
         WHERE type IN ('text', 'bytea', 'jsonb', 'text[]', 'uuid[]', 'bytea[]') AND NOT EXISTS (
-            SELECT FROM pg_constraint k
-            WHERE k.conrelid = c.oid AND k.contype = 'c' AND c.attnum = ANY (k.conkey)
-              AND (pg_get_constraintdef(k.oid) ~
-                   ('(length|octet_length|cardinality|array_length|pg_column_size)\\(\\(*'
-                    || quote_ident(c.attname))
-                   OR (c.type = 'text' AND pg_get_constraintdef(k.oid) ~
-                       ('\\(*' || quote_ident(c.attname) || '\\)* = (ANY|''|\\(''|\\(ANY)'))))""",
+            SELECT FROM pg_constraint k CROSS JOIN LATERAL (
+                SELECT CASE WHEN k.contypid = c.type_oid THEN 'VALUE' ELSE quote_ident(c.attname) END,
+                       pg_get_constraintdef(k.oid)
+            ) AS of (written, rule)
+            WHERE k.contype = 'c'
+              AND (k.contypid = c.type_oid OR (k.conrelid = c.oid AND c.attnum = ANY (k.conkey)))
+              AND (rule ~ ('(length|octet_length|cardinality|array_length|pg_column_size)\\(\\(*' || written)
+                   OR (c.type = 'text' AND rule ~
+                       ('\\(*' || written || '\\)* = (ANY|''|\\(''|\\(ANY)'))))""",
     "deferrable": """
         SELECT t.name, k.conname || ' is deferrable' FROM tables t
         JOIN pg_constraint k ON k.conrelid = t.oid WHERE k.condeferrable""",

@@ -13,6 +13,7 @@ from yggdrasil.marketplace.picking import BusyError
 from yggdrasil.marketplace.queueing import Form, Queue
 from yggdrasil.marketplace.records import ProviderUnpayableError, Records
 from yggdrasil.marketplace.run import Run
+from yggdrasil.marketplace.store_run import Ending
 
 
 class Admission:
@@ -34,6 +35,10 @@ class Admission:
         except BusyError as busy:
             run.request = asked
             return await self._queue.admit(run, busy_forms, busy, self._book)
+
+    async def again(self, run: Run, previous: Step, ending: Ending, busy: BusyError) -> Step | None:
+        """See `Queue.wait_again`."""
+        return await self._queue.wait_again(run, previous.attempt, ending, busy, self._book)
 
     async def _admit_now(self, run: Run, busy: list[Form]) -> Step:
         """Of a request that leaves the model to us, with the best of those that somebody takes it for. What

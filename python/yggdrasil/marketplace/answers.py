@@ -8,7 +8,6 @@ provider's fault."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Protocol
 from uuid import UUID
@@ -17,7 +16,6 @@ import msgspec
 from msgspec import Meta
 
 ANSWER_BYTES_MAX: Final = 7 * 1024 * 1024
-DIMENSIONS_MAX: Final = 65_536
 CHOICES_MAX: Final = 16
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
@@ -87,18 +85,8 @@ class _ChunkOut(msgspec.Struct, omit_defaults=False):
     choices: list[_Choice]
 
 
-class _Vector(msgspec.Struct):
-    embedding: Annotated[list[float], Meta(min_length=1, max_length=DIMENSIONS_MAX)]
-    index: Annotated[int, Meta(ge=0)]
-
-
-class _Vectors(msgspec.Struct):
-    data: list[_Vector]
-
-
 _Chunks = _Chunk | Annotated[list[_Chunk], Meta(min_length=1)]
 _decode_chunks: msgspec.json.Decoder[_Chunk | list[_Chunk]] = msgspec.json.Decoder(_Chunks)
-_decode_vectors = msgspec.json.Decoder(_Vectors)
 _encode = msgspec.json.Encoder()
 
 
@@ -189,7 +177,8 @@ class _One:
 
 class ChatAnswer:
     """A chat answer as it grows. `tokens_max`: what the hold affords for the completion, all choices
-    together. `more`: a counter for each choice beyond the first (the request's `n`).
+    together. `more`: a counter for each choice beyond the first (the request's `n`). `whole`: nobody reads it
+    in parts, and there is nothing to pass on.
 
     Of several choices nothing is passed on before each has begun: a server that does not know `n` gives one,
     and another provider may still take over unseen.
@@ -203,6 +192,8 @@ class ChatAnswer:
         counter: TokenCounter,
         tokens_max: int,
         more: Sequence[TokenCounter] = (),
+        *,
+        whole: bool = False,
     ) -> None:
         self._id = answer_id(transaction_id)
         self._model = model
@@ -212,8 +203,12 @@ class ChatAnswer:
         self._ignored_bytes = 0
         self._choices = [_One(index, each) for index, each in enumerate((counter, *more))]
         self._held_back = len(self._choices) > 1
+        self._whole = whole
+        self._joins = whole and not more
         self._frame_bytes = len(self._chunk([_Choice()]))
         self.observed_tokens = 0
+        self.begun = False
+        """Something was passed on, or would have been."""
         self.cut = False
 
     @property
@@ -237,16 +232,60 @@ class ChatAnswer:
             raise BadAnswerError("not a chat.completion.chunk") from None
         told = False
         passed: list[bytes] = []
+        pieces: list[str] = []
+        tokens = self.observed_tokens
         for chunk in chunks if isinstance(chunks, list) else (chunks,):
-            if fresh := self._fresh(chunk.choices):
+            if self._joins and (piece := self._piece(chunk)) is not None:
                 told = True
-                if (out := self._keep(fresh)) is not None:
+                counted = self._choices[0].count(piece)
+                if counted > self._tokens_max:
+                    self.cut = True
+                    break
+                pieces.append(piece)
+                tokens = counted
+            elif fresh := self._fresh(chunk.choices):
+                told = True
+                self._join(pieces, tokens)
+                if not self.cut and (out := self._keep(fresh)) is not None:
                     passed.append(out)
                 if self.cut:
                     break
+        self._join(pieces, tokens)
+        if self.cut and self.finish_reason is None:
+            passed.append(self.end("length"))
         if not told:
             self._ignore(raw)
-        return passed
+        self.begun = self.begun or bool(passed)
+        return [] if self._whole else passed
+
+    def _piece(self, chunk: _Chunk) -> str | None:
+        """The text of a chunk that holds nothing but more of an answer with one choice, which has begun."""
+        if len(chunk.choices) != 1:
+            return None
+        choice, one = chunk.choices[0], self._choices[0]
+        delta = choice.delta
+        plain = (
+            one.began
+            and one.finish_reason is None
+            and choice.index == 0
+            and choice.finish_reason is None
+            and choice.logprobs is None
+            and not (delta.reasoning_content or delta.refusal or delta.tool_calls)
+        )
+        return delta.content or None if plain else None
+
+    def _join(self, pieces: list[str], tokens: int) -> None:
+        """Keep as one what came in pieces; with them the answer has `tokens`."""
+        if not pieces:
+            return
+        text = "".join(pieces)
+        pieces.clear()
+        self._bytes += len(_encode.encode(text)) - 2
+        if self._bytes > ANSWER_BYTES_MAX:
+            self.cut = True
+            return
+        self.observed_tokens = tokens
+        self._choices[0].keep(_Choice(delta=_Delta(content=text)), tokens)
 
     def _keep(self, fresh: list[tuple[_One, _Choice, str]]) -> bytes | None:
         """What is said in a chunk, counted and kept; the chunk to pass on, if any yet."""
@@ -310,6 +349,7 @@ class ChatAnswer:
 
     def end(self, reason: FinishReason) -> bytes:
         """The chunk that ends an answer which the provider did not end."""
+        self.begun = True
         open_ones = [one for one in self._choices if one.finish_reason is None]
         for one in open_ones:
             one.finish_reason = reason
@@ -346,49 +386,3 @@ def _text_of(delta: _Delta) -> str:
         if call.function is not None:
             text += (call.function.name or "") + (call.function.arguments or "")
     return text
-
-
-class EmbeddingsAnswer:
-    """An embeddings answer, collected whole and checked before anybody pays for it."""
-
-    def __init__(self, model: str, inputs: int, dimensions: int | None) -> None:
-        self._model = model
-        self._inputs = inputs
-        self._dimensions = dimensions
-        self._parts: list[bytes] = []
-        self._bytes = 0
-        self._vectors: list[list[float]] = []
-
-    def take(self, raw: bytes) -> None:
-        """One frame of the answer. Raises BadAnswerError."""
-        self._bytes += len(raw)
-        if self._bytes > ANSWER_BYTES_MAX:
-            raise BadAnswerError("the answer is too large")
-        self._parts.append(raw)
-
-    def check(self) -> None:
-        """One finite vector for each input, all of one length, or BadAnswerError."""
-        try:
-            answer = _decode_vectors.decode(b"".join(self._parts))
-        except (msgspec.MsgspecError, RecursionError, UnicodeError):
-            raise BadAnswerError("not an embeddings answer") from None
-        if sorted(vector.index for vector in answer.data) != list(range(self._inputs)):
-            raise BadAnswerError("not one vector for each input")
-        lengths = {len(vector.embedding) for vector in answer.data}
-        if len(lengths) != 1 or (self._dimensions is not None and lengths != {self._dimensions}):
-            raise BadAnswerError("vectors of the wrong length")
-        if not all(math.isfinite(value) for vector in answer.data for value in vector.embedding):
-            raise BadAnswerError("vectors must be finite")
-        self._vectors = [vector.embedding for vector in sorted(answer.data, key=lambda vector: vector.index)]
-        self._parts.clear()
-
-    def whole(self) -> dict[str, Any]:
-        """The answer without its usage."""
-        return {
-            "object": "list",
-            "model": self._model,
-            "data": [
-                {"object": "embedding", "index": index, "embedding": vector}
-                for index, vector in enumerate(self._vectors)
-            ],
-        }

@@ -13,7 +13,7 @@ from yggdrasil import heidrun, tracing
 from yggdrasil.bifrost.protocol import Accepted, Busy, Chunks, Done, Fault, Job
 from yggdrasil.errors import NotFound, ProviderFailed, Timeout, YggdrasilError
 from yggdrasil.kernel import Clock
-from yggdrasil.marketplace.answers import BadAnswerError, ChatAnswer, EmbeddingsAnswer
+from yggdrasil.marketplace.answers import BadAnswerError, ChatAnswer
 from yggdrasil.marketplace.billing import Budget, Count
 from yggdrasil.marketplace.jobs import JobLink, Jobs
 from yggdrasil.marketplace.judging import Judgement
@@ -21,6 +21,7 @@ from yggdrasil.marketplace.run import Chunk, Run
 from yggdrasil.marketplace.segments import text_of
 from yggdrasil.marketplace.settings import MarketSettings
 from yggdrasil.marketplace.store_run import NewAttempt
+from yggdrasil.marketplace.vectors import EmbeddingsAnswer
 
 AttemptEnd = Literal["completed", "busy", "failed", "cancelled"]
 
@@ -106,7 +107,6 @@ class Attempt:
         self._budget = budget
         self._started = clock.monotonic()
         self._first_chunk_at: float | None = None
-        self._began = False
         request = run.request
         self._chat: ChatAnswer | None = None
         self._vectors: EmbeddingsAnswer | None = None
@@ -118,6 +118,7 @@ class Attempt:
                 heidrun.Counter(request.model),
                 budget.completion_tokens_max,
                 [heidrun.Counter(request.model) for _ in range(request.choices - 1)],
+                whole=request.whole,
             )
             if run.resumed():
                 self._chat.resume()
@@ -196,9 +197,8 @@ class Attempt:
 
     async def _pass(self, chunks: list[bytes], watch: Watch) -> None:
         """To the reader; a reader who is gone, or takes nothing until the deadline, has cancelled."""
-        if not chunks:
+        if not chunks or self._run.request.whole:
             return
-        self._began = True
         parts: list[Chunk] = [Chunk(chunk) for chunk in chunks]
         if (mark := self._run.mark) is not None:
             self._run.mark = None
@@ -246,7 +246,7 @@ class Attempt:
         if watch.stalled:
             return self._broken_off("stalled", ProviderFailed("The provider fell silent"))
         if code == "timeout":
-            if self._chat is not None and self._began and not self._chat.empty:
+            if self._chat is not None and self._chat.begun and not self._chat.empty:
                 # The requester's own deadline cut a stream that was alive: what was delivered is paid for.
                 if self._chat.finish_reason is None:
                     await self._pass([self._chat.end("length")], watch)
@@ -288,7 +288,7 @@ class Attempt:
                 rate = round(observed / seconds)
         return Outcome(
             end=end,
-            began=self._began,
+            began=self._chat is not None and self._chat.begun,
             delivered=delivered,
             count=Count(self._run.asked_tokens(), observed, prompt_claimed, completion_claimed),
             answer=answer,

@@ -17,6 +17,9 @@ from yggdrasil.errors import Unavailable
 
 ITEMS_MAX: Final = 32
 IN_FLIGHT_MAX: Final = 2
+SECOND_ITEMS_MIN: Final = 6
+"""So many must wait before another batch goes while one is on its way: half of what a small batch costs is
+the batch. One that waits for a locked row keeps few waiting, not many."""
 ASIDE_IN_FLIGHT_MAX: Final = 2
 
 T = TypeVar("T")
@@ -61,7 +64,7 @@ class Batcher(Generic[T]):
                 break
         else:
             self._waiting.append((item, answer))
-            if self._flying < IN_FLIGHT_MAX:
+            if self._flying == 0 or (self._flying < IN_FLIGHT_MAX and self._worth_another()):
                 self._flying += 1
                 self._start(self._fly())
         return await answer
@@ -72,10 +75,13 @@ class Batcher(Generic[T]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _worth_another(self) -> bool:
+        return len(self._waiting) >= SECOND_ITEMS_MIN
+
     async def _fly(self) -> None:
-        """One batch after another, as long as anybody waits."""
+        """One batch after another, as long as anybody waits; beside another flight, as long as many do."""
         try:
-            while self._waiting:
+            while self._waiting and (self._flying == 1 or self._worth_another()):
                 batch: list[tuple[T, asyncio.Future[str]]] = []
                 while self._waiting and len(batch) < ITEMS_MAX:
                     entry = self._waiting.popleft()

@@ -165,8 +165,10 @@ _PRIVATE: Final = frozenset(
 _UNTOLD: Final = ("reasoning_content", "annotations", "audio", "function_call")
 
 
-def chat_request(body: ChatBody, wishes: Wishes, idempotency_key: str | None = None) -> ComputeRequest:
-    """The request behind a chat body. Raises InvalidInput."""
+def chat_request(
+    body: ChatBody, wishes: Wishes, idempotency_key: str | None = None, *, whole: bool = False
+) -> ComputeRequest:
+    """The request behind a chat body; `whole` if its answer is read in one piece. Raises InvalidInput."""
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         raise InvalidInput("max_tokens: must not stand beside max_completion_tokens", field="max_tokens")
     form = body.response_format
@@ -204,6 +206,7 @@ def chat_request(body: ChatBody, wishes: Wishes, idempotency_key: str | None = N
         wishes=wishes,
         idempotency_key=idempotency_key,
         conversation=wishes.conversation or body.prompt_cache_key or body.user,
+        whole=whole,
     )
 
 

@@ -25,7 +25,10 @@ _UNMET: Final[dict[str, tuple[str | None, str]]] = {
 
 
 class BusyError(NoProvider):
-    """Fitting offers exist, and what they lack is a free slot: waiting helps."""
+    """Fitting offers exist, and what they lack is a free slot: waiting helps. `gates` are those that offers
+    failed, for the books."""
+
+    gates: tuple[str, ...] = ()
 
 
 _PARTS: Final = ("price", "quality", "latency", "availability", "fairness")
@@ -39,7 +42,13 @@ def merged(gates: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
 def no_provider(gates: Mapping[str, int], wishes: Wishes) -> NoProvider:
     """The gate that the best of them failed; no counts, which would tell about others."""
     # Only of offers that meet everything else is it asked whether they have a slot.
-    made = BusyError if gates.get("capacity") else NoProvider
+    error = _unmet(BusyError if gates.get("capacity") else NoProvider, gates, wishes)
+    if isinstance(error, BusyError):
+        error.gates = tuple(name for name in _UNMET if gates.get(name))
+    return error
+
+
+def _unmet(made: type[NoProvider], gates: Mapping[str, int], wishes: Wishes) -> NoProvider:
     if wishes.order and not wishes.allow_fallbacks:
         return made(
             "order: none of the offers listed can take it now, and allow_fallbacks is false", field="order"
@@ -58,9 +67,10 @@ def no_provider(gates: Mapping[str, int], wishes: Wishes) -> NoProvider:
 def shown_card(name: Callable[[UUID], str], card: dict[str, Any]) -> dict[str, Any]:
     """The router's card with pseudonyms in place of ids, and no counts."""
     candidates = []
+    chosen = name(UUID(hex=card["chosen"]))
     for candidate in card["candidates"]:
         shown: dict[str, Any] = {
-            "offer": name(UUID(hex=candidate["key"])),
+            "offer": chosen if candidate["chosen"] else name(UUID(hex=candidate["key"])),
             "score": round(candidate["score"], 3),
             "band": candidate["band"],
             "chosen": candidate["chosen"],
@@ -69,7 +79,7 @@ def shown_card(name: Callable[[UUID], str], card: dict[str, Any]) -> dict[str, A
             shown["parts"] = {part: round(candidate[part], 2) for part in _PARTS}
         candidates.append(shown)
     return {
-        "chosen": name(UUID(hex=card["chosen"])),
+        "chosen": chosen,
         "explored": card["explored"],
         "propensity": card["propensity"],
         "feasible": card["feasible"],

@@ -18,11 +18,12 @@ from yggdrasil import heidrun
 from yggdrasil.bifrost.protocol import Busy, Chunks, Done, Fault, Job
 from yggdrasil.errors import Conflict, NotFound
 from yggdrasil.kernel import Clock, IdSource
-from yggdrasil.marketplace.answers import BadAnswerError, ChatAnswer, EmbeddingsAnswer
+from yggdrasil.marketplace.answers import BadAnswerError, ChatAnswer
 from yggdrasil.marketplace.billing import Count
 from yggdrasil.marketplace.bodies import ChatBody, EmbeddingsBody, Message, chat_request, embeddings_request
 from yggdrasil.marketplace.jobs import JobLink, Jobs
 from yggdrasil.marketplace.requests import ComputeRequest, Kind, Offer, Wishes
+from yggdrasil.marketplace.vectors import EmbeddingsAnswer
 from yggdrasil.marketplace.verdicts import Facts
 
 PROMPT: Final = "Reply with the single word: ready"

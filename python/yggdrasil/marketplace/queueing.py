@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import structlog
 
-from yggdrasil.errors import Conflict, LimitReached, NoProvider, Unavailable, YggdrasilError
+from yggdrasil.errors import Conflict, LimitReached, NoProvider, Timeout, Unavailable, YggdrasilError
 from yggdrasil.kernel import Clock
 from yggdrasil.marketplace.choosing import Chooser, Step
 from yggdrasil.marketplace.picking import BusyError
@@ -24,7 +24,12 @@ from yggdrasil.marketplace.requests import ComputeRequest, State
 from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.run import Run
 from yggdrasil.marketplace.settings import MarketSettings
+from yggdrasil.marketplace.store_queue import Owner, Wait, WaitReason
+from yggdrasil.marketplace.store_run import Ending, NewAttempt
 from yggdrasil.marketplace.waiting import Line, Ticket, Waiting
+
+WAITS_NOTED_MAX: Final = 64
+"""Of one request; how often its turn may lead to nothing is bounded by the offers."""
 
 _Device = tuple[UUID, UUID]
 _log = structlog.get_logger("yggdrasil.marketplace")
@@ -104,40 +109,113 @@ class Queue:
         Raises `busy` if that takes too long (or the queue is full), LimitReached (the user's, the network's),
         Conflict (the idempotency key was used; or: cancelled), PaymentRequired, PaymentMethodRequired,
         Unavailable."""
-        wished = run.request.wishes.queue_seconds
-        left = run.deadline_monotonic - self._clock.monotonic()
-        seconds = min(self._settings.queue_seconds if wished is None else wished, left)
+        seconds = self._seconds_left(run)
         if seconds <= 0 or self._closing:
             raise busy
+        if run.cancelled:
+            raise _cancelled()
         place = self._join(run, forms, busy)
-        until = asyncio.get_running_loop().time() + seconds
+        waits = self._chooser.pending(run)
+        least = min(self._chooser.least_hold(run, form.request, form.prompt_tokens) for form in forms)
+
+        async def enqueue(owner: Owner, wait: Wait) -> None:
+            try:
+                await self._records.enqueue(waits, owner, least, wait)
+            except Unavailable:
+                # Nobody knows whether it was committed.
+                await self._ended(run, State.FAILED, Unavailable.code)
+                raise
+
+        return await self._wait(place, seconds, busy, book, enqueue, "busy")
+
+    async def wait_again(
+        self, run: Run, previous: NewAttempt, ending: Ending, busy: BusyError, book: Book
+    ) -> Step | None:
+        """The next attempt of a request whose last one nobody saw anything of: it waits in the place it had,
+        or that it would have had, until an offer has room. Its attempt, its hold and its state are ended, or
+        changed, in one transaction: nothing is held while it waits.
+
+        None if it may not wait any longer; then nothing is written. Raises `busy` if it takes too long,
+        Conflict (cancelled), Timeout (the reconciler has ended it), what a hold may raise, Unavailable."""
+        seconds = self._seconds_left(run)
+        if seconds <= 0 or self._closing:
+            return None
+        place = self._place(run, [Form(run.request, run.prompt_tokens, run.model_choice)])
+        place.ticket.turns = run.turns
+        self._waiting.put_back(place.ticket)
+        new = self._chooser.pending(run)
+
+        async def send_back(owner: Owner, wait: Wait) -> None:
+            if not await self._records.send_back(new, previous, ending, owner, wait):
+                raise Timeout("The deadline passed")
+
+        reason: WaitReason = "refused" if ending.attempt_state == "busy" else "failed"
+        return await self._wait(place, seconds, busy, book, send_back, reason)
+
+    def _seconds_left(self, run: Run) -> float:
+        """How long it may wait yet, what it waited before included."""
+        wished = run.request.wishes.queue_seconds
+        most = self._settings.queue_seconds if wished is None else wished
+        return min(most - run.waited_seconds, run.deadline_monotonic - self._clock.monotonic())
+
+    async def _wait(
+        self,
+        place: _Place,
+        seconds: float,
+        busy: BusyError,
+        book: Book,
+        write: Callable[[Owner, Wait], Awaitable[None]],
+        reason: WaitReason,
+    ) -> Step:
+        """`write` puts the wait into the books. Where it stands is seen before."""
+        run, loop = place.run, asyncio.get_running_loop()
+        began = loop.time()
+        until_at = self._clock.now() + timedelta(seconds=seconds)
         try:
-            return await self._admit(place, until, busy, book)
+            await write(self._chooser.owner(until_at), self._begun(place, reason, busy.gates, until_at))
+            return await self._served(place, began + seconds, busy, book, until_at)
         finally:
             self._leave(place)
+            run.waited_seconds += loop.time() - began
 
-    async def _admit(self, place: _Place, until: float, busy: BusyError, book: Book) -> Step:
-        run, forms = place.run, place.forms.values()
-        waits = self._chooser.pending(run)
-        seconds = until - asyncio.get_running_loop().time()
-        owner = self._chooser.owner(self._clock.now() + timedelta(seconds=seconds))
-        least = min(self._chooser.least_hold(run, form.request, form.prompt_tokens) for form in forms)
-        try:
-            await self._records.enqueue(waits, owner, least)
-        except Unavailable:
-            # Nobody knows whether it was committed.
-            await self._ended(run, State.FAILED, Unavailable.code)
-            raise
+    async def _served(
+        self, place: _Place, until: float, busy: BusyError, book: Book, until_at: datetime
+    ) -> Step:
+        run = place.run
         try:
             while not await book(run, step := await self._turn(place, until, busy), queued=True):
                 run.tried.add(step.offer.id)
                 self._rejoin(place)
+                if run.waits < WAITS_NOTED_MAX:
+                    await self._note(run, self._begun(place, "unpaid", busy.gates, until_at))
         except Exception as error:
             state = State.CANCELLED if run.cancelled else State.FAILED
             code = error.code if isinstance(error, YggdrasilError) else YggdrasilError.code
             await self._ended(run, state, "cancelled" if run.cancelled else code)
             raise
+        run.turns = place.ticket.turns
         return step
+
+    def _begun(self, place: _Place, reason: WaitReason, gates: Sequence[str], until_at: datetime) -> Wait:
+        run, here = place.run, place.ticket in self._waiting
+        run.waits += 1
+        return Wait(
+            ordinal=run.waits,
+            reason=reason,
+            gates=gates,
+            # One that was given a step has the attempt counted already.
+            attempts=run.attempts - (place.step is not None),
+            ahead=self._waiting.ahead(place.ticket) if here else 0,
+            waiting=len(self._waiting) - here,
+            queued_at=self._clock.now(),
+            until_at=until_at,
+        )
+
+    async def _note(self, run: Run, wait: Wait) -> None:
+        try:
+            await self._records.note_wait(run.scope.network_id, run.transaction_id, wait)
+        except Unavailable:
+            _log.warning("why a request waits on was not written", transaction=str(run.transaction_id))
 
     async def _turn(self, place: _Place, until: float, busy: BusyError) -> Step:
         try:
@@ -174,29 +252,33 @@ class Queue:
                 raise LimitReached(f"At most {most} requests of one network wait", retry_after_seconds=1)
             case "queue":
                 raise busy
+        place = self._place(run, forms)
+        self._waiting.add(place.ticket)
+        if run.tried:
+            # Its way here took a while: what it was told of may have changed.
+            self._look(place)
+        return place
+
+    def _place(self, run: Run, forms: Sequence[Form]) -> _Place:
         by_line: dict[Line, Form] = {(form.request.kind, form.request.model): form for form in forms}
         ticket = Ticket(
-            network_id=network_id,
-            user_id=user_id,
+            network_id=run.scope.network_id,
+            user_id=run.scope.user_id,
             lines=tuple(by_line),
             since=self._clock.monotonic(),
             demand=_demand(run, forms),
             size=forms[0].prompt_tokens,
+            arrived=run.arrived_monotonic,
         )
-        place = _Place(run, by_line, ticket)
-        self._waiting.add(ticket)
-        self._places[ticket] = place
-        run.stop_job = lambda: place.end(Conflict("The request was cancelled while it waited"))
-        if run.tried:
-            # Its way here took a while: what it was told of may have changed.
-            self._look(place)
+        place = self._places[ticket] = _Place(run, by_line, ticket)
+        run.stop_job = lambda: place.end(_cancelled())
         return place
 
     def _rejoin(self, place: _Place) -> None:
         """Its turn led to nothing: it is the next again."""
         del self._places[place.ticket]
         place.ticket = replace(place.ticket, demand=place)
-        self._waiting.add(place.ticket, first=True)
+        self._waiting.put_back(place.ticket)
         self._places[place.ticket] = place
         self._look(place)
 
@@ -259,6 +341,10 @@ class Queue:
             return False
         place.woken.set()
         return True
+
+
+def _cancelled() -> Conflict:
+    return Conflict("The request was cancelled while it waited")
 
 
 def _demand(run: Run, forms: Sequence[Form]) -> Hashable:

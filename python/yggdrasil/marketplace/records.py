@@ -20,7 +20,7 @@ from yggdrasil.marketplace.batch_items import Admission, AttemptEnd
 from yggdrasil.marketplace.batches import Batcher
 from yggdrasil.marketplace.requests import State
 from yggdrasil.marketplace.settings import MarketSettings
-from yggdrasil.marketplace.store_queue import Owner
+from yggdrasil.marketplace.store_queue import Owner, Wait
 from yggdrasil.marketplace.store_run import (
     Bill,
     Ending,
@@ -61,7 +61,7 @@ class Records:
         self._admissions = Batcher(self._admit_batch, order=Admission.order, networks=Admission.networks)
         self._endings = Batcher(self._finish_batch, order=AttemptEnd.order, networks=AttemptEnd.networks)
 
-    async def enqueue(self, new: NewTransaction, owner: Owner, least_microcents: int) -> None:
+    async def enqueue(self, new: NewTransaction, owner: Owner, least_microcents: int, wait: Wait) -> None:
         """The requester's row while it waits, PENDING. Nothing is held, but who could not pay that much is
         told now.
 
@@ -74,8 +74,41 @@ class Records:
                         tx, network_id=new.network_id, amount_microcents=least_microcents, key_id=new.key_id
                     )
                 await store_queue.insert_pending(tx, new, owner)
+                await store_queue.insert_wait(tx, new.network_id, new.transaction_id, wait)
         except asyncpg.UniqueViolationError:
             raise Conflict("idempotency_key: was used for another request", field="idempotency_key") from None
+
+    @traced("back to the queue")
+    async def send_back(
+        self, new: NewTransaction, previous: NewAttempt, ending: Ending, owner: Owner, wait: Wait
+    ) -> bool:
+        """End an attempt that nobody saw anything of, give its hold back and let the request wait again: one
+        transaction. False if the reconciler ended it first. If only the database is away, it is tried again
+        until the attempt's deadline; then Unavailable."""
+        return await self._insist(
+            previous.deadline_at, lambda: self._send_back_once(new, previous, ending, owner, wait)
+        )
+
+    async def _send_back_once(
+        self, new: NewTransaction, previous: NewAttempt, ending: Ending, owner: Owner, wait: Wait
+    ) -> bool:
+        async with self._database.transaction(_networks(new.network_id, previous.offer.network_id)) as tx:
+            if not await store_run.end_attempt(tx, previous.attempt_id, ending):
+                # Either a commit whose answer was lost on the way, or the reconciler.
+                return await store_run.attempt_state(tx, previous.attempt_id) == ending.attempt_state
+            if previous.hold_id is not None:
+                await self._payments.void(
+                    tx, network_id=new.network_id, hold_id=previous.hold_id, at=ending.at
+                )
+            if not await store_queue.send_back(tx, new.network_id, new.transaction_id, owner):
+                raise RuntimeError("an open attempt of a request that is not on its way")
+            await store_queue.insert_wait(tx, new.network_id, new.transaction_id, wait)
+        return True
+
+    async def note_wait(self, network_id: UUID, transaction_id: UUID, wait: Wait) -> None:
+        """It waits on, and why."""
+        async with self._database.transaction(_networks(network_id)) as tx:
+            await store_queue.insert_wait(tx, network_id, transaction_id, wait)
 
     async def leave(self, network_id: UUID, transaction_id: UUID, state: State, error_code: str) -> bool:
         """End a request that waits, FAILED or CANCELLED. Idempotent; True if this call did it."""

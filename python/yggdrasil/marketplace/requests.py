@@ -40,7 +40,8 @@ class State(StrEnum):
 
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     State.PENDING: frozenset({State.PROCESSING, State.FAILED, State.CANCELLED}),
-    State.PROCESSING: frozenset({State.COMPLETED, State.FAILED, State.CANCELLED}),
+    # Back to the queue: nobody took it, and it waits again, with nothing held.
+    State.PROCESSING: frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.PENDING}),
     State.COMPLETED: frozenset({State.REFUNDED}),
     # Cancelled after something was delivered may have cost something.
     State.CANCELLED: frozenset({State.REFUNDED}),
@@ -74,6 +75,8 @@ class ComputeRequest:
     idempotency_key: str | None = None
     conversation: str | None = None
     """What this request belongs to; the provider of the last one of it is preferred."""
+    whole: bool = False
+    """Only its outcome is read: nothing is passed on in parts."""
 
     def prompt_tokens(self) -> int:
         """As the model counts them."""

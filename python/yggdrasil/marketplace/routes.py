@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from yggdrasil.devices.paging import LIMIT_DEFAULT, Page
 from yggdrasil.errors import Conflict, InvalidInput, NotFound, YggdrasilError
+from yggdrasil.hangup import noticing_hangups
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace import sse
 from yggdrasil.marketplace.bodies import ChatBody, EmbeddingsBody, Model, chat_request, embeddings_request
@@ -135,7 +136,8 @@ def _request(data: NewRequest) -> ComputeRequest:
     key = idempotency_key_from(data.idempotency_key)
     try:
         if data.kind == "chat":
-            return chat_request(msgspec.convert(data.request, ChatBody), wishes, key)
+            body = msgspec.convert(data.request, ChatBody)
+            return chat_request(body, wishes, key, whole=not data.stream)
         return embeddings_request(msgspec.convert(data.request, EmbeddingsBody), wishes, key)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"request: {error}", field="request") from None
@@ -206,7 +208,7 @@ async def remove_provider(
     await marketplace.remove_provider(caller, provider_id)
 
 
-@post("/requests")
+@post("/requests", middleware=[noticing_hangups])
 async def create_request(
     data: JSONBody[NewRequest], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> Response[RequestAnswer] | RunStream:

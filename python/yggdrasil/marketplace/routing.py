@@ -23,6 +23,7 @@ from yggdrasil.marketplace.breakdown import Work
 from yggdrasil.marketplace.picking import merged, no_provider, shown_card
 from yggdrasil.marketplace.pseudonym import Pseudonyms
 from yggdrasil.marketplace.reach import Reach
+from yggdrasil.marketplace.refusals import Refusals
 from yggdrasil.marketplace.requests import ComputeRequest, Offer
 from yggdrasil.marketplace.seen import Seen, Standing
 from yggdrasil.marketplace.settings import MarketSettings
@@ -46,11 +47,7 @@ class Routing:
     """All offers of this server's market. Every method is synchronous and in memory."""
 
     def __init__(
-        self,
-        clock: Clock,
-        ids: IdSource,
-        pseudonyms: Pseudonyms,
-        settings: MarketSettings | None = None,
+        self, clock: Clock, ids: IdSource, pseudonyms: Pseudonyms, settings: MarketSettings | None = None
     ) -> None:
         settings = settings or MarketSettings()
         self._clock = clock
@@ -70,6 +67,7 @@ class Routing:
         self._of_model: dict[tuple[str, str], set[UUID]] = defaultdict(set)
         self._online: set[tuple[UUID, UUID]] = set()
         self.affinity = Affinity(clock)
+        self.refusals = Refusals(self._refit)
         self.reach = Reach(self, pseudonyms, self._of_network, self._of_model, self._seed)
         self._with_hours: set[UUID] = set()
         self._closed: set[UUID] = set()
@@ -88,18 +86,7 @@ class Routing:
         self._of_model[offer.kind, offer.model].add(offer.id)
         if online:
             self._online.add((offer.network_id, offer.device))
-        self._router.upsert(
-            key=offer.id.bytes,
-            owner=offer.network_id.bytes,
-            group=offer.group,
-            model=f"{offer.kind}/{offer.model}",
-            price_microcents=offer.price_microcents,
-            context_tokens=offer.context_tokens_max,
-            output_tokens=offer.output_tokens_max,
-            capacity=min(offer.model_capacity_jobs or offer.capacity_jobs, offer.capacity_jobs),
-            group_capacity=offer.capacity_jobs,
-            visibility="market" if offer.audience == "market" else "own",
-        )
+        self._upsert(offer)
         self._router.set_online(offer.id.bytes, self.online(offer))
         self._open(offer)
         if new:
@@ -112,6 +99,28 @@ class Routing:
             )
         self._estimate(offer.id)
         self.on_free((offer.network_id, offer.device), False)
+
+    def _upsert(self, offer: Offer) -> None:
+        slots = self.refusals.slots((offer.network_id, offer.device))
+        self._router.upsert(
+            key=offer.id.bytes,
+            owner=offer.network_id.bytes,
+            group=offer.group,
+            model=f"{offer.kind}/{offer.model}",
+            price_microcents=offer.price_microcents,
+            context_tokens=offer.context_tokens_max,
+            output_tokens=offer.output_tokens_max,
+            capacity=min(offer.model_capacity_jobs or offer.capacity_jobs, offer.capacity_jobs),
+            group_capacity=offer.capacity_jobs if slots is None else min(slots, offer.capacity_jobs),
+            visibility="market" if offer.audience == "market" else "own",
+        )
+
+    def _refit(self, device: tuple[UUID, UUID], more: bool) -> None:
+        """A device is asked for more jobs, or fewer."""
+        for offer_id in self._of_device.get(device, ()):
+            self._upsert(self._offers[offer_id])
+        if more:
+            self.on_free(device, False)
 
     def remove(self, offer_id: UUID) -> None:
         offer = self._offers.pop(offer_id, None)
@@ -147,6 +156,7 @@ class Routing:
         for offer_id in self._of_device.get((network_id, device), ()):
             self._router.set_online(offer_id.bytes, online)
         if online:
+            self.refusals.forget((network_id, device))
             self.on_free((network_id, device), False)
 
     def lines_of(self, device: tuple[UUID, UUID]) -> set[tuple[str, str]]:
@@ -240,7 +250,14 @@ class Routing:
         """Give the slot back."""
         self._router.release(offer_id.bytes)
         offer = self._offers.get(offer_id)
-        self.on_free((offer.network_id, offer.device) if offer is not None else None, True)
+        self.on_free(None if offer is None else (offer.network_id, offer.device), True)
+
+    def refused(self, offer_id: UUID) -> None:
+        """Give the slot back of a job that its device did not take for want of one."""
+        self._router.release(offer_id.bytes)
+        if (offer := self._offers.get(offer_id)) is not None:
+            running = self._router.load(offer.group)
+            self.refusals.refused((offer.network_id, offer.device), running, offer.capacity_jobs)
 
     def observe(
         self, offer: Offer, seen: Seen, *, quality: float, at: datetime | None = None, canary: bool = False
@@ -261,6 +278,7 @@ class Routing:
             ok = seen.end == "completed"
             self._quality.observe(key, "success", 1.0 if ok else 0.0, at_ms=at_ms)
             if ok:
+                self.refusals.served((offer.network_id, offer.device))
                 self._quality.observe(key, "quality", quality, at_ms=at_ms)
             elif seen.error_code == "bad_answer":
                 self._quality.observe(key, "quality", 0.0, at_ms=at_ms)
@@ -350,9 +368,8 @@ class Routing:
 
     def running(self, network_id: UUID, device: UUID) -> int:
         """Jobs that run on a device, for whichever of its offers."""
-        for offer_id in self._of_device.get((network_id, device), ()):
-            return self._router.load(self._offers[offer_id].group)
-        return 0
+        offer_id = next(iter(self._of_device.get((network_id, device), ())), None)
+        return 0 if offer_id is None else self._router.load(self._offers[offer_id].group)
 
     def set_references(self, model: str, kind: str, price_microcents: int, latency_ms: int) -> None:
         self._router.set_references(

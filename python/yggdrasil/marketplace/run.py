@@ -12,6 +12,7 @@ from yggdrasil.kernel import Network
 from yggdrasil.marketplace.pipe import Pipe
 from yggdrasil.marketplace.requests import ComputeRequest, State
 from yggdrasil.marketplace.segments import Kind, Segment, broken, mark
+from yggdrasil.marketplace.waiting import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,19 @@ class Run:
     mark: Mark | None = None
     """What the reader is told before the next chunk."""
     stop_job: Callable[[], None] | None = None
+    waits: int = 0
+    """How often it had to wait in the queue."""
+    waited_seconds: float = 0.0
+    """For how long, in all."""
+    refusals: int = 0
+    """Attempts that a device answered `busy`."""
+    turns: Turns = field(default_factory=dict)
+    """Where it stood in the queue when its turn came last."""
+
+    @property
+    def arrived_monotonic(self) -> float:
+        """When it came."""
+        return self.deadline_monotonic - self.request.wishes.deadline_seconds
 
     def broke_off(self, attempt: int, answer: dict[str, Any], tokens: int) -> bool:
         """A provider left in the middle; True if another one may go on or start anew."""

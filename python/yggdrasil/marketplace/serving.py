@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -37,6 +38,7 @@ from yggdrasil.marketplace.choosing import CHOICES_MAX, Chooser, Step
 from yggdrasil.marketplace.ending import bill_for, ending_for
 from yggdrasil.marketplace.jobs import Jobs
 from yggdrasil.marketplace.judging import Judgement, judge
+from yggdrasil.marketplace.picking import BusyError
 from yggdrasil.marketplace.queueing import Queue
 from yggdrasil.marketplace.records import ProviderUnpayableError, Records
 from yggdrasil.marketplace.requests import ComputeRequest, State
@@ -49,6 +51,9 @@ from yggdrasil.marketplace.store_run import SealedResult
 from yggdrasil.tracing import new_transaction_id, traced
 
 _log = structlog.get_logger("yggdrasil.marketplace")
+
+REFUSALS_MAX: Final = 16
+"""Answers `busy` to one request that do not count as its tries."""
 
 
 class Serving:
@@ -150,6 +155,7 @@ class Serving:
         """Take no more; let what runs finish, then cancel it: it is settled for what was delivered."""
         self._closing = True
         self.queue.stop()
+        self._routing.refusals.stop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
         for run in list(self._runs.values()):
@@ -230,11 +236,17 @@ class Serving:
 
     async def _attempt(self, run: Run, step: Step) -> Outcome:
         left_seconds = run.deadline_monotonic - self._clock.monotonic()
+        give_back = self._routing.release
         try:
             attempt = Attempt(self._jobs, self._clock, self._settings, run, step.attempt, step.budget)
             outcome = await attempt.run()
+            if outcome.end == "busy":
+                # It may take the request when it has room; no fault of its own keeps it from that.
+                give_back = self._routing.refused
+                run.refusals += 1
+                run.tried.discard(step.offer.id)
         finally:
-            self._routing.release(step.offer.id)
+            give_back(step.offer.id)
         if outcome.broke and run.request.wishes.scope == "market":
             self.breaks.count(run.scope.network_id, self._clock.monotonic())
         if outcome.error_code == "timeout" and left_seconds < self._settings.first_chunk_seconds:
@@ -273,11 +285,17 @@ class Serving:
             return None
         if not wishes.allow_fallbacks and not wishes.order:
             return None
+        attempts_max = self._settings.attempts_max + min(run.refusals, REFUSALS_MAX)
         for _ in range(CHOICES_MAX):
-            if run.attempts >= self._settings.attempts_max:
+            if run.attempts >= attempts_max:
                 break
             try:
                 following = self._chooser.choose(run, previous=step)
+            except BusyError as busy:
+                if not outcome.retry or run.segments:
+                    # The requester has seen some of it: that cannot go back to the queue.
+                    return None
+                return await self._admission.again(run, step, ending_for(outcome, self._clock.now()), busy)
             except NoProvider:
                 return None
             rehold = following.hold_microcents if following.attempt.hold_id != step.attempt.hold_id else None

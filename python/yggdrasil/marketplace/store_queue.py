@@ -1,18 +1,23 @@
-"""The SQL of requests that wait: PENDING rows and who answers for them. Under Settle(requester),
-unless it says otherwise."""
+"""The SQL of requests that wait: PENDING rows, who answers for them, and why and where they began to wait.
+Under Settle(requester), unless it says otherwise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from yggdrasil.db import Tx
-from yggdrasil.marketplace.requests import State
+from yggdrasil.marketplace.requests import State, sources
 from yggdrasil.marketplace.store_run import NewTransaction
 
 LISTED_MAX = 500
+
+WaitReason = Literal["busy", "refused", "failed", "unpaid"]
+"""Why a request waits: all that fits is busy; its device said so; its provider failed, and the others are
+busy; its turn came, and the provider cannot be paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,24 @@ class Owner:
     node_id: UUID
     boot_id: UUID
     deadline_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One stay in the queue, from its beginning; how it ended is told by what came next."""
+
+    ordinal: int
+    reason: WaitReason
+    gates: Sequence[str]
+    """What offers failed."""
+    attempts: int
+    """Made before."""
+    ahead: int
+    """Turns before its own."""
+    waiting: int
+    """How many others waited, for whatever."""
+    queued_at: datetime
+    until_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +68,22 @@ _INSERT = """
     )
     INSERT INTO platform.queued (network_id, transaction_id, node_id, boot_id, deadline_at)
     VALUES ($1, $2, $11, $12, $13)
+"""
+
+_BACK = """
+    WITH back AS (
+        UPDATE tenant.transactions SET state = 'PENDING'
+        WHERE network_id = $1 AND side = 'requester' AND transaction_id = $2 AND state = ANY ($3::text[])
+        RETURNING network_id, transaction_id
+    )
+    INSERT INTO platform.queued (network_id, transaction_id, node_id, boot_id, deadline_at)
+    SELECT network_id, transaction_id, $4, $5, $6 FROM back
+"""
+
+_WAIT = """
+    INSERT INTO platform.waits (network_id, transaction_id, ordinal, reason, gates, attempts, ahead, waiting,
+        queued_at, until_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 
 _END = """
@@ -73,6 +112,37 @@ async def insert_pending(tx: Tx, new: NewTransaction, owner: Owner) -> None:
         owner.node_id,
         owner.boot_id,
         owner.deadline_at,
+    )
+
+
+async def send_back(tx: Tx, network_id: UUID, transaction_id: UUID, owner: Owner) -> bool:
+    """PROCESSING to PENDING; False if it is not on its way any more. Its attempt has ended, and its hold."""
+    status = await tx.execute(
+        _BACK,
+        network_id,
+        transaction_id,
+        sources(State.PENDING),
+        owner.node_id,
+        owner.boot_id,
+        owner.deadline_at,
+    )
+    return status == "INSERT 0 1"
+
+
+async def insert_wait(tx: Tx, network_id: UUID, transaction_id: UUID, wait: Wait) -> None:
+    """The beginning of a stay in the queue."""
+    await tx.execute(
+        _WAIT,
+        network_id,
+        transaction_id,
+        wait.ordinal,
+        wait.reason,
+        list(wait.gates),
+        wait.attempts,
+        wait.ahead,
+        wait.waiting,
+        wait.queued_at,
+        wait.until_at,
     )
 
 

@@ -183,3 +183,18 @@ class QueuedRow(Table, tablename="queued", schema="platform"):
     node_id = UUID(default=None)
     boot_id = UUID(default=None)
     deadline_at = Timestamptz(default=None)
+
+
+class WaitRow(Table, tablename="waits", schema="platform"):
+    """One stay of a request in the queue."""
+
+    network_id = UUID(default=None)
+    transaction_id = UUID(default=None)
+    ordinal = Integer(primary_key=True, default=None)
+    reason = Text(default=None)
+    gates = Array(base_column=Text(), default=None)
+    attempts = Integer(default=None)
+    ahead = Integer(default=None)
+    waiting = Integer(default=None)
+    queued_at = Timestamptz(default=None)
+    until_at = Timestamptz(default=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -109,10 +110,13 @@ class WishFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 def wishes_of(*fields: WishFields | None, other: dict[str, Any] | None = None) -> Wishes:
     """Wishes out of several places, each wish in one of them; `other` is what none of them has."""
+    places = [place for place in fields if place is not None]
+    if not places and not other:
+        return _plain()
     given = dict(other or {})
     found: dict[str, Any] = {}
     for name in WishFields.__struct_fields__:
-        for place in fields:
+        for place in places:
             value = getattr(place, name, None)
             if value is None:
                 continue
@@ -120,6 +124,12 @@ def wishes_of(*fields: WishFields | None, other: dict[str, Any] | None = None) -
                 raise InvalidInput(f"{name}: must stand in one place only", field=name)
             found[name] = value
     return wishes_from(**{**given, **found})
+
+
+@cache
+def _plain() -> Wishes:
+    """Those of who wished nothing, as most do."""
+    return wishes_from()
 
 
 def wishes_from(

@@ -14,6 +14,7 @@ from litestar.params import FromPath, JSONBody, SkipValidation
 from yggdrasil import heidrun
 from yggdrasil.edge import ANY_QUERY
 from yggdrasil.errors import InvalidInput, NotFound, YggdrasilError
+from yggdrasil.hangup import noticing_hangups
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace import sse
 from yggdrasil.marketplace.bodies import chat_request, embeddings_request
@@ -68,7 +69,7 @@ def _model(view: ModelView) -> dict[str, Any]:
     }
 
 
-@post("/chat/completions", status_code=200)
+@post("/chat/completions", status_code=200, middleware=[noticing_hangups])
 async def create_chat_completion(
     request: AnyRequest,
     data: JSONBody[ChatCompletion],
@@ -116,10 +117,12 @@ async def begin_chat(
         raise InvalidInput("stream_options: needs stream true", field="stream_options")
     wishes = shapes.wishes(data.yggdrasil, headers, data.provider)
     key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, headers))
-    return await marketplace.run(caller, chat_request(shapes.plain_chat(data), wishes, key))
+    return await marketplace.run(
+        caller, chat_request(shapes.plain_chat(data), wishes, key, whole=not data.stream)
+    )
 
 
-@post("/responses", status_code=200)
+@post("/responses", status_code=200, middleware=[noticing_hangups])
 async def create_response(
     request: AnyRequest,
     data: JSONBody[CreateResponse],
@@ -135,7 +138,7 @@ async def create_response(
             field="on_break",
         )
     key = idempotency_key_from(shapes.idempotency_key(data.yggdrasil, request.headers))
-    run = await marketplace.run(caller, chat_request(asked, wishes, key))
+    run = await marketplace.run(caller, chat_request(asked, wishes, key, whole=not data.stream))
     headers = {TRANSACTION_HEADER: str(run.transaction_id)}
     answer = ResponseStream(
         data, run.transaction_id, int(run.created_at.timestamp()), partial(heidrun.count, data.model)
@@ -155,7 +158,7 @@ async def create_response(
     return RunStream(run, body, headers)
 
 
-@post("/embeddings", status_code=200)
+@post("/embeddings", status_code=200, middleware=[noticing_hangups])
 async def create_embeddings(
     request: AnyRequest,
     data: JSONBody[Embeddings],

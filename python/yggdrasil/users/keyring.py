@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -60,6 +61,8 @@ class KeyRing:
         self._gate = gate
         self._settings = settings
         self._used: dict[tuple[UUID, UUID], datetime] = {}
+        self._asked: dict[tuple[str, int], asyncio.Future[Network]] = {}
+        """Look-ups on their way, by the key's text and the rotations seen before."""
         self._note_at = clock.monotonic() + USE_NOTED_SECONDS
 
     async def create(self, scope: Network, name: str, terms: KeyTerms) -> tuple[KeyInfo, str]:
@@ -134,10 +137,22 @@ class KeyRing:
     async def authenticate(self, text: str) -> Network:
         """The scope of a key's text; asks the database at most every few seconds. Unauthenticated for what
         is no key, revoked, expired, or rotated away."""
-        scope = self._gate.pass_key(text) or await self._look_up(text)
+        scope = self._gate.pass_key(text) or await self._look_up_once(text)
         if scope.key_id is not None and len(self._used) < CACHE_ENTRIES_MAX:
             self._used[scope.network_id, scope.key_id] = self._clock.now()
         return scope
+
+    async def _look_up_once(self, text: str) -> Network:
+        """Requests that come together with one key, as an application's do, ask together."""
+        name = text, self._gate.keys_seen
+        asked = self._asked.get(name)
+        if asked is None:
+            asked = asyncio.ensure_future(self._look_up(text))
+            if len(self._asked) < CACHE_ENTRIES_MAX:
+                self._asked[name] = asked
+                asked.add_done_callback(lambda _: self._asked.pop(name, None))
+        # Who leaves does not take the answer with him.
+        return await asyncio.shield(asked)
 
     async def _look_up(self, text: str) -> Network:
         key = apikeys.parse(text)

@@ -74,7 +74,7 @@ BEGIN
         END IF;
     END IF;
     IF item.queued THEN
-        UPDATE tenant.transactions t SET state = 'PROCESSING', attempts = 1, price_cents = item.price_cents,
+        UPDATE tenant.transactions t SET state = 'PROCESSING', attempts = item.ordinal, price_cents = item.price_cents,
                 price_unit_tokens = item.price_unit_tokens, rounding = item.rounding,
                 fee_basis_points = item.fee_basis_points, decision_card = item.decision_card::jsonb, model = item.model
             WHERE t.network_id = item.network_id AND t.side = 'requester' AND t.transaction_id = item.transaction_id
