@@ -21,7 +21,7 @@ from yggdrasil.marketplace.reconciler import Reconciler
 from yggdrasil.marketplace.records import Records
 from yggdrasil.marketplace.requests import Offer
 from yggdrasil.marketplace.settings import MarketSettings
-from yggdrasil.marketplace.store_queue import Owner
+from yggdrasil.marketplace.store_queue import Owner, Wait
 from yggdrasil.marketplace.store_run import NewAttempt, NewTransaction
 from yggdrasil.users import store_keys
 from yggdrasil.users.store_keys import KeyTerms
@@ -114,7 +114,7 @@ class Stand:
     async def clear(self, seed: int) -> None:
         """Empty books, and the same ids and times for the same seed: one broken life must not break those
         after it, and is lived again as it was."""
-        for table in (*EMPTIED, "platform.sandbox_charges", "platform.nodes"):
+        for table in (*EMPTIED, "platform.sandbox_charges", "platform.nodes", "platform.waits"):
             await self.look(f"DELETE FROM {table}")
         self.rates.clear()
         self.ids.restart(seed)
@@ -190,7 +190,8 @@ class Stand:
 
     async def enqueue(self, new: NewTransaction) -> None:
         owner = Owner(self.node.node_id, self.node.boot_id, self.clock.now() + timedelta(seconds=60))
-        await self.records.enqueue(new, owner, 0)
+        wait = Wait(1, "busy", (), 0, 0, 0, self.clock.now(), owner.deadline_at)
+        await self.records.enqueue(new, owner, 0, wait)
 
     async def send(self, batcher: Batcher[Any], items: list[Any]) -> list[tuple[Any, str | BaseException]]:
         """As one batch of the batcher, with all that it does of one; in the order in which it goes."""
