@@ -68,6 +68,7 @@ campaign-money: build ## 20 rounds of kill -9 of the server and of PostgreSQL un
 	YGG_CRASH_ROUNDS=20 $(BIN)/pytest tests/crash
 
 FUZZ_SECONDS ?= 300
+FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 campaign-fuzz: ## every parser under strange bytes, FUZZ_SECONDS=300 each; guided by coverage if cargo-fuzz is installed
 	@mkdir -p build/fuzz
 	if ! cargo fuzz --version > /dev/null 2>&1; then
@@ -76,16 +77,17 @@ campaign-fuzz: ## every parser under strange bytes, FUZZ_SECONDS=300 each; guide
 	  exit
 	fi
 	cargo run --quiet --package fuzz --profile fast --example seeds build/fuzz/corpus
-	for path in fuzz/fuzz_targets/*.rs; do
-	  name=$$(basename "$$path" .rs)
+	failed=0
+	for name in $(FUZZ_TARGETS); do
 	  echo "→ $$name, $(FUZZ_SECONDS) s"
 	  mkdir -p "build/fuzz/corpus/$$name" "build/fuzz/found/$$name"
 	  # The flags of coverage are unstable, the code is not: one toolchain serves both. Nothing here is unsafe code.
 	  RUSTC_BOOTSTRAP=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 	    cargo fuzz run --sanitizer none --features guided "$$name" "build/fuzz/corpus/$$name" -- \
 	    -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
-	    -artifact_prefix="build/fuzz/found/$$name/" 2>&1 | tee "build/fuzz/$$name.log" | grep -E "DONE|stat::|panicked|ERROR|SUMMARY"
+	    -artifact_prefix="build/fuzz/found/$$name/" 2>&1 | tee "build/fuzz/$$name.log" | grep -E "DONE|stat::|panicked|ERROR|SUMMARY" || failed=1
 	done
+	exit $$failed
 
 bench: build ## all measures against their peers (LiteLLM is a 700 MB download); results in build/bench/*.json
 	@$(BIN)/python -m benches

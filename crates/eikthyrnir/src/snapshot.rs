@@ -228,10 +228,10 @@ fn read_aggregate(from: &mut Reader<'_>, metric: Metric) -> Result<Aggregate, In
     let weight = amount(f64::from_le_bytes(from.take()?))?;
     let mean = amount(f64::from_le_bytes(from.take()?))?;
     let spread = amount(f64::from_le_bytes(from.take()?))?;
-    // Means of many rounded numbers may lie a little above the largest.
+    // Means of many rounded numbers may lie a little above the largest. No variance is over a quarter of its square.
     let most = if metric.is_share() { 1.0 } else { 1e12 };
     ensure(
-        weight <= 1e18 && mean <= most * (1.0 + 1e-9) && spread <= 1e45,
+        weight <= 1e18 && mean <= most * (1.0 + 1e-9) && spread <= weight * most * most,
         "snapshot",
         "must hold numbers in the range of their metric",
     )?;
