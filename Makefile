@@ -67,6 +67,28 @@ campaign-money: build ## 20 rounds of kill -9 of the server and of PostgreSQL un
 	@mkdir -p build
 	YGG_CRASH_ROUNDS=20 YGG_MONEY_EXAMPLES=3000 $(BIN)/pytest tests/crash tests/batches
 
+FUZZ_SECONDS ?= 300
+FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
+campaign-fuzz: ## every parser under strange bytes, FUZZ_SECONDS=300 each; guided by coverage if cargo-fuzz is installed
+	@mkdir -p build/fuzz
+	if ! cargo fuzz --version > /dev/null 2>&1; then
+	  echo "cargo-fuzz is not installed (cargo install cargo-fuzz): no coverage guides the mutations"
+	  YGG_FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --package fuzz --profile fast -- --nocapture
+	  exit
+	fi
+	cargo run --quiet --package fuzz --profile fast --example seeds build/fuzz/corpus
+	failed=0
+	for name in $(FUZZ_TARGETS); do
+	  echo "→ $$name, $(FUZZ_SECONDS) s"
+	  mkdir -p "build/fuzz/corpus/$$name" "build/fuzz/found/$$name"
+	  # The flags of coverage are unstable, the code is not: one toolchain serves both. Nothing here is unsafe code.
+	  RUSTC_BOOTSTRAP=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+	    cargo fuzz run --sanitizer none --features guided "$$name" "build/fuzz/corpus/$$name" -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+	    -artifact_prefix="build/fuzz/found/$$name/" 2>&1 | tee "build/fuzz/$$name.log" | grep -E "DONE|stat::|panicked|ERROR|SUMMARY" || failed=1
+	done
+	exit $$failed
+
 bench: build ## all measures against their peers (LiteLLM is a 700 MB download); results in build/bench/*.json
 	@$(BIN)/python -m benches
 
@@ -80,8 +102,17 @@ build/bench/engines-venv/.pins: .venv/.ready requirements/bench-engines.txt
 bench-engines: build build/bench/engines-venv/.pins ## the engines against their peers; results in build/bench/engines.json
 	@PYTHONPATH=python build/bench/engines-venv/bin/python -m pytest benches/engines -p no:cacheprovider -W default
 
-bench-ci: build ## the ratios that CI guards, taken inside one run
-	@$(BIN)/python -m benches rest --rounds 3 --seconds 1
+build/bench/ci-venv/.pins: .venv/.ready requirements/bench-ci.txt
+	@echo "→ environment of the guarded peers in build/bench/ci-venv"
+	mkdir -p build/bench
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/bench/ci-venv
+	$(BIN)/uv pip install --quiet --python build/bench/ci-venv/bin/python --require-hashes -r requirements/bench-ci.txt
+	touch $@
+
+bench-ci: build build/bench/ci-venv/.pins ## the ratios that CI guards, taken inside one run
+	@rm -f build/bench/rest.json build/bench/guarded.json
+	PYTHONPATH=python build/bench/ci-venv/bin/python -m benches.engines.guarded
+	$(BIN)/python -m benches rest --rounds 3 --seconds 1
 	$(BIN)/python -m benches.guard
 
 wheel: .venv/.ready ## an abi3 wheel and an sdist in dist/, smoke-tested in a clean environment
@@ -98,4 +129,4 @@ clean: ## remove what was built; never touches .yggdrasil, where a server's data
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: announce build demo serve quickstart quick check test campaign-money bench bench-engines bench-ci wheel doctor clean help
+.PHONY: announce build demo serve quickstart quick check test campaign-money campaign-fuzz bench bench-engines bench-ci wheel doctor clean help

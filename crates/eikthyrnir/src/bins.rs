@@ -1,47 +1,26 @@
 //! Quantiles of what fades.
 //!
-//! The bins are those of `DDSketch` (Masson, Rim and Lee, "`DDSketch`: A Fast and Fully-Mergeable Quantile Sketch with
-//! Relative-Error Guarantees", VLDB 2019), by the mapping of the crate `sketches-ddsketch`. Its stores count whole
-//! observations and cannot forget; here each bin holds a weight under forward decay instead, so that merging is adding
-//! and moving the landmark multiplies by a power of two, which is exact.
-
-use std::sync::LazyLock;
-
-use sketches_ddsketch::Config;
+//! The stores of the crate `sketches-ddsketch` count whole observations and cannot forget; here each bin holds a weight
+//! under forward decay instead, so that merging is adding and moving the landmark multiplies by a power of two, which is
+//! exact.
+//!
+//! The bins of all providers lie in one place, a block for each provider: an observation touches the provider's head and the
+//! bin, and no allocator. A block is a list of bins by rising key, or, once at least a quarter of it would be used, a window:
+//! one bin for each key from the first on, found without a search.
 
 use crate::aggregate::power_of_two;
+use crate::mapping::mapping;
 
-/// A quantile is at most this share away from a value seen.
-pub const RELATIVE_ERROR: f64 = 0.01;
-/// Values below this are told apart from 0 no more.
-pub const VALUE_MIN: f64 = 1e-3;
 /// Weights are sums of rounded numbers; a rank is met if it is met within this share.
 const RANK_SLACK: f64 = 1e-9;
-
-static MAPPING: LazyLock<Config> = LazyLock::new(|| Config::new(RELATIVE_ERROR, 2_048, VALUE_MIN));
-/// The key of what lies below [`VALUE_MIN`]; the smallest key of the mapping is above it.
-pub const KEY_MIN: i16 = -347;
-/// The key of 10¹², the largest amount.
-pub const KEY_MAX: i16 = 1_381;
-
-/// The key of the bin of a value from 0 to 10¹².
-#[inline]
-pub fn key(value: f64) -> i16 {
-    if value < VALUE_MIN {
-        return KEY_MIN;
-    }
-    i16::try_from(MAPPING.key(value))
-        .unwrap_or(KEY_MAX)
-        .clamp(KEY_MIN + 1, KEY_MAX)
-}
-
-fn value(key: i16) -> f64 {
-    if key <= KEY_MIN {
-        0.0
-    } else {
-        MAPPING.value(i32::from(key))
-    }
-}
+/// Bins in the smallest block; each class of blocks is twice the one before.
+const UNIT: usize = 4;
+const CLASSES: usize = 11;
+/// From this many bins on, a window is worth its empty places if it has at most [`SPARSENESS`] places a bin.
+const WINDOW_FROM: usize = 8;
+const SPARSENESS: usize = 4;
+/// Up to here, comparing with all keys at once is faster than halving.
+const COMPARED: usize = 64;
 
 /// The weight in one bin.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,169 +30,308 @@ pub struct Bin {
     pub weight: f64,
 }
 
-/// From this many bins on, gaps between them are filled, so that a bin is found by its distance from the first.
-const FILLED_FROM: usize = 16;
+/// The weights of [`UNIT`] bins, never across two cache lines.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(32))]
+struct Weights([f64; UNIT]);
 
-/// How the observations of one thing are spread. At most 1,729 bins of 16 bytes.
-#[derive(Clone, Debug, Default)]
-pub struct Bins {
+/// Where the bins of one slot lie.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
     /// In half-lives.
-    pub landmark: i64,
-    /// By rising key; some may be empty.
-    bins: Vec<Bin>,
+    landmark: i64,
+    /// The first unit of its block.
+    block: u32,
+    /// Of a window: the key of its first bin. Of a list: the number of its bins.
+    start: i16,
+    /// There is no block in class 0; in each other one a block has `2 << class` bins.
+    class: u8,
+    window: bool,
 }
 
-impl Bins {
-    /// Of bins by rising key.
-    pub fn new(landmark: i64, bins: Vec<Bin>) -> Self {
-        Self { landmark, bins }
+impl Head {
+    fn units(self) -> std::ops::Range<usize> {
+        let block = self.block as usize;
+        block..block + self.places() / UNIT
     }
 
-    /// The bins that hold something, by rising key.
-    pub fn iter(&self) -> impl Iterator<Item = &Bin> {
-        self.bins.iter().filter(|bin| bin.weight > 0.0)
+    #[inline]
+    fn places(self) -> usize {
+        (2 << self.class) & !2
+    }
+
+    /// Bins of a list.
+    #[inline]
+    fn listed(self) -> usize {
+        usize::from(self.start.unsigned_abs())
+    }
+
+    /// Where the bin of the key is in a window, or some place beyond it.
+    #[inline]
+    fn place(self, key: i16) -> usize {
+        usize::try_from(key - self.start).unwrap_or(usize::MAX)
+    }
+
+    fn is_empty(self) -> bool {
+        !self.window && self.start == 0
+    }
+}
+
+/// How the observations of one metric are spread, slot by slot.
+#[derive(Clone, Debug, Default)]
+pub struct Spreads {
+    heads: Vec<Head>,
+    weights: Vec<Weights>,
+    /// Of lists, beside their weights.
+    keys: Vec<[i16; UNIT]>,
+    /// Blocks given back, by class.
+    free: [Vec<u32>; CLASSES],
+}
+
+impl Spreads {
+    /// Makes room for more slots, in which nothing was seen.
+    pub fn resize(&mut self, slots: usize) {
+        self.heads.resize(slots, Head::default());
+    }
+
+    /// The landmark of a slot, in half-lives.
+    pub fn landmark(&self, slot: usize) -> i64 {
+        self.heads[slot].landmark
     }
 
     /// Adds `weight`, seen from the start of the half-life `whole`.
     #[inline]
-    pub fn add(&mut self, key: i16, weight: f64, whole: i64) {
+    pub fn add(&mut self, slot: usize, key: i16, weight: f64, whole: i64) {
         let mut weight = weight;
-        if self.bins.is_empty() {
-            self.landmark = whole;
-        } else if whole > self.landmark {
-            self.move_to(whole);
-        } else if whole < self.landmark {
-            weight *= power_of_two(whole.saturating_sub(self.landmark));
+        let head = &mut self.heads[slot];
+        if head.is_empty() {
+            head.landmark = whole;
+        } else if whole > head.landmark {
+            self.move_to(slot, whole);
+        } else if whole < head.landmark {
+            weight *= power_of_two(whole.saturating_sub(head.landmark));
         }
-        let guess = self.guess(key);
-        match self.bins.get_mut(guess) {
-            Some(bin) if bin.key == key => bin.weight += weight,
-            _ => self.search(key, weight),
+        let head = self.heads[slot];
+        let place = if head.window {
+            Some(head.place(key)).filter(|&place| place < head.places())
+        } else {
+            let keys = &self.keys[head.units()].as_flattened()[..head.listed()];
+            let place = lower(keys, key);
+            Some(place).filter(|&place| keys.get(place) == Some(&key))
+        };
+        match place {
+            Some(place) => *self.weight_mut(head, place) += weight,
+            None => self.insert(slot, Bin { key, weight }),
         }
     }
 
-    /// Where the bin is if no gap lies between it and the first one.
+    /// Something of the head; only to have the memory fetch it.
     #[inline]
-    fn guess(&self, key: i16) -> usize {
-        self.bins
-            .first()
-            .and_then(|first| usize::try_from(key - first.key).ok())
-            .unwrap_or(usize::MAX)
+    pub fn touch_head(&self, slot: usize) -> i64 {
+        self.heads[slot].landmark
     }
 
-    /// The weight where the bin of this key is likely to be; only to have the memory fetch it.
+    /// Something of where the bin is likely to be, as [`Spreads::touch_head`].
     #[inline]
-    pub fn touch(&self, key: i16) -> f64 {
-        self.bins.get(self.guess(key)).map_or(0.0, |bin| bin.weight)
+    pub fn touch(&self, slot: usize, key: i16) -> f64 {
+        let head = self.heads[slot];
+        let place = if head.window { head.place(key) } else { 0 };
+        let unit = head.block as usize + place / UNIT;
+        self.weights.get(unit).map_or(0.0, |unit| unit.0[0])
     }
 
-    fn search(&mut self, key: i16, weight: f64) {
-        if weight <= 0.0 {
+    #[inline]
+    fn weight_mut(&mut self, head: Head, place: usize) -> &mut f64 {
+        &mut self.weights[head.block as usize + place / UNIT].0[place % UNIT]
+    }
+
+    #[inline(never)]
+    fn insert(&mut self, slot: usize, bin: Bin) {
+        if bin.weight <= 0.0 {
             return;
         }
-        let place = self.bins.partition_point(|bin| bin.key < key);
-        match self.bins.get_mut(place) {
-            Some(bin) if bin.key == key => bin.weight += weight,
-            _ => {
-                self.bins.insert(place, Bin { key, weight });
-                self.fill();
+        let head = self.heads[slot];
+        if !head.window && head.listed() < head.places() {
+            let listed = head.listed();
+            let keys = self.keys[head.units()].as_flattened_mut();
+            let place = lower(&keys[..listed], bin.key);
+            keys.copy_within(place..listed, place + 1);
+            keys[place] = bin.key;
+            for place in (place..listed).rev() {
+                let weight = *self.weight_mut(head, place);
+                *self.weight_mut(head, place + 1) = weight;
+            }
+            *self.weight_mut(head, place) = bin.weight;
+            self.heads[slot].start += 1;
+            return;
+        }
+        let mut bins: Vec<Bin> = self.iter(slot).collect();
+        bins.insert(bins.partition_point(|held| held.key < bin.key), bin);
+        self.put(slot, head.landmark, &bins);
+    }
+
+    /// Replaces all that was seen in a slot by bins of rising keys.
+    pub fn put(&mut self, slot: usize, landmark: i64, bins: &[Bin]) {
+        self.clear(slot);
+        self.heads[slot].landmark = landmark;
+        let (Some(first), Some(last)) = (bins.first(), bins.last()) else {
+            return;
+        };
+        let span = usize::from(last.key.abs_diff(first.key)) + 1;
+        let window = span.next_power_of_two().max(UNIT);
+        let is_window = bins.len() >= WINDOW_FROM && window <= SPARSENESS * bins.len();
+        let places = if is_window {
+            window
+        } else {
+            bins.len().next_power_of_two().max(UNIT)
+        };
+        // At most 2,048 places, for the keys are 1,729.
+        let class = u8::try_from(places.ilog2() - 1).unwrap_or(0);
+        // Room for what lies beyond, on both sides.
+        let margin = i16::try_from((window - span) / 2).unwrap_or(0);
+        let head = Head {
+            landmark,
+            block: self.block(class),
+            start: if is_window {
+                first.key - margin
+            } else {
+                i16::try_from(bins.len()).unwrap_or(i16::MAX)
+            },
+            class,
+            window: is_window,
+        };
+        self.heads[slot] = head;
+        self.weights[head.units()].fill(Weights::default());
+        for (listed, bin) in bins.iter().enumerate() {
+            let place = if is_window {
+                head.place(bin.key)
+            } else {
+                self.keys[head.units()].as_flattened_mut()[listed] = bin.key;
+                listed
+            };
+            *self.weight_mut(head, place) = bin.weight;
+        }
+    }
+
+    /// A block of that class, whatever was in it.
+    fn block(&mut self, class: u8) -> u32 {
+        if let Some(block) = self.free[usize::from(class)].pop() {
+            return block;
+        }
+        let block = self.weights.len();
+        let units = (2_usize << class) / UNIT;
+        self.weights.resize(block + units, Weights::default());
+        self.keys.resize(block + units, [0; UNIT]);
+        // 2³² units are 160 GB.
+        u32::try_from(block).unwrap_or(u32::MAX)
+    }
+
+    /// Forgets all that was seen in a slot.
+    pub fn clear(&mut self, slot: usize) {
+        let head = std::mem::take(&mut self.heads[slot]);
+        if head.class > 0 {
+            self.free[usize::from(head.class)].push(head.block);
+        }
+    }
+
+    /// Adds all that another has seen in its slot.
+    pub fn merge(&mut self, slot: usize, other: &Self, theirs: usize) {
+        for bin in other.iter(theirs) {
+            self.add(slot, bin.key, bin.weight, other.landmark(theirs));
+        }
+    }
+
+    #[inline(never)]
+    fn move_to(&mut self, slot: usize, landmark: i64) {
+        let head = self.heads[slot];
+        let factor = power_of_two(head.landmark.saturating_sub(landmark));
+        if factor <= 0.0 {
+            self.clear(slot);
+        }
+        self.heads[slot].landmark = landmark;
+        for unit in &mut self.weights[head.units()] {
+            for weight in &mut unit.0 {
+                *weight *= factor;
             }
         }
     }
 
-    /// Puts empty bins into the gaps if that at most doubles them.
-    fn fill(&mut self) {
-        let (Some(first), Some(last)) = (self.bins.first(), self.bins.last()) else {
-            return;
+    /// The bins that hold something, by rising key.
+    pub fn iter(&self, slot: usize) -> impl Iterator<Item = Bin> + '_ {
+        let head = self.heads[slot];
+        let weights = &self.weights[head.units()];
+        let keys = self.keys[head.units()].as_flattened();
+        let places = if head.window {
+            head.places()
+        } else {
+            head.listed()
         };
-        let span = usize::try_from(last.key - first.key).unwrap_or(usize::MAX) + 1;
-        if self.bins.len() < FILLED_FROM || span == self.bins.len() || span > 2 * self.bins.len() {
-            return;
-        }
-        let mut held = self.bins.iter().copied().peekable();
-        let filled = (first.key..=last.key).map(|key| {
-            held.next_if(|bin| bin.key == key)
-                .unwrap_or(Bin { key, weight: 0.0 })
-        });
-        self.bins = filled.collect();
+        (0..places)
+            .map(move |place| Bin {
+                key: if head.window {
+                    head.start + i16::try_from(place).unwrap_or(i16::MAX)
+                } else {
+                    keys[place]
+                },
+                weight: weights[place / UNIT].0[place % UNIT],
+            })
+            .filter(|bin| bin.weight > 0.0)
     }
 
-    /// Adds all that `other` has seen.
-    pub fn merge(&mut self, other: &Self) {
-        for bin in other.iter() {
-            self.add(bin.key, bin.weight, other.landmark);
-        }
-    }
-
-    fn move_to(&mut self, landmark: i64) {
-        let factor = power_of_two(self.landmark.saturating_sub(landmark));
-        self.landmark = landmark;
-        for bin in &mut self.bins {
-            bin.weight *= factor;
-        }
-        if factor <= 0.0 {
-            self.bins.clear();
-        }
-    }
-
-    fn weight(&self) -> f64 {
-        self.bins.iter().map(|bin| bin.weight).sum()
+    fn weight(&self, slot: usize) -> f64 {
+        self.iter(slot).map(|bin| bin.weight).sum()
     }
 
     /// The smallest value with at least the share `rank` of the weight at or below it; none before any observation.
-    pub fn quantile(&self, rank: f64) -> Option<f64> {
-        let wanted = rank * self.weight() * (1.0 - RANK_SLACK);
+    pub fn quantile(&self, slot: usize, rank: f64) -> Option<f64> {
+        let wanted = rank * self.weight(slot) * (1.0 - RANK_SLACK);
         let mut below = 0.0;
-        let found = self.iter().find(|bin| {
+        let found = self.iter(slot).find(|bin| {
             below += bin.weight;
             below >= wanted
         });
-        found.or(self.iter().last()).map(|bin| value(bin.key))
+        let found = found.or_else(|| self.iter(slot).last());
+        found.map(|bin| mapping().value(bin.key))
     }
 
     /// The mean without the lowest and the highest `trim` of the weight; none before any observation.
-    pub fn trimmed_mean(&self, trim: f64) -> Option<f64> {
-        let weight = self.weight();
+    pub fn trimmed_mean(&self, slot: usize, trim: f64) -> Option<f64> {
+        let weight = self.weight(slot);
         let (low, high) = (trim * weight, (1.0 - trim) * weight);
         let (mut below, mut kept, mut sum) = (0.0_f64, 0.0, 0.0);
-        for bin in &self.bins {
+        for bin in self.iter(slot) {
             let inside = (below + bin.weight).min(high) - below.max(low);
             below += bin.weight;
             if inside > 0.0 {
                 kept += inside;
-                sum += inside * value(bin.key);
+                sum += inside * mapping().value(bin.key);
             }
         }
         (kept > 0.0).then(|| sum / kept)
     }
 
-    /// Bytes held beyond the struct itself.
+    /// Bytes held, as far as the allocator tells.
     pub fn heap_bytes(&self) -> usize {
-        self.bins.capacity() * size_of::<Bin>()
+        let free: usize = self.free.iter().map(Vec::capacity).sum();
+        self.heads.capacity() * size_of::<Head>()
+            + self.weights.capacity() * size_of::<Weights>()
+            + self.keys.capacity() * size_of::<[i16; UNIT]>()
+            + free * size_of::<u32>()
     }
+}
+
+/// How many keys are smaller.
+#[inline]
+fn lower(keys: &[i16], key: i16) -> usize {
+    if keys.len() > COMPARED {
+        return keys.partition_point(|&held| held < key);
+    }
+    // At most 64, so nothing wraps; eight keys an instruction, which the check would prevent.
+    let smaller = keys
+        .iter()
+        .fold(0_u16, |sum, &held| sum.wrapping_add(u16::from(held < key)));
+    usize::from(smaller)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{key, value, KEY_MAX, KEY_MIN, RELATIVE_ERROR, VALUE_MIN};
-
-    #[test]
-    fn the_ends_of_the_range_are_the_ends_of_the_keys() {
-        assert_eq!(key(0.0), KEY_MIN);
-        assert_eq!(key(VALUE_MIN), KEY_MIN + 1);
-        assert_eq!(key(1e12), KEY_MAX);
-    }
-
-    #[test]
-    fn a_bin_is_at_most_one_percent_wide_each_way() {
-        let mut seen = VALUE_MIN;
-        while seen <= 1e12 {
-            let told = value(key(seen));
-            assert!(
-                (told - seen).abs() <= RELATIVE_ERROR * seen * (1.0 + 1e-9),
-                "{seen} {told}"
-            );
-            seen *= 1.000_7;
-        }
-    }
-}
+mod tests;

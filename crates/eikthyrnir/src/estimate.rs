@@ -14,17 +14,17 @@ pub struct Prior {
 
 impl Prior {
     /// # Errors
-    /// [`Invalid`] unless both are finite, the mean at least 0 and the weight above 0.
+    /// [`Invalid`] unless the mean is one that can be observed, and the weight such that no estimate overflows.
     pub fn checked(self) -> Result<Self, Invalid> {
         ensure(
-            self.mean.is_finite() && self.mean >= 0.0,
+            (0.0..=1e12).contains(&self.mean),
             "prior_mean",
-            "must be finite and at least 0",
+            "must be from 0 to 1e12",
         )?;
         ensure(
-            self.weight.is_finite() && self.weight > 0.0,
+            (1e-9..=1e9).contains(&self.weight),
             "prior_weight",
-            "must be finite and above 0",
+            "must be from 1e-9 to 1e9",
         )?;
         Ok(self)
     }

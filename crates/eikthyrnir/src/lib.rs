@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod aggregate;
+mod batches;
 mod bins;
 mod bounds;
 mod change;
 mod columns;
 mod estimate;
+mod mapping;
 mod merging;
 mod quality;
 mod raters;
@@ -18,11 +20,11 @@ mod slots;
 mod snapshot;
 
 pub use aggregate::{Aggregate, HalfLife};
-pub use bins::{RELATIVE_ERROR, VALUE_MIN};
 pub use bounds::{Invalid, InvalidRow, PROVIDERS_MAX, PROVIDER_BYTES_MAX};
 pub use change::{Change, Notice};
 pub use columns::{Observations, Providers, Times};
 pub use estimate::{Estimate, Prior};
+pub use mapping::{RELATIVE_ERROR, VALUE_MIN};
 pub use quality::Quality;
 pub use raters::Rater;
 pub use settings::{Metric, Settings};

@@ -1,7 +1,6 @@
 //! Registries become one, and what is over is forgotten.
 
 use crate::aggregate::Aggregate;
-use crate::bins::Bins;
 use crate::bounds::{ensure, Invalid};
 use crate::quality::Quality;
 
@@ -56,8 +55,8 @@ impl Quality {
                 here[ours] = here[ours].merged(&there[theirs]);
             }
             if self.settings.quantiles {
-                for (here, there) in self.bins.iter_mut().zip(&other.bins) {
-                    here[ours].merge(&there[theirs]);
+                for (here, there) in self.spreads.iter_mut().zip(&other.spreads) {
+                    here.merge(ours, there, theirs);
                 }
             }
             for metric in 0..2 {
@@ -78,9 +77,9 @@ impl Quality {
         for aggregates in &mut self.aggregates {
             aggregates[slot] = Aggregate::default();
         }
-        for bins in &mut self.bins {
-            if let Some(bins) = bins.get_mut(slot) {
-                *bins = Bins::default();
+        if self.settings.quantiles {
+            for spreads in &mut self.spreads {
+                spreads.clear(slot);
             }
         }
         if let Some(told) = self.told.get_mut(slot) {

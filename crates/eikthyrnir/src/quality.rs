@@ -1,10 +1,11 @@
 //! What is known of each provider, metric by metric.
 
 use crate::aggregate::{two_to, Aggregate, HalfLife};
-use crate::bins::{key as bin_key, Bins};
+use crate::bins::Spreads;
 use crate::bounds::{ensure, Invalid, PROVIDER_BYTES_MAX};
 use crate::change::Change;
 use crate::estimate::Estimate;
+use crate::mapping::mapping;
 use crate::raters::{Rater, Raters};
 use crate::settings::{Metric, Settings};
 use crate::slots::Slots;
@@ -18,7 +19,7 @@ pub struct Quality {
     /// For each of [`Metric::ALL`], by slot.
     pub(crate) aggregates: [Vec<Aggregate>; 4],
     /// For latency and throughput, by slot; empty if no quantiles are kept.
-    pub(crate) bins: [Vec<Bins>; 2],
+    pub(crate) spreads: [Spreads; 2],
     /// What the caller was last told of each metric, by slot; empty if it is told nothing.
     pub(crate) told: Vec<[f64; 4]>,
     pub(crate) raters: Raters,
@@ -36,7 +37,7 @@ impl Quality {
             half_life,
             slots: Slots::default(),
             aggregates: Default::default(),
-            bins: Default::default(),
+            spreads: Default::default(),
             told: Vec::new(),
             raters: Raters::default(),
         })
@@ -61,17 +62,14 @@ impl Quality {
     }
 
     /// Bytes held, as far as the allocator tells: 128 of aggregates, 29 and up of key and handle for each provider, and
-    /// with quantiles 16 for each bin.
+    /// with quantiles 32, and 10 for each place of a bin.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         let aggregates: usize = self.aggregates.iter().map(Vec::capacity).sum();
-        let bins = self.bins.iter().map(|bins| {
-            let spread: usize = bins.iter().map(Bins::heap_bytes).sum();
-            spread + bins.capacity() * size_of::<Bins>()
-        });
+        let spreads: usize = self.spreads.iter().map(Spreads::heap_bytes).sum();
         self.slots.heap_bytes()
             + aggregates * size_of::<Aggregate>()
-            + bins.sum::<usize>()
+            + spreads
             + self.told.capacity() * size_of::<[f64; 4]>()
             + self.raters.heap_bytes()
     }
@@ -94,11 +92,8 @@ impl Quality {
         let (whole, rest) = self.half_life.split(at_ms);
         let weight = weight * two_to(rest);
         self.aggregates[metric as usize][slot].add(value, weight, whole);
-        if let Some(bins) = metric
-            .spread()
-            .and_then(|place| self.bins[place].get_mut(slot))
-        {
-            bins.add(bin_key(value), weight, whole);
+        if let Some(place) = metric.spread().filter(|_| self.settings.quantiles) {
+            self.spreads[place].add(slot, mapping().key(value), weight, whole);
         }
         Ok(self.told_of(slot, metric, at_ms))
     }
@@ -166,8 +161,8 @@ impl Quality {
             aggregates.resize_with(slots, Aggregate::default);
         }
         if self.settings.quantiles {
-            for bins in &mut self.bins {
-                bins.resize_with(slots, Bins::default);
+            for spreads in &mut self.spreads {
+                spreads.resize(slots);
             }
         }
         if self.settings.notice.is_some() {
@@ -225,7 +220,7 @@ impl Quality {
         ensure((0.0..=1.0).contains(&rank), "rank", "must be from 0 to 1")?;
         Ok(self
             .spread(provider, metric)?
-            .and_then(|bins| bins.quantile(rank)))
+            .and_then(|(spreads, slot)| spreads.quantile(slot, rank)))
     }
 
     /// The mean without the lowest and the highest `trim` of the decayed weight: what outliers cannot move. At most 1 %
@@ -246,10 +241,14 @@ impl Quality {
         )?;
         Ok(self
             .spread(provider, metric)?
-            .and_then(|bins| bins.trimmed_mean(trim)))
+            .and_then(|(spreads, slot)| spreads.trimmed_mean(slot, trim)))
     }
 
-    fn spread(&self, provider: &[u8], metric: Metric) -> Result<Option<&Bins>, Invalid> {
+    fn spread(
+        &self,
+        provider: &[u8],
+        metric: Metric,
+    ) -> Result<Option<(&Spreads, usize)>, Invalid> {
         check_provider(provider)?;
         let place = metric.spread().ok_or(Invalid {
             field: "metric",
@@ -263,7 +262,7 @@ impl Quality {
         Ok(self
             .slots
             .find(provider)
-            .map(|slot| &self.bins[place][slot]))
+            .map(|slot| (&self.spreads[place], slot)))
     }
 
     /// A change, if the caller wants to know and the mean has moved far since it was last told.

@@ -61,6 +61,16 @@ impl Metric {
         }
     }
 
+    /// The largest value.
+    #[must_use]
+    pub(crate) const fn most(self) -> f64 {
+        if self.is_share() {
+            1.0
+        } else {
+            1e12
+        }
+    }
+
     /// Whether it is from 0 to 1.
     #[must_use]
     pub const fn is_share(self) -> bool {

@@ -85,8 +85,10 @@ impl Slots {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the lower half is the slot
     pub fn slot(&self, handle: i64) -> Option<usize> {
         let slot = handle as u32 as usize;
-        let generation = self.generations.get(slot).copied()?;
-        (generation % 2 == 1 && generation == (handle >> 32) as u32).then_some(slot)
+        // A slot that is not there is like a free one.
+        let generation = self.generations.get(slot).copied().unwrap_or(0);
+        let taken = generation % 2 == 1 && generation == (handle >> 32) as u32;
+        taken.then_some(slot)
     }
 
     pub fn key(&self, slot: usize) -> &[u8] {

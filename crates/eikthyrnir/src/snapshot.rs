@@ -6,10 +6,11 @@
 //! bytes. Nothing is believed: every count is checked against what is left, every number against its range.
 
 use crate::aggregate::Aggregate;
-use crate::bins::{Bin, Bins, KEY_MAX, KEY_MIN};
+use crate::bins::Bin;
 use crate::bounds::{ensure, Invalid};
 use crate::change::Notice;
 use crate::estimate::Prior;
+use crate::mapping::{KEY_MAX, KEY_MIN};
 use crate::quality::{check_provider, Quality};
 use crate::raters::Rater;
 use crate::settings::{Metric, Settings};
@@ -45,10 +46,10 @@ impl Quality {
         for aggregates in &self.aggregates {
             write_aggregate(out, &aggregates[slot]);
         }
-        for bins in self.bins.iter().filter_map(|bins| bins.get(slot)) {
-            out.extend(bins.landmark.to_le_bytes());
-            write_count(out, bins.iter().count());
-            for bin in bins.iter() {
+        for spreads in self.spreads.iter().filter(|_| self.settings.quantiles) {
+            out.extend(spreads.landmark(slot).to_le_bytes());
+            write_count(out, spreads.iter(slot).count());
+            for bin in spreads.iter(slot) {
                 out.extend(bin.key.to_le_bytes());
                 out.extend(bin.weight.to_le_bytes());
             }
@@ -128,8 +129,11 @@ impl Quality {
         for metric in Metric::ALL {
             self.aggregates[metric as usize][slot] = read_aggregate(from, metric)?;
         }
-        for bins in self.bins.iter_mut().filter_map(|bins| bins.get_mut(slot)) {
-            *bins = read_bins(from)?;
+        if self.settings.quantiles {
+            for spreads in &mut self.spreads {
+                let (landmark, bins) = read_bins(from)?;
+                spreads.put(slot, landmark, &bins);
+            }
         }
         if let Some(told) = self.told.get_mut(slot) {
             for mean in told {
@@ -224,10 +228,10 @@ fn read_aggregate(from: &mut Reader<'_>, metric: Metric) -> Result<Aggregate, In
     let weight = amount(f64::from_le_bytes(from.take()?))?;
     let mean = amount(f64::from_le_bytes(from.take()?))?;
     let spread = amount(f64::from_le_bytes(from.take()?))?;
-    // Means of many rounded numbers may lie a little above the largest.
+    // Means of many rounded numbers may lie a little above the largest. No variance is over a quarter of its square.
     let most = if metric.is_share() { 1.0 } else { 1e12 };
     ensure(
-        weight <= 1e18 && mean <= most * (1.0 + 1e-9) && spread <= 1e45,
+        weight <= 1e18 && mean <= most * (1.0 + 1e-9) && spread <= weight * most * most,
         "snapshot",
         "must hold numbers in the range of their metric",
     )?;
@@ -239,7 +243,8 @@ fn read_aggregate(from: &mut Reader<'_>, metric: Metric) -> Result<Aggregate, In
     })
 }
 
-fn read_bins(from: &mut Reader<'_>) -> Result<Bins, Invalid> {
+/// The landmark and the bins.
+fn read_bins(from: &mut Reader<'_>) -> Result<(i64, Vec<Bin>), Invalid> {
     let landmark = i64::from_le_bytes(from.take()?);
     let count = from.count(2 + 8)?;
     let mut bins = Vec::with_capacity(count);
@@ -258,7 +263,7 @@ fn read_bins(from: &mut Reader<'_>) -> Result<Bins, Invalid> {
         last = Some(key);
         bins.push(Bin { key, weight });
     }
-    Ok(Bins::new(landmark, bins))
+    Ok((landmark, bins))
 }
 
 fn write_settings(out: &mut Vec<u8>, settings: &Settings) {

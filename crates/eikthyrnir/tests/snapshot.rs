@@ -1,6 +1,6 @@
 //! Snapshots: whole, or refused, whatever the bytes are.
 
-use eikthyrnir::{Metric, Notice, Quality, Settings};
+use eikthyrnir::{Metric, Notice, Prior, Quality, Settings};
 use proptest::prelude::*;
 
 /// Provider, value, weight, time.
@@ -120,5 +120,52 @@ fn every_single_changed_byte_is_found() {
             Quality::restore(&bytes[..length]).is_err(),
             "first {length}"
         );
+    }
+}
+
+/// A prior beyond these made means infinite, and of them snapshots that nothing could restore.
+#[test]
+fn a_prior_is_one_that_can_be_observed() {
+    let with = |mean, weight| {
+        let mut settings = Settings::default();
+        settings.priors[Metric::LatencyMs as usize] = Prior { mean, weight };
+        Quality::new(settings)
+    };
+    for (mean, weight, field) in [
+        (1e13, 1.0, "prior_mean"),
+        (f64::NAN, 1.0, "prior_mean"),
+        (-1.0, 1.0, "prior_mean"),
+        (1.0, 1e178, "prior_weight"),
+        (1.0, 0.0, "prior_weight"),
+        (1.0, f64::INFINITY, "prior_weight"),
+    ] {
+        assert_eq!(with(mean, weight).unwrap_err().field, field);
+    }
+    for weight in [1e-9, 1e9] {
+        let mut quality = with(1e12, weight).unwrap();
+        for value in [0.0, 1e12] {
+            quality
+                .observe(b"p", Metric::LatencyMs, value, 1.0, 0)
+                .unwrap();
+            let estimate = quality.estimate(b"p", Metric::LatencyMs, 0).unwrap();
+            assert!(estimate.upper_bound.is_finite(), "{estimate:?}");
+        }
+        assert!(Quality::restore(&quality.snapshot()).is_ok());
+    }
+}
+
+/// A spread that no weight can have would make a variance infinite, and bounds that are no numbers.
+#[test]
+fn a_spread_beyond_its_weight_is_refused() {
+    let mut quality = Quality::new(Settings::default()).unwrap();
+    quality.observe(b"p", Metric::Success, 1.0, 1.0, 0).unwrap();
+    let mut bytes = quality.snapshot();
+    // Checksum, two counts of raters, three aggregates, and of the first one its last number.
+    let spread = bytes.len() - 4 - 8 - 3 * 32 - 8;
+    assert_eq!(bytes[spread..spread + 8], 0.0_f64.to_le_bytes());
+    for (value, sound) in [(1.0_f64, true), (1.5, false)] {
+        bytes[spread..spread + 8].copy_from_slice(&value.to_le_bytes());
+        let body = bytes[..bytes.len() - 4].to_vec();
+        assert_eq!(Quality::restore(&sealed(body)).is_ok(), sound);
     }
 }

@@ -1,0 +1,1 @@
+"""The benches themselves: that their guard guards."""
