@@ -53,13 +53,25 @@ pub fn count(encoding: Encoding, text: &str) -> usize {
 /// As [`Tokenizer::count_until`], with an embedded vocabulary.
 #[must_use]
 pub fn count_until(encoding: Encoding, text: &str, limit: usize) -> Option<usize> {
+    // Each with its rules known to the compiler.
+    match encoding {
+        Encoding::Cl100kBase => count_by(Encoding::Cl100kBase, text, limit),
+        Encoding::O200kBase => count_by(Encoding::O200kBase, text, limit),
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)] // or the rules are looked up for each piece
+fn count_by(encoding: Encoding, text: &str, limit: usize) -> Option<usize> {
     let mut counter = PieceCounter::new(encoding.vocabulary(), text.len());
-    let mut tokens = 0;
-    for piece in Scanner::new(encoding.rules(), text) {
-        tokens += counter.count(text.as_bytes(), piece.start, piece.end);
+    let mut pieces = Scanner::new(encoding.rules(), text);
+    let (mut tokens, mut start) = (0, 0);
+    while let Some(end) = pieces.next_end() {
+        tokens += counter.count(text.as_bytes(), start, end);
         if tokens > limit {
             return None;
         }
+        start = end;
     }
     Some(tokens)
 }

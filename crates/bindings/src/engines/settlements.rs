@@ -10,9 +10,12 @@ use crate::errors::{caught, integer, invalid, money, money_row};
 /// Rows that are settled at a time: what is read and written stays in the first cache.
 const CHUNK_ROWS: usize = 512;
 
-/// A column of 64-bit integers, taken out of Python's memory in one copy: what lies there may change at any time.
+/// A column of 64-bit integers.
 enum Column {
     All(i64),
+    /// In Python's memory, one after the other. What lies there may change at any time, so that each chunk is copied before
+    /// it is looked at.
+    Lent(PyBuffer<i64>),
     Each(Vec<i64>),
 }
 
@@ -31,6 +34,7 @@ impl Column {
             Ok(buffer) if buffer.dimensions() != 1 => {
                 Err(invalid(py, field, "must have one dimension"))
             }
+            Ok(buffer) if buffer.is_c_contiguous() => Ok(Self::Lent(buffer)),
             Ok(buffer) => buffer.to_vec(py).map(Self::Each),
             // A buffer of something else; an array with missing values is one of floats or objects.
             Err(_) if array.hasattr("__array__")? || PyMemoryView::from(&array).is_ok() => {
@@ -57,6 +61,7 @@ impl Column {
     fn rows(&self) -> Option<usize> {
         match self {
             Self::All(_) => None,
+            Self::Lent(buffer) => Some(buffer.item_count()),
             Self::Each(values) => Some(values.len()),
         }
     }
@@ -71,10 +76,23 @@ impl Column {
         }
     }
 
-    /// That many rows from `start`.
-    fn chunk(&self, start: usize, rows: usize) -> heidrun::Column<'_> {
+    /// That many rows from `start`, copied to `held` if they are Python's.
+    fn chunk<'a>(
+        &'a self,
+        py: Python<'_>,
+        start: usize,
+        rows: usize,
+        held: &'a mut [i64; CHUNK_ROWS],
+    ) -> heidrun::Column<'a> {
         match self {
             Self::All(value) => heidrun::Column::All(*value),
+            Self::Lent(buffer) => {
+                let lent = buffer.as_slice(py).unwrap_or_default();
+                for (to, from) in held.iter_mut().zip(&lent[start..start + rows]) {
+                    *to = from.get();
+                }
+                heidrun::Column::Each(&held[..rows])
+            }
             Self::Each(values) => heidrun::Column::Each(&values[start..start + rows]),
         }
     }
@@ -112,18 +130,20 @@ fn settle_many(
     fee.check_rows(py, "fee_basis_points", rows)?;
     let settle = |to: [&mut [u8]; 3]| {
         let mut to = to.map(|bytes| bytes.chunks_mut(CHUNK_ROWS * size_of::<i64>()));
+        let mut made = [[0; CHUNK_ROWS]; 3];
+        let mut held = [[0; CHUNK_ROWS]; 3];
         for start in (0..rows).step_by(CHUNK_ROWS) {
             let length = CHUNK_ROWS.min(rows - start);
-            let mut made = [[0; CHUNK_ROWS]; 3];
             let [total, fees, earnings] = &mut made;
-            let heidrun::Column::Each(tokens) = tokens.chunk(start, length) else {
+            let [held_tokens, held_price, held_fee] = &mut held;
+            let heidrun::Column::Each(tokens) = tokens.chunk(py, start, length, held_tokens) else {
                 break;
             };
             heidrun::settle_many(
                 tokens,
-                price.chunk(start, length),
+                price.chunk(py, start, length, held_price),
                 unit,
-                fee.chunk(start, length),
+                fee.chunk(py, start, length, held_fee),
                 rounding,
                 &mut Parts {
                     total_microcents: &mut total[..length],

@@ -58,7 +58,13 @@ impl ByteLevel {
         } = &self.tables;
         let long = Some(&self.long).filter(|long| !long.is_empty());
         (
-            Vocabulary::new(trie, splits, pairs, short, medium),
+            Vocabulary {
+                trie,
+                splits,
+                pairs,
+                short,
+                medium,
+            },
             self.rules,
             long,
         )
@@ -78,11 +84,14 @@ impl ByteLevel {
             } else {
                 segment.into()
             };
-            for piece in Scanner::new(rules, &segment) {
-                tokens += counter.count(segment.as_bytes(), piece.start, piece.end);
+            let mut pieces = Scanner::new(rules, &segment);
+            let mut piece_start = 0;
+            while let Some(piece_end) = pieces.next_end() {
+                tokens += counter.count(segment.as_bytes(), piece_start, piece_end);
                 if tokens > limit {
                     return None;
                 }
+                piece_start = piece_end;
             }
             tokens += usize::from(next > segment_end);
             start = next;
