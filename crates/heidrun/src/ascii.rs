@@ -8,6 +8,9 @@ use crate::rules::{Rules, Word};
 #[inline(always)]
 #[allow(clippy::inline_always)] // likewise: its caller may know the rules
 pub fn piece_end(rules: Rules, text: &[u8], start: usize) -> Option<usize> {
+    if matches!(rules.word, Word::AfterSpace | Word::Segments) {
+        return None;
+    }
     if let Some(bytes) = text.get(start..).and_then(|rest| rest.first_chunk()) {
         if let Some(length) = short_word(rules, u64::from_le_bytes(*bytes)) {
             return Some(start + length);
@@ -39,15 +42,15 @@ fn short_word(rules: Rules, bytes: u64) -> Option<usize> {
     let word = bytes >> (8 * space);
     // The first letter may be a capital, and with some rules any.
     let letters = lower_case(match rules.word {
-        Word::Letters => word | (0x20 * EACH),
         Word::Cased { .. } => word | 0x20,
+        _ => word | (0x20 * EACH),
     });
     let length = (!letters & HIGH).trailing_zeros() / 8;
     let next = bytes.checked_shr(8 * (space + length))? & 0xFF;
     // A word of capitals, a contraction, a letter beyond ASCII: those take more than one look.
     let plain = match rules.word {
-        Word::Letters => true,
         Word::Cased { .. } => next != u64::from(b'\'') && !(length == 1 && next & 0x40 != 0),
+        _ => true,
     };
     (length > 0 && next < 0x80 && plain).then_some((space + length) as usize)
 }
@@ -87,30 +90,26 @@ fn any_piece_end(rules: Rules, text: &[u8], start: usize) -> Option<usize> {
 /// A word from its first letter.
 #[inline]
 fn word_end(rules: Rules, text: &[u8], from: usize) -> Option<usize> {
-    match rules.word {
-        Word::Letters => {
-            let end = letters_end(text, from, true);
-            (*text.get(end)? < 0x80).then_some(end)
-        }
-        Word::Cased { contraction } => {
-            let mut end = from;
-            if text[from] & 0x20 == 0 {
-                end += text[from..]
-                    .iter()
-                    .take_while(|byte| byte.is_ascii_uppercase())
-                    .count();
-            }
-            end = letters_end(text, end, false);
-            let next = *text.get(end)?;
-            if contraction && next == b'\'' {
-                // A contraction may follow.
-                let after = *text.get(end + 1)?;
-                let may = matches!(after | 0x20, b's' | b't' | b'm' | b'd' | b'r' | b'v' | b'l');
-                return (after < 0x80 && !may).then_some(end);
-            }
-            (next < 0x80).then_some(end)
-        }
+    let Word::Cased { contraction } = rules.word else {
+        let end = letters_end(text, from, true);
+        return (*text.get(end)? < 0x80).then_some(end);
+    };
+    let mut end = from;
+    if text[from] & 0x20 == 0 {
+        end += text[from..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_uppercase())
+            .count();
     }
+    end = letters_end(text, end, false);
+    let next = *text.get(end)?;
+    if contraction && next == b'\'' {
+        // A contraction may follow.
+        let after = *text.get(end + 1)?;
+        let may = matches!(after | 0x20, b's' | b't' | b'm' | b'd' | b'r' | b'v' | b'l');
+        return (after < 0x80 && !may).then_some(end);
+    }
+    (next < 0x80).then_some(end)
 }
 
 fn digits_end(rules: Rules, text: &[u8], mut end: usize) -> Option<usize> {

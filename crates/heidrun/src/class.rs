@@ -12,6 +12,8 @@ pub const NEWLINE: u8 = 8;
 pub const UPPER: u8 = 16;
 /// `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`
 pub const LOWER: u8 = 32;
+/// `[\p{P}\p{S}]`
+pub const SYMBOL: u8 = 64;
 
 const PAGE: usize = 256;
 const PAGES: usize = (char::MAX as usize + 1) / PAGE;

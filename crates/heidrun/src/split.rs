@@ -18,7 +18,7 @@ pub struct Scanner<'a> {
     rules: Rules,
     start: usize,
     looked_past_end: bool,
-    endless: Option<Rule>,
+    pub(crate) endless: Option<Rule>,
 }
 
 /// One piece.
@@ -46,7 +46,7 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn at(&mut self, index: usize) -> Option<At> {
+    pub(crate) fn at(&mut self, index: usize) -> Option<At> {
         let at = character_at(self.text.as_bytes(), index);
         self.looked_past_end |= at.is_none();
         at
@@ -110,6 +110,8 @@ impl<'a> Scanner<'a> {
         if let Some(end) = match self.rules.word {
             Word::Letters => self.letters(start, first),
             Word::Cased { contraction } => self.cased(start, first, contraction),
+            Word::AfterSpace => Some(self.after_space(start, first)),
+            Word::Segments => Some(self.segment(start, first)),
         } {
             return end;
         }
@@ -203,8 +205,40 @@ impl<'a> Scanner<'a> {
         behind_lower.map(|length| text.len() - length)
     }
 
+    /// All of the pattern of GPT-2.
+    fn after_space(&mut self, start: usize, first: At) -> usize {
+        let end = self.contraction(start);
+        if end > start
+            && self.text[start..end]
+                .bytes()
+                .all(|byte| byte == b'\'' || byte.is_ascii_lowercase())
+        {
+            return end;
+        }
+        let from = if first.equals(b' ') {
+            first.next
+        } else {
+            start
+        };
+        let Some(at) = self.at(from).filter(|at| !at.is(SPACE)) else {
+            return self.space(start, first);
+        };
+        let (end, rule) = if at.is(LETTER) {
+            (self.run(from, LETTER), Rule::Letters)
+        } else if at.is(NUMBER) {
+            (self.run(from, NUMBER), Rule::Numbers)
+        } else {
+            (
+                self.run_without(from, SPACE | LETTER | NUMBER),
+                Rule::Symbols,
+            )
+        };
+        self.endless = self.is_end(end).then_some(rule);
+        end
+    }
+
     /// `\p{N}{1,digits_max}`
-    fn digits(&mut self, first: At) -> usize {
+    pub(crate) fn digits(&mut self, first: At) -> usize {
         let mut end = first.next;
         for _ in 1..self.rules.digits_max {
             match self.at(end) {
@@ -261,7 +295,7 @@ impl<'a> Scanner<'a> {
         if at_end && self.rules.trailing_space_whole {
             return end;
         }
-        match after_newline {
+        match after_newline.filter(|_| self.rules.word != Word::AfterSpace) {
             Some(after) => after,
             None if at_end || last_start == start => end,
             None => last_start,

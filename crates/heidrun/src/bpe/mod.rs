@@ -30,6 +30,19 @@ pub struct Vocabulary<'a> {
     pub medium: &'a [u128],
 }
 
+impl Tables {
+    /// The tables, to count with.
+    pub fn vocabulary(&self) -> Vocabulary<'_> {
+        Vocabulary {
+            trie: &self.trie,
+            splits: &self.splits,
+            pairs: &self.pairs,
+            short: &self.short,
+            medium: &self.medium,
+        }
+    }
+}
+
 /// A node of the trie, as its slot has it.
 #[derive(Clone, Copy)]
 pub struct Node(u64);
