@@ -1,28 +1,30 @@
 //! heidrun: settlement by the column.
 
 use heidrun::{Parts, Rounding};
+use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyUntypedArrayMethods};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyMemoryView};
+use pyo3::types::{PyBytes, PyInt, PyMemoryView, PySlice};
 
+use super::columns::numpy_array;
 use crate::errors::{caught, integer, invalid, money, money_row};
 
 /// Rows that are settled at a time: what is read and written stays in the first cache.
 const CHUNK_ROWS: usize = 512;
 
 /// A column of 64-bit integers.
-enum Column {
+enum Column<'py> {
     All(i64),
-    /// In Python's memory, one after the other. What lies there may change at any time, so that each chunk is copied before
-    /// it is looked at.
-    Lent(PyBuffer<i64>),
+    /// In an array of `NumPy`, one after the other. What lies there may change at any time, so that each chunk is copied
+    /// before it is looked at.
+    Lent(PyReadonlyArray1<'py, i64>),
     Each(Vec<i64>),
 }
 
-impl Column {
+impl<'py> Column<'py> {
     /// What has a buffer (`numpy`, `array.array`, `memoryview`); what makes an array of itself (Arrow, Polars, pandas); a
     /// sequence of integers.
-    fn new(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn new(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
         let py = value.py();
         let rule = "must be a column of 64-bit integers";
         let array = if PyBuffer::<i64>::get(value).is_err() && value.hasattr("__array__")? {
@@ -30,11 +32,13 @@ impl Column {
         } else {
             value.clone()
         };
+        if let Some(lent) = lent(&array)? {
+            return Ok(Self::Lent(lent));
+        }
         match PyBuffer::<i64>::get(&array) {
             Ok(buffer) if buffer.dimensions() != 1 => {
                 Err(invalid(py, field, "must have one dimension"))
             }
-            Ok(buffer) if buffer.is_c_contiguous() => Ok(Self::Lent(buffer)),
             Ok(buffer) => buffer.to_vec(py).map(Self::Each),
             // A buffer of something else; an array with missing values is one of floats or objects.
             Err(_) if array.hasattr("__array__")? || PyMemoryView::from(&array).is_ok() => {
@@ -51,7 +55,7 @@ impl Column {
     }
 
     /// The same, or one integer for all rows.
-    fn or_one(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn or_one(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
         if value.is_instance_of::<PyInt>() {
             return integer(field, value).map(Self::All);
         }
@@ -61,7 +65,7 @@ impl Column {
     fn rows(&self) -> Option<usize> {
         match self {
             Self::All(_) => None,
-            Self::Lent(buffer) => Some(buffer.item_count()),
+            Self::Lent(array) => Some(array.len()),
             Self::Each(values) => Some(values.len()),
         }
     }
@@ -79,23 +83,29 @@ impl Column {
     /// That many rows from `start`, copied to `held` if they are Python's.
     fn chunk<'a>(
         &'a self,
-        py: Python<'_>,
         start: usize,
         rows: usize,
         held: &'a mut [i64; CHUNK_ROWS],
     ) -> heidrun::Column<'a> {
         match self {
             Self::All(value) => heidrun::Column::All(*value),
-            Self::Lent(buffer) => {
-                let lent = buffer.as_slice(py).unwrap_or_default();
-                for (to, from) in held.iter_mut().zip(&lent[start..start + rows]) {
-                    *to = from.get();
-                }
+            Self::Lent(array) => {
+                let lent = array.as_slice().unwrap_or_default();
+                held[..rows].copy_from_slice(&lent[start..start + rows]);
                 heidrun::Column::Each(&held[..rows])
             }
             Self::Each(values) => heidrun::Column::Each(&values[start..start + rows]),
         }
     }
+}
+
+/// The array, if it is one of `NumPy` with numbers of 64 bits one after the other.
+fn lent<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<PyReadonlyArray1<'py, i64>>> {
+    let Some(Ok(array)) = numpy_array(value)?.map(|array| array.cast::<PyArray1<i64>>()) else {
+        return Ok(None);
+    };
+    let lent = array.try_readonly().ok();
+    Ok(lent.filter(|lent| lent.as_slice().is_ok()))
 }
 
 /// The parts of many payments: three columns of 64-bit integers.
@@ -136,14 +146,14 @@ fn settle_many(
             let length = CHUNK_ROWS.min(rows - start);
             let [total, fees, earnings] = &mut made;
             let [held_tokens, held_price, held_fee] = &mut held;
-            let heidrun::Column::Each(tokens) = tokens.chunk(py, start, length, held_tokens) else {
+            let heidrun::Column::Each(tokens) = tokens.chunk(start, length, held_tokens) else {
                 break;
             };
             heidrun::settle_many(
                 tokens,
-                price.chunk(py, start, length, held_price),
+                price.chunk(start, length, held_price),
                 unit,
-                fee.chunk(py, start, length, held_fee),
+                fee.chunk(start, length, held_fee),
                 rounding,
                 &mut Parts {
                     total_microcents: &mut total[..length],
@@ -163,25 +173,27 @@ fn settle_many(
     };
     let bytes = rows * size_of::<i64>();
     caught(|| {
-        let (mut fees, mut earnings) = (None, None);
-        let total = PyBytes::new_with(py, bytes, |total| {
-            let made = PyBytes::new_with(py, bytes, |fee| {
-                let made = PyBytes::new_with(py, bytes, |earning| settle([total, fee, earning]))?;
-                earnings = Some(made);
-                Ok(())
-            })?;
-            fees = Some(made);
-            Ok(())
+        // One piece of memory: a large one that comes and goes is kept by the allocator, three smaller ones are not, and
+        // a page that is new costs more than the arithmetic on it.
+        let all = PyBytes::new_with(py, 3 * bytes, |all| {
+            let (total, rest) = all.split_at_mut(bytes);
+            let (fees, earnings) = rest.split_at_mut(bytes);
+            settle([total, fees, earnings])
         })?;
-        let column = |bytes: Option<Bound<'_, PyBytes>>| {
-            let bytes = bytes.unwrap_or_else(|| PyBytes::new(py, &[]));
-            let view = PyMemoryView::from(bytes.as_any())?.call_method1("cast", ("q",))?;
-            PyResult::Ok(view.cast_into::<PyMemoryView>()?.unbind())
+        let all = PyMemoryView::from(all.as_any())?.call_method1("cast", ("q",))?;
+        let column = |place: usize| {
+            let part = all.get_item(PySlice::new(
+                py,
+                isize::try_from(place * rows)?,
+                isize::try_from((place + 1) * rows)?,
+                1,
+            ))?;
+            PyResult::Ok(part.cast_into::<PyMemoryView>()?.unbind())
         };
         Ok(Settlements {
-            total_microcents: column(Some(total))?,
-            fee_microcents: column(fees)?,
-            earnings_microcents: column(earnings)?,
+            total_microcents: column(0)?,
+            fee_microcents: column(1)?,
+            earnings_microcents: column(2)?,
         })
     })
 }
