@@ -1,32 +1,23 @@
-"""Token counts and settlement against `tiktoken`, single-threaded, on text of this repository and drawn text.
+"""Token counts against `tiktoken`, `tokenizers` and `gigatoken`, all on one thread, and settlement; on text
+of this repository and drawn text. `gigatoken` keeps what it has seen from call to call: it is timed warm.
 
 The extension is what `make build` made: profile `fast`, optimised, without link-time optimisation.
 """
 
 from __future__ import annotations
 
-import os
 import random
-from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benches.engines.sides import EngineMeasure, Side
+from benches.engines.tokenizer_peers import NAME as MODEL
+from benches.engines.tokenizer_peers import TIKTOKEN, Count, counters
 from yggdrasil import heidrun
 
-# `litellm` carries the files that `tiktoken` would download.
-_LITELLM = Path(str(files("litellm")))
-os.environ["TIKTOKEN_CACHE_DIR"] = str(_LITELLM / "litellm_core_utils" / "tokenizers")
-
-import tiktoken  # noqa: E402  # reads the variable above
-
 ROOT = Path(__file__).parents[2]
-MODEL = "o200k_base"
-THEIRS = tiktoken.get_encoding(MODEL)
-TIKTOKEN = f"tiktoken {version('tiktoken')}"
 
 
 def _files(*patterns: str) -> str:
@@ -59,8 +50,10 @@ TEXTS = {
 
 def _counts(name: str) -> tuple[EngineMeasure, dict[str, Any]]:
     text = TEXTS[name]
-    if heidrun.count(MODEL, text) != len(THEIRS.encode_ordinary(text)):
-        raise AssertionError(f"{name}: the counts differ")
+    ours = heidrun.count(MODEL, text)
+    differing = [peer for peer, count in counters().items() if count(text) != ours]
+    if differing:
+        raise AssertionError(f"{name}: the counts differ from those of {differing}")
     measure = EngineMeasure(
         f"heidrun.count_{name}",
         "MB/s",
@@ -69,7 +62,11 @@ def _counts(name: str) -> tuple[EngineMeasure, dict[str, Any]]:
         target="≥ 5× tiktoken",
         least_ratio=5,
     )
-    return measure, {TIKTOKEN: lambda: THEIRS.encode_ordinary(text)}
+    return measure, {peer: _counting(count, text) for peer, count in counters().items()}
+
+
+def _counting(count: Count, text: str) -> Any:
+    return lambda: count(text)
 
 
 def _test_of(name: str) -> Any:
@@ -89,12 +86,18 @@ test_chinese = _test_of("chinese")
 test_emoji = _test_of("emoji")
 
 KILOBYTE = TEXTS["prose"][:1_024]
+
+
+def _hundredfold(count: Count) -> Count:
+    return lambda text: sum(count(text) for _ in range(100))
+
+
 _PROMPT = EngineMeasure("heidrun.count_1kb", "µs", "lower", work=100, target="≤ 10 µs", bound=10)
 
 
 @_PROMPT.sides(
     lambda: [heidrun.count(MODEL, KILOBYTE) for _ in range(100)],
-    {TIKTOKEN: lambda: [THEIRS.encode_ordinary(KILOBYTE) for _ in range(100)]},
+    {peer: _counting(_hundredfold(count), KILOBYTE) for peer, count in counters().items()},
 )
 def test_1kb(side: Side, benchmark: Any) -> None:
     side(benchmark)
@@ -104,7 +107,7 @@ LETTERS = "a" * 1_000_000
 _LETTER = EngineMeasure("heidrun.one_letter_1mb", "ms", "lower", target="linear: ≤ 100 ms", bound=100)
 
 
-@_LETTER.sides(lambda: heidrun.count(MODEL, LETTERS), {TIKTOKEN: lambda: THEIRS.encode_ordinary(LETTERS)})
+@_LETTER.sides(lambda: heidrun.count(MODEL, LETTERS), {TIKTOKEN: _counting(counters()[TIKTOKEN], LETTERS)})
 def test_one_letter(side: Side, benchmark: Any) -> None:
     side(benchmark, rounds=3)
 

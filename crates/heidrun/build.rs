@@ -26,17 +26,23 @@ fn main() {
         let splits = splits_of_ranks(&tokens);
         let tables =
             lay_out::lay_out(&tokens, &splits, false).expect("an embedded vocabulary fits");
-        for (table, bytes) in [
-            ("trie", &tables.trie),
-            ("splits", &tables.splits),
-            ("pairs", &tables.pairs),
-            ("short", &tables.short),
-            ("medium", &tables.medium),
-        ] {
+        let write = |table: &str, bytes: Vec<u8>| {
             fs::write(out.join(format!("{name}.{table}")), bytes).expect("OUT_DIR is writable");
-        }
+        };
+        write("trie", bytes(&tables.trie, u64::to_le_bytes));
+        write("splits", bytes(&tables.splits, u64::to_le_bytes));
+        write("pairs", bytes(&tables.pairs, u32::to_le_bytes));
+        write("short", bytes(&tables.short, u64::to_le_bytes));
+        write("medium", bytes(&tables.medium, u128::to_le_bytes));
     }
     fs::write(out.join("classes"), class_layout::classes()).expect("OUT_DIR is writable");
+}
+
+fn bytes<Entry: Copy, const BYTES: usize>(
+    entries: &[Entry],
+    of: impl Fn(Entry) -> [u8; BYTES],
+) -> Vec<u8> {
+    entries.iter().flat_map(|&entry| of(entry)).collect()
 }
 
 /// The tokens of a rank file in the order of their ranks.

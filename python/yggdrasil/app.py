@@ -44,6 +44,7 @@ from yggdrasil.marketplace import routes as marketplace_routes
 from yggdrasil.marketplace.reconciler import Reconciler
 from yggdrasil.marketplace.service import Marketplace
 from yggdrasil.marketplace.settings import MarketSettings
+from yggdrasil.marketplace.tokenizers import load_tokenizers
 from yggdrasil.marketplace.upstream_settings import KeyedUpstream, load_upstreams
 from yggdrasil.mimir.service import Mimir
 from yggdrasil.nornen import routes as nornen_routes
@@ -115,6 +116,8 @@ async def build(
     ids = ids or SystemIds()
     keys = load_keys(settings)
     upstreams = load_upstreams(settings.upstreams_file) if settings.upstreams_file is not None else []
+    if settings.tokenizers_dir is not None:
+        load_tokenizers(settings.tokenizers_dir)
     databases = await bootstrap(settings, keys, clock, ids)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(databases.close)

@@ -79,6 +79,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     upstreams_file: Path | None = None
     """A TOML file of OpenAI-compatible servers that the platform itself offers on the market
     (`docs/upstreams.md`)."""
+    tokenizers_dir: Path | None = None
+    """A directory of `tokenizer.json` files, each named by the model that is counted and billed with it:
+    `MODEL.json`, with a folder for each `/` of its name (`docs/engines/heidrun.md`). A model without a file
+    that nobody here knows counts with `o200k_base`."""
     queue_seconds: Waiting = 10.0
     """How long a request waits for a busy offer if it does not say (`queue_seconds` of its wishes). 0: not at
     all."""

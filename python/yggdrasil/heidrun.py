@@ -37,9 +37,10 @@ vocabularies ``o200k_base`` and ``cl100k_base`` compiled in. `model` is a model'
   table, which counts with ``o200k_base``; the count is then an estimate.
 - ``register(model, tokenizer_json)``: count `model` by the bytes of its ``tokenizer.json``, as the library
   ``tokenizers`` does (``encode(text, add_special_tokens=False)``, without truncation and padding; added
-  tokens are found in the text). For BERT's WordPiece, and for BPE over bytes with the patterns of Llama 3,
-  Qwen, GPT-4o and Mistral Nemo. Anything else in a file raises `InvalidInput` with its place. At most 64 MiB
-  a file and 256 models.
+  tokens are found in the text). For BPE over bytes with the patterns of GPT-2, Llama 3, Qwen, GPT-4o, Mistral
+  Nemo and DeepSeek V3, for BPE over characters with bytes as the fallback (Llama 2, Mistral, Gemma), and for
+  BERT's WordPiece. Anything else in a file raises `InvalidInput` with its place. At most 64 MiB a file and
+  256 models.
 
 Text with lone surrogates raises `InvalidInput`. Long texts are counted without holding the interpreter.
 """

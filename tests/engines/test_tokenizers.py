@@ -14,7 +14,7 @@ from yggdrasil import heidrun
 from yggdrasil.errors import InvalidInput
 
 from .test_tokens import FRAGMENTS, PIECES
-from .tokenizers_made import ADDED, MADE
+from .tokenizers_made import ADDED, MADE, metaspace
 
 SPECIAL = [
     *ADDED,
@@ -30,6 +30,12 @@ SPECIAL = [
     "\u1100\u1161\u11a8",  # Hangul that composes
     "r\u0338\u0301",  # a mark that reaches over another
     "\u212a",  # the sign that composes to K
+    " " * 5,
+    "=" * 7,
+    "<0x0A>",  # what stands for a byte, as text
+    "\u2581\u2581a",  # the mark that stands for a space, as text
+    "\x01\x02",
+    "\u30fb\u4e00\u9fa6",
 ]
 PART = st.one_of(PIECES, FRAGMENTS, st.sampled_from(SPECIAL), st.characters(exclude_categories=("Cs",)))
 TEXTS = st.lists(PART, max_size=30).map("".join)
@@ -124,6 +130,8 @@ def changed(name: str, path: str, value: Any) -> bytes:
         place = place[int(parent)] if parent.isdigit() else place[parent]
     if value is ...:
         del place[last]
+    elif isinstance(place, list):
+        place[int(last)] = value
     else:
         place[last] = value
     return json.dumps(data).encode()
@@ -136,7 +144,33 @@ class TestRefuses:
             ("qwen", "model.type", "Unigram", "model.type"),
             ("qwen", "model.type", ..., "model.type"),
             ("qwen", "model.dropout", 0.1, "model.dropout"),
-            ("qwen", "model.byte_fallback", True, "model.byte_fallback"),
+            ("qwen", "model.byte_fallback", True, "normalizer"),
+            ("gpt-2", "pre_tokenizer.use_regex", False, "pre_tokenizer"),
+            ("gpt-2", "pre_tokenizer.add_prefix_space", True, "pre_tokenizer"),
+            (
+                "deepseek",
+                "pre_tokenizer.pretokenizers.1.behavior",
+                "Removed",
+                "pre_tokenizer.pretokenizers[1].behavior",
+            ),
+            (
+                "deepseek",
+                "pre_tokenizer.pretokenizers.0.pattern",
+                {"Regex": r"\d"},
+                "pre_tokenizer.pretokenizers[0].pattern",
+            ),
+            ("llama-2", "model.byte_fallback", False, "normalizer"),
+            ("llama-2", "model.ignore_merges", True, "model.ignore_merges"),
+            ("llama-2", "model.continuing_subword_prefix", "@", "model.continuing_subword_prefix"),
+            ("llama-2", "model.vocab.<0x41>", ..., "model.vocab"),
+            ("llama-2", "model.merges.0", ["<0x41>", "a"], "model.merges[0]"),
+            ("llama-2", "normalizer.normalizers.0", {"type": "NFKC"}, "normalizer.normalizers[0]"),
+            ("llama-2", "normalizer.normalizers.1.content", "_", "normalizer.normalizers[1]"),
+            ("llama-2", "pre_tokenizer", metaspace("first", split=False), "pre_tokenizer.type"),
+            ("gemma", "normalizer", {"type": "Precompiled", "precompiled_charsmap": ""}, "normalizer"),
+            ("gemma", "pre_tokenizer.pattern", {"String": "x"}, "pre_tokenizer"),
+            ("mistral", "pre_tokenizer.replacement", "_", "pre_tokenizer.replacement"),
+            ("mistral", "pre_tokenizer.prepend_scheme", "last", "pre_tokenizer.prepend_scheme"),
             ("qwen", "model.end_of_word_suffix", "</w>", "model.end_of_word_suffix"),
             ("qwen", "model.merges", [["a", "nowhere"]], "model.merges[0]"),
             ("qwen", "model.vocab", {"a": 1}, "model.vocab"),
@@ -179,6 +213,16 @@ class TestRefuses:
             heidrun.register("test/refused", changed(name, path, value))
         assert caught.value.field == field
         assert heidrun.encoding_for("test/refused") == ("o200k_base", True)
+
+    def test_a_merge_before_the_merges_to_its_parts(self) -> None:
+        data = json.loads(MADE["qwen"]().to_str())
+        merges = data["model"]["merges"]
+        parts = {"".join(merge) for merge in merges}
+        late = next(place for place, merge in enumerate(merges) if len(merge[0]) > 2 and merge[0] in parts)
+        merges.insert(0, merges.pop(late))
+        with pytest.raises(InvalidInput) as caught:
+            heidrun.register("test/refused", json.dumps(data).encode())
+        assert caught.value.field == "model.merges[0]"
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"null", b'{"model": {"type": "BPE"}}'])
     def test_what_is_no_tokenizer_file(self, content: bytes) -> None:

@@ -5,8 +5,12 @@ use crate::rules::{Rules, Word};
 
 /// The end of the piece that starts at `start`, or None if finding it needs a look beyond the text or at a character
 /// above 0x7F; `split` then finds it. What is found here is settled: no text appended could change it.
-#[inline]
+#[inline(always)]
+#[allow(clippy::inline_always)] // likewise: its caller may know the rules
 pub fn piece_end(rules: Rules, text: &[u8], start: usize) -> Option<usize> {
+    if matches!(rules.word, Word::AfterSpace | Word::Segments) {
+        return None;
+    }
     if let Some(bytes) = text.get(start..).and_then(|rest| rest.first_chunk()) {
         if let Some(length) = short_word(rules, u64::from_le_bytes(*bytes)) {
             return Some(start + length);
@@ -31,22 +35,22 @@ const fn lower_case(bytes: u64) -> u64 {
 
 /// The length of the piece at the start of `bytes` if it is a word, with or without a space before it, that ends within
 /// them: at most 7 bytes of text and one that shows the end. Most pieces are that.
-#[inline]
+#[inline(always)]
+#[allow(clippy::inline_always)] // likewise
 fn short_word(rules: Rules, bytes: u64) -> Option<usize> {
     let space = u32::from(bytes & 0xFF == u64::from(b' '));
     let word = bytes >> (8 * space);
-    let first_upper = lower_case(word | 0x20) & 0x80;
-    let rest = match rules.word {
-        Word::Letters => word | (0x20 * EACH),
-        Word::Cased { .. } => word,
-    };
-    let letters = lower_case(rest) | first_upper;
+    // The first letter may be a capital, and with some rules any.
+    let letters = lower_case(match rules.word {
+        Word::Cased { .. } => word | 0x20,
+        _ => word | (0x20 * EACH),
+    });
     let length = (!letters & HIGH).trailing_zeros() / 8;
     let next = bytes.checked_shr(8 * (space + length))? & 0xFF;
     // A word of capitals, a contraction, a letter beyond ASCII: those take more than one look.
     let plain = match rules.word {
-        Word::Letters => true,
         Word::Cased { .. } => next != u64::from(b'\'') && !(length == 1 && next & 0x40 != 0),
+        _ => true,
     };
     (length > 0 && next < 0x80 && plain).then_some((space + length) as usize)
 }
@@ -86,27 +90,26 @@ fn any_piece_end(rules: Rules, text: &[u8], start: usize) -> Option<usize> {
 /// A word from its first letter.
 #[inline]
 fn word_end(rules: Rules, text: &[u8], from: usize) -> Option<usize> {
-    match rules.word {
-        Word::Letters => {
-            let end = run_end(text, from, |byte| byte.is_ascii_alphabetic());
-            (*text.get(end)? < 0x80).then_some(end)
-        }
-        Word::Cased { contraction } => {
-            let mut end = from;
-            if text[from] & 0x20 == 0 {
-                end = run_end(text, from + 1, |byte| byte.is_ascii_uppercase());
-            }
-            end = run_end(text, end, |byte| byte.is_ascii_lowercase());
-            let next = *text.get(end)?;
-            if contraction && next == b'\'' {
-                // A contraction may follow.
-                let after = *text.get(end + 1)?;
-                let may = matches!(after | 0x20, b's' | b't' | b'm' | b'd' | b'r' | b'v' | b'l');
-                return (after < 0x80 && !may).then_some(end);
-            }
-            (next < 0x80).then_some(end)
-        }
+    let Word::Cased { contraction } = rules.word else {
+        let end = letters_end(text, from, true);
+        return (*text.get(end)? < 0x80).then_some(end);
+    };
+    let mut end = from;
+    if text[from] & 0x20 == 0 {
+        end += text[from..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_uppercase())
+            .count();
     }
+    end = letters_end(text, end, false);
+    let next = *text.get(end)?;
+    if contraction && next == b'\'' {
+        // A contraction may follow.
+        let after = *text.get(end + 1)?;
+        let may = matches!(after | 0x20, b's' | b't' | b'm' | b'd' | b'r' | b'v' | b'l');
+        return (after < 0x80 && !may).then_some(end);
+    }
+    (next < 0x80).then_some(end)
 }
 
 fn digits_end(rules: Rules, text: &[u8], mut end: usize) -> Option<usize> {
@@ -164,12 +167,19 @@ fn space_end(text: &[u8], start: usize) -> Option<usize> {
     Some(after_newline.unwrap_or(if end - start == 1 { end } else { end - 1 }))
 }
 
-/// The first place from `from` whose byte is not in the run, or the end of the text.
+/// The first place from `from` whose byte is not `a` to `z`, or with `caseless` no letter; or the end of the text.
 #[inline]
-fn run_end(text: &[u8], from: usize, belongs: impl Fn(u8) -> bool) -> usize {
-    let mut end = from;
-    while text.get(end).is_some_and(|&byte| belongs(byte)) {
-        end += 1;
+fn letters_end(text: &[u8], from: usize, caseless: bool) -> usize {
+    let fold = if caseless { 0x20 * EACH } else { 0 };
+    let mut rest = &text[from..];
+    while let Some((bytes, behind)) = rest.split_first_chunk() {
+        let others = !lower_case(u64::from_le_bytes(*bytes) | fold) & HIGH;
+        if others != 0 {
+            return text.len() - rest.len() + (others.trailing_zeros() / 8) as usize;
+        }
+        rest = behind;
     }
-    end
+    let belongs = |byte: u8| byte.is_ascii_lowercase() || caseless && byte.is_ascii_uppercase();
+    let letters = rest.iter().take_while(|&&byte| belongs(byte)).count();
+    text.len() - rest.len() + letters
 }

@@ -12,19 +12,91 @@ pub const NEWLINE: u8 = 8;
 pub const UPPER: u8 = 16;
 /// `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`
 pub const LOWER: u8 = 32;
+/// `[\p{P}\p{S}]`
+pub const SYMBOL: u8 = 64;
 
 const PAGE: usize = 256;
 const PAGES: usize = (char::MAX as usize + 1) / PAGE;
 
 /// Made by `class_layout.rs`.
-static TABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/classes"));
+static TABLE: [u8; BYTES.len()] = *include_bytes!(concat!(env!("OUT_DIR"), "/classes"));
+const BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/classes"));
 
 /// The flags of `character`, in two steps.
 #[inline]
 pub fn class_of(character: char) -> u8 {
-    let code = character as usize;
+    class_of_code(character as u32)
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)] // a few instructions, fewer than a call
+fn class_of_code(code: u32) -> u8 {
+    let code = code as usize;
     let page = usize::from(TABLE[code / PAGE]);
     TABLE[PAGES + page * PAGE + code % PAGE]
+}
+
+/// A character of a text, with its flags and where the next one starts.
+#[derive(Clone, Copy)]
+pub struct At {
+    /// Its number in Unicode.
+    pub code: u32,
+    /// Its flags.
+    pub flags: u8,
+    /// The place behind it.
+    pub next: usize,
+}
+
+impl At {
+    /// True if it has any of `flags`.
+    #[inline]
+    pub fn is(self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+
+    /// True if it is `byte`, which is below 0x80.
+    #[inline]
+    pub fn equals(self, byte: u8) -> bool {
+        self.code == u32::from(byte)
+    }
+}
+
+/// The first character of a text in UTF-8: its number, its flags and the text behind it; None at the end. The text is
+/// known to be valid, so that nothing is checked twice: the first byte says how many belong to it.
+#[inline(always)]
+#[allow(clippy::inline_always)] // what it returns is three registers here, and memory in a call
+pub fn first_character(text: &[u8]) -> Option<(u32, u8, &[u8])> {
+    let low = |byte: u8| u32::from(byte & 0x3F);
+    match *text {
+        [first, ref rest @ ..] if first < 0x80 => {
+            Some((first.into(), CLASS_OF_BYTE[usize::from(first)], rest))
+        }
+        [first, second, ref rest @ ..] if first < 0xE0 => {
+            let code = u32::from(first & 0x1F) << 6 | low(second);
+            Some((code, class_of_code(code), rest))
+        }
+        [first, second, third, ref rest @ ..] if first < 0xF0 => {
+            let code = u32::from(first & 0x0F) << 12 | low(second) << 6 | low(third);
+            Some((code, class_of_code(code), rest))
+        }
+        [first, second, third, fourth, ref rest @ ..] => {
+            let high = u32::from(first & 0x07) << 18 | low(second) << 12;
+            let code = high | low(third) << 6 | low(fourth);
+            Some((code, class_of_code(code), rest))
+        }
+        _ => None,
+    }
+}
+
+/// The character that starts at `index`, or None at the end of the text.
+#[inline]
+pub fn character_at(text: &[u8], index: usize) -> Option<At> {
+    let (code, flags, rest) = first_character(text.get(index..)?)?;
+    Some(At {
+        code,
+        flags,
+        next: text.len() - rest.len(),
+    })
 }
 
 /// The flags of the characters below 0x80; no flags but [`FOREIGN`] for the bytes of others.

@@ -6,13 +6,14 @@ use regex_syntax::hir::{Class, HirKind};
 
 /// The classes come from the tables of `regex-syntax`, the same that the reference implementation compiles its patterns
 /// with, so that a new version of Unicode arrives in both by the same door.
-const CLASSES: [&str; 6] = [
+const CLASSES: [&str; 7] = [
     r"\p{L}",
     r"\p{N}",
     r"\s",
     r"[\r\n]",
     r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]",
     r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]",
+    r"[\p{P}\p{S}]",
 ];
 
 const PAGE: usize = 256;

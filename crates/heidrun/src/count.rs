@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::bpe::{home_of, low_half, Scratch, Vocabulary};
+use crate::bpe::{home_of, low_half, Borders, Scratch, Vocabulary};
 
 /// Pieces of up to this length are looked up as a whole.
 const KEY_BYTES_MAX: usize = 16;
@@ -10,6 +10,10 @@ const KEY_BYTES_MAX: usize = 16;
 const REMEMBERED_TEXT_BYTES_MIN: usize = 2_048;
 /// Pieces that are remembered, for texts of any length.
 const REMEMBERED: usize = 2_048;
+/// Texts shorter than this are counted without any memory.
+const BORDERS_TEXT_BYTES_MIN: usize = 256;
+/// Pairs of tokens that are remembered, for texts that have a memory of pieces; a part of it for those that have none.
+const BORDERS: usize = 4_096;
 /// Where a remembered key, of at most 15 bytes, holds its count.
 const COUNT_SHIFT: u32 = 120;
 
@@ -29,15 +33,18 @@ pub struct PieceCounter<'a> {
 impl<'a> PieceCounter<'a> {
     /// A counter for a text of that many bytes.
     pub fn new(vocabulary: Vocabulary<'a>, text_bytes: usize) -> Self {
-        let remembered = if text_bytes < REMEMBERED_TEXT_BYTES_MIN {
-            0
-        } else {
-            REMEMBERED
+        let (remembered, borders) = match text_bytes {
+            0..BORDERS_TEXT_BYTES_MIN => (0, 0),
+            BORDERS_TEXT_BYTES_MIN..REMEMBERED_TEXT_BYTES_MIN => (0, BORDERS / 32),
+            _ => (REMEMBERED, BORDERS),
         };
         Self {
             vocabulary,
             long: None,
-            scratch: Scratch::default(),
+            scratch: Scratch {
+                borders: Borders::new(borders),
+                ..Scratch::default()
+            },
             remembered: vec![0; remembered],
         }
     }
@@ -51,6 +58,10 @@ impl<'a> PieceCounter<'a> {
     #[inline]
     pub fn count(&mut self, text: &[u8], start: usize, end: usize) -> usize {
         let length = end - start;
+        if length == 1 {
+            // Every byte is a token of every vocabulary counted with here.
+            return 1;
+        }
         if length <= 8 {
             let unused_bits = 64 - 8 * length;
             let key = match text.get(start..).and_then(|rest| rest.first_chunk()) {
@@ -91,7 +102,7 @@ impl<'a> PieceCounter<'a> {
         if self.long.is_some_and(|long| long.contains(piece)) {
             return 1;
         }
-        // Every byte is a token of every vocabulary counted with here.
+        // None is for a byte that is no token.
         self.vocabulary
             .count(piece, &mut self.scratch)
             .unwrap_or(piece.len())

@@ -101,31 +101,32 @@ impl Encoding {
     }
 }
 
-/// Bytes of the program's image that start at a cache line, so that no slot of 8 bytes lies in two.
-#[repr(align(64))]
-struct Aligned<T>(T);
+#[cfg(target_endian = "big")]
+compile_error!("the embedded tables are laid out with the lowest byte first");
 
+/// A table of the program's image, as numbers that lie where the processor wants them.
 macro_rules! table {
-    ($name:literal) => {{
+    ($name:literal, $number:ty) => {{
         const BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/", $name));
-        static TABLE: Aligned<[u8; BYTES.len()]> =
-            Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/", $name)));
-        &TABLE.0
+        const COUNT: usize = BYTES.len() / size_of::<$number>();
+        static TABLE: [$number; COUNT] =
+            zerocopy::transmute!(*include_bytes!(concat!(env!("OUT_DIR"), "/", $name)));
+        &TABLE
     }};
 }
 
-static CL100K_BASE: Vocabulary<'static> = Vocabulary::new(
-    table!("cl100k_base.trie"),
-    table!("cl100k_base.splits"),
-    table!("cl100k_base.pairs"),
-    table!("cl100k_base.short"),
-    table!("cl100k_base.medium"),
-);
+static CL100K_BASE: Vocabulary<'static> = Vocabulary {
+    trie: table!("cl100k_base.trie", u64),
+    splits: table!("cl100k_base.splits", u64),
+    pairs: table!("cl100k_base.pairs", u32),
+    short: table!("cl100k_base.short", u64),
+    medium: table!("cl100k_base.medium", u128),
+};
 
-static O200K_BASE: Vocabulary<'static> = Vocabulary::new(
-    table!("o200k_base.trie"),
-    table!("o200k_base.splits"),
-    table!("o200k_base.pairs"),
-    table!("o200k_base.short"),
-    table!("o200k_base.medium"),
-);
+static O200K_BASE: Vocabulary<'static> = Vocabulary {
+    trie: table!("o200k_base.trie", u64),
+    splits: table!("o200k_base.splits", u64),
+    pairs: table!("o200k_base.pairs", u32),
+    short: table!("o200k_base.short", u64),
+    medium: table!("o200k_base.medium", u128),
+};

@@ -17,6 +17,7 @@ mod registered;
 mod registry;
 mod rules;
 mod run;
+mod segments;
 mod split;
 mod tokens;
 

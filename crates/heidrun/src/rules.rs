@@ -24,10 +24,42 @@ pub enum Word {
         /// Whether there is.
         contraction: bool,
     },
+    /// GPT-2: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+`, with ` ?\p{N}+` and ` ?[^\s\p{L}\p{N}]+` after it, and no rule for
+    /// newlines.
+    AfterSpace,
+    /// `DeepSeek` since V3, in `segments`: numbers first, then Chinese and kana, then each rest by itself.
+    Segments,
 }
 
+/// The rules of GPT-2, which are also those of a `ByteLevel` pre-tokenizer by itself.
+pub const GPT_2: Rules = Rules {
+    word: Word::AfterSpace,
+    digits_max: u8::MAX,
+    newlines_slash: false,
+    trailing_space_whole: true,
+};
+
+/// The rules of `DeepSeek` V3, and the three patterns that split one after the other.
+pub const SEGMENTS: (Rules, [&str; 3]) = (
+    Rules {
+        word: Word::Segments,
+        digits_max: 3,
+        newlines_slash: false,
+        trailing_space_whole: false,
+    },
+    [
+        r"\p{N}{1,3}",
+        "[一-龥\u{3040}-ゟ゠-ヿ]+",
+        "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
+    ],
+);
+
 /// The patterns of `tokenizer.json` files, as they are written there.
-const PATTERNS: [(&str, Rules); 4] = [
+const PATTERNS: [(&str, Rules); 5] = [
+    (
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        GPT_2,
+    ),
     // Llama 3.
     (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",

@@ -6,7 +6,8 @@
 
 use crate::bpe::{Follower, Vocabulary};
 use crate::class::{class_of, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
-use crate::rules::Rules;
+use crate::rules::{Rules, Word};
+use crate::segments::Kind;
 
 /// What the scanner was reading when the text ended, if that may go on for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +19,20 @@ pub enum Rule {
     Word,
     /// `W+` of o200k.
     Lower,
-    /// `[^\s\p{L}\p{N}]+`
+    /// `\p{N}+` of GPT-2.
+    Numbers,
+    /// `[^\s\p{L}\p{N}]+`; of `DeepSeek` `[\p{P}\p{S}]+`.
     Symbols,
     /// What may follow symbols: newlines, and for o200k slashes.
     Newlines,
+    /// `[A-Za-z]+` of `DeepSeek`, behind a symbol.
+    Plain,
+    /// `[\p{L}\p{M}]+` of `DeepSeek`.
+    Marked,
+    /// Chinese and kana of `DeepSeek`.
+    Apart,
+    /// What no rule of `DeepSeek` is for.
+    Other,
     /// `\s+`; of o200k, if the text ends here, a piece ends at the last newline.
     Space,
 }
@@ -103,13 +114,21 @@ impl Run {
     fn step(&self, character: char) -> Step {
         let flags = class_of(character);
         let is = |wanted: u8| flags & wanted != 0;
+        if self.rules.word == Word::Segments {
+            return self.step_of_segments(character, flags);
+        }
         match self.rule {
+            Rule::Numbers if is(NUMBER) => Step::Goes(Rule::Numbers),
             Rule::Letters if is(LETTER) => Step::Goes(Rule::Letters),
             Rule::Word if is(UPPER) && is(LOWER) => Step::Marks(Rule::Word),
             Rule::Word if is(UPPER) => Step::Goes(Rule::Word),
             Rule::Word | Rule::Lower if is(LOWER) => Step::Goes(Rule::Lower),
             Rule::Symbols if !is(SPACE | LETTER | NUMBER) => Step::Goes(Rule::Symbols),
-            Rule::Symbols | Rule::Newlines if is(NEWLINE) => Step::Goes(Rule::Newlines),
+            Rule::Symbols | Rule::Newlines
+                if is(NEWLINE) && self.rules.word != Word::AfterSpace =>
+            {
+                Step::Goes(Rule::Newlines)
+            }
             Rule::Newlines if self.rules.newlines_slash && character == '/' => {
                 Step::Goes(Rule::Newlines)
             }
@@ -117,6 +136,23 @@ impl Run {
                 Step::Marks(Rule::Space)
             }
             Rule::Space if is(SPACE) => Step::Goes(Rule::Space),
+            _ => Step::Ends,
+        }
+    }
+
+    fn step_of_segments(&self, character: char, flags: u8) -> Step {
+        let kind = Kind::of(character.into(), flags);
+        match (self.rule, kind) {
+            (Rule::Plain, Kind::Word) if character.is_ascii() => Step::Goes(Rule::Plain),
+            (Rule::Marked, Kind::Word) => Step::Goes(Rule::Marked),
+            (Rule::Symbols, Kind::Symbol) => Step::Goes(Rule::Symbols),
+            (Rule::Symbols | Rule::Newlines, Kind::Space) if flags & NEWLINE != 0 => {
+                Step::Goes(Rule::Newlines)
+            }
+            (Rule::Space, Kind::Space) if flags & NEWLINE != 0 => Step::Marks(Rule::Space),
+            (Rule::Space, Kind::Space) => Step::Goes(Rule::Space),
+            (Rule::Apart, Kind::Apart) => Step::Goes(Rule::Apart),
+            (Rule::Other, Kind::Other) => Step::Goes(Rule::Other),
             _ => Step::Ends,
         }
     }

@@ -6,7 +6,9 @@
 //! would have found the same piece whatever follows. That is what makes a running count exact.
 
 use crate::ascii;
-use crate::class::{class_of, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
+use crate::class::{
+    character_at, first_character, At, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER,
+};
 use crate::rules::{Rules, Word};
 use crate::run::Rule;
 
@@ -16,7 +18,7 @@ pub struct Scanner<'a> {
     rules: Rules,
     start: usize,
     looked_past_end: bool,
-    endless: Option<Rule>,
+    pub(crate) endless: Option<Rule>,
 }
 
 /// One piece.
@@ -32,20 +34,6 @@ pub struct Piece {
     pub run: Option<Rule>,
 }
 
-/// A character, its flags and where the next one starts.
-#[derive(Clone, Copy)]
-struct At {
-    character: char,
-    flags: u8,
-    next: usize,
-}
-
-impl At {
-    fn is(self, flags: u8) -> bool {
-        self.flags & flags != 0
-    }
-}
-
 impl<'a> Scanner<'a> {
     pub fn new(rules: Rules, text: &'a str) -> Self {
         Self {
@@ -58,26 +46,10 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn at(&mut self, index: usize) -> Option<At> {
-        let bytes = self.text.as_bytes();
-        let Some(&first) = bytes.get(index) else {
-            self.looked_past_end = true;
-            return None;
-        };
-        if first < 0x80 {
-            let character = char::from(first);
-            return Some(At {
-                character,
-                flags: class_of(character),
-                next: index + 1,
-            });
-        }
-        let character = self.text[index..].chars().next()?;
-        Some(At {
-            character,
-            flags: class_of(character),
-            next: index + character.len_utf8(),
-        })
+    pub(crate) fn at(&mut self, index: usize) -> Option<At> {
+        let at = character_at(self.text.as_bytes(), index);
+        self.looked_past_end |= at.is_none();
+        at
     }
 
     fn is_end(&self, index: usize) -> bool {
@@ -85,44 +57,50 @@ impl<'a> Scanner<'a> {
     }
 
     /// The end of the longest run, from `index`, of characters with one of `flags`.
-    fn run(&mut self, mut index: usize, flags: u8) -> usize {
-        while let Some(at) = self.at(index) {
-            if !at.is(flags) {
-                break;
-            }
-            index = at.next;
-        }
-        index
+    fn run(&mut self, index: usize, flags: u8) -> usize {
+        self.run_while(index, |of| of & flags != 0)
     }
 
     /// The end of the longest run of characters with none of `flags`.
-    fn run_without(&mut self, mut index: usize, flags: u8) -> usize {
-        while let Some(at) = self.at(index) {
-            if at.is(flags) {
-                break;
+    fn run_without(&mut self, index: usize, flags: u8) -> usize {
+        self.run_while(index, |of| of & flags == 0)
+    }
+
+    #[inline]
+    fn run_while(&mut self, index: usize, belongs: impl Fn(u8) -> bool) -> usize {
+        let text = self.text.as_bytes();
+        let mut rest = &text[index..];
+        loop {
+            let Some((_, flags, behind)) = first_character(rest) else {
+                self.looked_past_end = true;
+                return text.len();
+            };
+            if !belongs(flags) {
+                return text.len() - rest.len();
             }
-            index = at.next;
+            rest = behind;
         }
-        index
     }
 
     /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)`: its end, or `index` if it is not there. Case folding adds `ſ` (U+017F) to `s`, and
     /// nothing to the other letters.
     fn contraction(&mut self, index: usize) -> usize {
-        let Some(quote) = self.at(index).filter(|at| at.character == '\'') else {
+        let next = self.text.as_bytes().get(index);
+        self.looked_past_end |= next.is_none();
+        if next != Some(&b'\'') {
+            return index;
+        }
+        let Some(first) = self.at(index + 1) else {
             return index;
         };
-        let Some(first) = self.at(quote.next) else {
-            return index;
-        };
-        let second = match first.character {
-            's' | 'S' | 'ſ' | 't' | 'T' | 'm' | 'M' | 'd' | 'D' => return first.next,
-            'r' | 'R' | 'v' | 'V' => 'e',
-            'l' | 'L' => 'l',
+        let second = match char::from_u32(first.code) {
+            Some('s' | 'S' | 'ſ' | 't' | 'T' | 'm' | 'M' | 'd' | 'D') => return first.next,
+            Some('r' | 'R' | 'v' | 'V') => b'e',
+            Some('l' | 'L') => b'l',
             _ => return index,
         };
         match self.at(first.next) {
-            Some(at) if at.character.eq_ignore_ascii_case(&second) => at.next,
+            Some(at) if at.code | 0x20 == u32::from(second) => at.next,
             _ => index,
         }
     }
@@ -132,6 +110,8 @@ impl<'a> Scanner<'a> {
         if let Some(end) = match self.rules.word {
             Word::Letters => self.letters(start, first),
             Word::Cased { contraction } => self.cased(start, first, contraction),
+            Word::AfterSpace => Some(self.after_space(start, first)),
+            Word::Segments => Some(self.segment(start, first)),
         } {
             return end;
         }
@@ -169,6 +149,13 @@ impl<'a> Scanner<'a> {
         if first.is(NEWLINE | NUMBER) {
             return None;
         }
+        if !first.is(LETTER | UPPER | LOWER) {
+            // Nearly always a look at the next character shows that no word begins here.
+            let next = self.at(first.next)?;
+            if !next.is(UPPER | LOWER) {
+                return None;
+            }
+        }
         let starts = [
             (!first.is(LETTER)).then_some(first.next),
             first.is(UPPER | LOWER).then_some(start),
@@ -193,31 +180,65 @@ impl<'a> Scanner<'a> {
 
     /// `U*W+`: all of the run in U and the W behind it; without any behind, up to the last of the run that is also in W.
     fn lower_word(&mut self, from: usize) -> Option<usize> {
-        let mut index = from;
-        let mut last_lower = None;
+        let text = self.text.as_bytes();
+        let mut rest = &text[from..];
+        let mut behind_lower = None;
         loop {
-            let Some(at) = self.at(index) else {
+            let Some((_, flags, behind)) = first_character(rest) else {
+                self.looked_past_end = true;
                 self.endless = Some(Rule::Word);
                 break;
             };
-            if !at.is(UPPER) {
-                if at.is(LOWER) {
-                    let end = self.run(at.next, LOWER);
+            if flags & UPPER == 0 {
+                if flags & LOWER != 0 {
+                    let end = self.run(text.len() - behind.len(), LOWER);
                     self.endless = self.is_end(end).then_some(Rule::Lower);
                     return Some(end);
                 }
                 break;
             }
-            index = at.next;
-            if at.is(LOWER) {
-                last_lower = Some(index);
+            rest = behind;
+            if flags & LOWER != 0 {
+                behind_lower = Some(rest.len());
             }
         }
-        last_lower
+        behind_lower.map(|length| text.len() - length)
+    }
+
+    /// All of the pattern of GPT-2.
+    fn after_space(&mut self, start: usize, first: At) -> usize {
+        let end = self.contraction(start);
+        if end > start
+            && self.text[start..end]
+                .bytes()
+                .all(|byte| byte == b'\'' || byte.is_ascii_lowercase())
+        {
+            return end;
+        }
+        let from = if first.equals(b' ') {
+            first.next
+        } else {
+            start
+        };
+        let Some(at) = self.at(from).filter(|at| !at.is(SPACE)) else {
+            return self.space(start, first);
+        };
+        let (end, rule) = if at.is(LETTER) {
+            (self.run(from, LETTER), Rule::Letters)
+        } else if at.is(NUMBER) {
+            (self.run(from, NUMBER), Rule::Numbers)
+        } else {
+            (
+                self.run_without(from, SPACE | LETTER | NUMBER),
+                Rule::Symbols,
+            )
+        };
+        self.endless = self.is_end(end).then_some(rule);
+        end
     }
 
     /// `\p{N}{1,digits_max}`
-    fn digits(&mut self, first: At) -> usize {
+    pub(crate) fn digits(&mut self, first: At) -> usize {
         let mut end = first.next;
         for _ in 1..self.rules.digits_max {
             match self.at(end) {
@@ -230,7 +251,7 @@ impl<'a> Scanner<'a> {
 
     /// ` ?[^\s\p{L}\p{N}]+[\r\n]*`, and with `newlines_slash` also `/` among the last.
     fn symbols(&mut self, start: usize, first: At) -> Option<usize> {
-        let from = if first.character == ' ' {
+        let from = if first.equals(b' ') {
             first.next
         } else {
             start
@@ -242,7 +263,7 @@ impl<'a> Scanner<'a> {
         let mut rule = Rule::Symbols;
         while let Some(at) = self.at(end) {
             // A slash is among the symbols, so it can only follow a newline here.
-            let slash = at.character == '/' && self.rules.newlines_slash;
+            let slash = at.equals(b'/') && self.rules.newlines_slash;
             if !(at.is(NEWLINE) || slash) {
                 break;
             }
@@ -274,7 +295,7 @@ impl<'a> Scanner<'a> {
         if at_end && self.rules.trailing_space_whole {
             return end;
         }
-        match after_newline {
+        match after_newline.filter(|_| self.rules.word != Word::AfterSpace) {
             Some(after) => after,
             None if at_end || last_start == start => end,
             None => last_start,
@@ -288,32 +309,42 @@ impl Iterator for Scanner<'_> {
     #[inline]
     fn next(&mut self) -> Option<Piece> {
         let start = self.start;
+        let mut settled = true;
+        let mut run = None;
         if let Some(end) = ascii::piece_end(self.rules, self.text.as_bytes(), start) {
             self.start = end;
-            return Some(Piece {
-                start,
-                end,
-                settled: true,
-                run: None,
-            });
+        } else {
+            self.next_of_any()?;
+            settled = !self.looked_past_end;
+            run = self.endless;
         }
-        self.next_of_any(start)
+        Some(Piece {
+            start,
+            end: self.start,
+            settled,
+            run,
+        })
     }
 }
 
 impl Scanner<'_> {
+    /// The end of the next piece, which starts where the last one ended, for those who need to know no more.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // so that rules that are known there are known here
+    pub fn next_end(&mut self) -> Option<usize> {
+        match ascii::piece_end(self.rules, self.text.as_bytes(), self.start) {
+            Some(end) => self.start = end,
+            None => self.next_of_any()?,
+        }
+        Some(self.start)
+    }
+
     #[inline(never)]
-    fn next_of_any(&mut self, start: usize) -> Option<Piece> {
+    fn next_of_any(&mut self) -> Option<()> {
         self.looked_past_end = false;
         self.endless = None;
-        let first = self.at(start)?;
-        let end = self.piece_end(start, first);
-        self.start = end;
-        Some(Piece {
-            start,
-            end,
-            settled: !self.looked_past_end,
-            run: self.endless,
-        })
+        let first = self.at(self.start)?;
+        self.start = self.piece_end(self.start, first);
+        Some(())
     }
 }

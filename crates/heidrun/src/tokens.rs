@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::count::PieceCounter;
 use crate::encoding::Encoding;
 use crate::growing::Growing;
-use crate::registered::{Registered, WordPieceCounter};
+use crate::registered::{CharacterCounter, Registered, WordPieceCounter};
 use crate::split::Scanner;
 
 /// What text is counted with.
@@ -38,6 +38,7 @@ impl Tokenizer {
             Self::Embedded(encoding) => count_until(*encoding, text, limit),
             Self::Registered(registered) => match &**registered {
                 Registered::ByteLevel(model) => model.count_until(text, limit),
+                Registered::CharacterLevel(model) => model.count_until(text, limit),
                 Registered::WordPiece(model) => model.count_until(text, limit),
             },
         }
@@ -53,13 +54,25 @@ pub fn count(encoding: Encoding, text: &str) -> usize {
 /// As [`Tokenizer::count_until`], with an embedded vocabulary.
 #[must_use]
 pub fn count_until(encoding: Encoding, text: &str, limit: usize) -> Option<usize> {
+    // Each with its rules known to the compiler.
+    match encoding {
+        Encoding::Cl100kBase => count_by(Encoding::Cl100kBase, text, limit),
+        Encoding::O200kBase => count_by(Encoding::O200kBase, text, limit),
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)] // or the rules are looked up for each piece
+fn count_by(encoding: Encoding, text: &str, limit: usize) -> Option<usize> {
     let mut counter = PieceCounter::new(encoding.vocabulary(), text.len());
-    let mut tokens = 0;
-    for piece in Scanner::new(encoding.rules(), text) {
-        tokens += counter.count(text.as_bytes(), piece.start, piece.end);
+    let mut pieces = Scanner::new(encoding.rules(), text);
+    let (mut tokens, mut start) = (0, 0);
+    while let Some(end) = pieces.next_end() {
+        tokens += counter.count(text.as_bytes(), start, end);
         if tokens > limit {
             return None;
         }
+        start = end;
     }
     Some(tokens)
 }
@@ -76,6 +89,7 @@ pub struct Counter {
 #[derive(Clone)]
 enum Text {
     Pieces(Growing),
+    Characters(CharacterCounter),
     Words(WordPieceCounter),
 }
 
@@ -84,11 +98,13 @@ impl Counter {
     #[must_use]
     pub fn new(tokenizer: impl Into<Tokenizer>) -> Self {
         let tokenizer = tokenizer.into();
-        let words = matches!(&tokenizer, Tokenizer::Registered(of) if matches!(**of, Registered::WordPiece(_)));
-        let text = if words {
-            Text::Words(WordPieceCounter::default())
-        } else {
-            Text::Pieces(Growing::default())
+        let text = match &tokenizer {
+            Tokenizer::Embedded(_) => Text::Pieces(Growing::default()),
+            Tokenizer::Registered(registered) => match &**registered {
+                Registered::ByteLevel(_) => Text::Pieces(Growing::default()),
+                Registered::CharacterLevel(_) => Text::Characters(CharacterCounter::default()),
+                Registered::WordPiece(_) => Text::Words(WordPieceCounter::default()),
+            },
         };
         Self { tokenizer, text }
     }
@@ -104,12 +120,15 @@ impl Counter {
             }
             (text, Tokenizer::Registered(of)) => match (text, &**of) {
                 (Text::Pieces(text), Registered::ByteLevel(model)) => text.push_to(model, delta),
+                (Text::Characters(text), Registered::CharacterLevel(model)) => {
+                    text.push(model, delta);
+                }
                 (Text::Words(text), Registered::WordPiece(model)) => {
                     text.push(model, delta);
                 }
                 _ => {}
             },
-            (Text::Words(_), Tokenizer::Embedded(_)) => {}
+            (_, Tokenizer::Embedded(_)) => {}
         }
         self.count()
     }
@@ -119,6 +138,7 @@ impl Counter {
     pub fn count(&self) -> usize {
         match &self.text {
             Text::Pieces(text) => text.count(),
+            Text::Characters(text) => text.count(),
             Text::Words(text) => text.count(),
         }
     }

@@ -77,6 +77,7 @@ fn every_row_is_exact() {
     let tokens: Vec<i64> = (0..4_000)
         .chain(near(1_000_000))
         .chain(near(2_000_000))
+        .chain(near(1 << 26))
         .chain(near(1 << 28))
         .collect();
     assert_exact(&tokens);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 /// A small file of each kind, to be damaged.
-fn files() -> [String; 2] {
+fn files() -> [String; 3] {
     let mut next = 256u32;
     let vocab: Vec<String> = (0..=255u8)
         .map(|byte| {
@@ -29,15 +29,26 @@ fn files() -> [String; 2] {
         vocab.join(",")
     );
     let words = r###"{"normalizer":{"type":"BertNormalizer","lowercase":true},"pre_tokenizer":{"type":"BertPreTokenizer"},"model":{"type":"WordPiece","unk_token":"[UNK]","vocab":{"[UNK]":0,"a":1,"##b":2}}}"###;
-    [bytes, words.to_owned()]
+    let fallback: Vec<String> = (0..=255u8)
+        .map(|byte| format!(r#""<0x{byte:02X}>":{byte}"#))
+        .collect();
+    let characters = format!(
+        r#"{{"added_tokens":[{{"id":300,"content":"<x>"}}],"pre_tokenizer":{{"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":true}},"model":{{"type":"BPE","byte_fallback":true,"vocab":{{{},"a":256,"b":257,"▁":258,"ab":259,"▁a":260,"▁ab":261}},"merges":["a b","▁ a","▁ ab","▁a b"]}}}}"#,
+        fallback.join(",")
+    );
+    [bytes, words.to_owned(), characters]
 }
 
 #[test]
 fn the_files_are_good_before_they_are_damaged() {
-    let [bytes, words] = files().map(|file| Registered::parse(file.as_bytes()).unwrap());
-    let [bytes, words] = [bytes, words].map(|model| Tokenizer::Registered(Arc::new(model)));
+    let [bytes, words, characters] =
+        files().map(|file| Registered::parse(file.as_bytes()).unwrap());
+    let [bytes, words, characters] =
+        [bytes, words, characters].map(|model| Tokenizer::Registered(Arc::new(model)));
     assert_eq!(bytes.count("abcab<x>zz"), 4);
     assert_eq!(words.count("ab abc A"), 4);
+    // `▁ab`; `▁`, `b`; two bytes; the added token; `a`.
+    assert_eq!(characters.count("ab bü<x>a"), 7);
 }
 
 proptest! {
@@ -48,7 +59,7 @@ proptest! {
 
     #[test]
     fn a_damaged_file_is_a_tokenizer_or_an_error(
-        which in 0..2usize, damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        which in 0..3usize, damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         removed in any::<prop::sample::Index>(), length in 0..40usize, text in any::<String>(),
     ) {
         let mut file = files()[which].clone().into_bytes();

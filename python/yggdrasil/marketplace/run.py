@@ -39,6 +39,8 @@ class Finished:
     prompt_tokens: int
     completion_tokens: int
     cost_microcents: int
+    tokenizer: str
+    """What the tokens were counted with: the model's own, or the name of a vocabulary."""
     attempts: int
     latency_ms: int | None
     model_choice: dict[str, Any] | None = None
@@ -46,8 +48,8 @@ class Finished:
     """Those that broke off before the last one."""
 
     def told(self) -> dict[str, Any]:
-        """What else the requester is told of how it was served; empty if it went the ordinary way."""
-        told: dict[str, Any] = {}
+        """What else the requester is told of how it was served and counted."""
+        told: dict[str, Any] = {"tokenizer": self.tokenizer}
         if self.model_choice is not None:
             told["model_choice"] = self.model_choice
         if self.segments:
@@ -63,11 +65,11 @@ class Finished:
         }
 
     def whole(self) -> dict[str, Any]:
-        """The answer with its usage."""
+        """The answer with its usage and what that was counted with."""
         usage = self.usage()
         if self.answer.get("object") == "list":
             del usage["completion_tokens"]
-        return {**self.answer, "usage": usage}
+        return {**self.answer, "usage": usage, "yggdrasil": {"tokenizer": self.tokenizer}}
 
 
 Part = Chunk | Finished

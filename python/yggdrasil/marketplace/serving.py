@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from yggdrasil import heidrun
 from yggdrasil.errors import (
     LimitReached,
     NoProvider,
@@ -343,6 +344,7 @@ class Serving:
             prompt_tokens=bill.prompt_tokens,
             completion_tokens=bill.completion_tokens,
             cost_microcents=bill.total_microcents,
+            tokenizer=heidrun.encoding_for(run.request.model)[0],
             attempts=run.attempts,
             latency_ms=outcome.first_chunk_ms,
             model_choice=run.model_choice,

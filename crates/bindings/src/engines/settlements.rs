@@ -1,25 +1,30 @@
 //! heidrun: settlement by the column.
 
 use heidrun::{Parts, Rounding};
+use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyUntypedArrayMethods};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyMemoryView};
+use pyo3::types::{PyBytes, PyInt, PyMemoryView, PySlice};
 
+use super::columns::numpy_array;
 use crate::errors::{caught, integer, invalid, money, money_row};
 
 /// Rows that are settled at a time: what is read and written stays in the first cache.
 const CHUNK_ROWS: usize = 512;
 
-/// A column of 64-bit integers, taken out of Python's memory in one copy: what lies there may change at any time.
-enum Column {
+/// A column of 64-bit integers.
+enum Column<'py> {
     All(i64),
+    /// In an array of `NumPy`, one after the other. What lies there may change at any time, so that each chunk is copied
+    /// before it is looked at.
+    Lent(PyReadonlyArray1<'py, i64>),
     Each(Vec<i64>),
 }
 
-impl Column {
+impl<'py> Column<'py> {
     /// What has a buffer (`numpy`, `array.array`, `memoryview`); what makes an array of itself (Arrow, Polars, pandas); a
     /// sequence of integers.
-    fn new(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn new(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
         let py = value.py();
         let rule = "must be a column of 64-bit integers";
         let array = if PyBuffer::<i64>::get(value).is_err() && value.hasattr("__array__")? {
@@ -27,6 +32,9 @@ impl Column {
         } else {
             value.clone()
         };
+        if let Some(lent) = lent(&array)? {
+            return Ok(Self::Lent(lent));
+        }
         match PyBuffer::<i64>::get(&array) {
             Ok(buffer) if buffer.dimensions() != 1 => {
                 Err(invalid(py, field, "must have one dimension"))
@@ -47,7 +55,7 @@ impl Column {
     }
 
     /// The same, or one integer for all rows.
-    fn or_one(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn or_one(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
         if value.is_instance_of::<PyInt>() {
             return integer(field, value).map(Self::All);
         }
@@ -57,6 +65,7 @@ impl Column {
     fn rows(&self) -> Option<usize> {
         match self {
             Self::All(_) => None,
+            Self::Lent(array) => Some(array.len()),
             Self::Each(values) => Some(values.len()),
         }
     }
@@ -71,13 +80,32 @@ impl Column {
         }
     }
 
-    /// That many rows from `start`.
-    fn chunk(&self, start: usize, rows: usize) -> heidrun::Column<'_> {
+    /// That many rows from `start`, copied to `held` if they are Python's.
+    fn chunk<'a>(
+        &'a self,
+        start: usize,
+        rows: usize,
+        held: &'a mut [i64; CHUNK_ROWS],
+    ) -> heidrun::Column<'a> {
         match self {
             Self::All(value) => heidrun::Column::All(*value),
+            Self::Lent(array) => {
+                let lent = array.as_slice().unwrap_or_default();
+                held[..rows].copy_from_slice(&lent[start..start + rows]);
+                heidrun::Column::Each(&held[..rows])
+            }
             Self::Each(values) => heidrun::Column::Each(&values[start..start + rows]),
         }
     }
+}
+
+/// The array, if it is one of `NumPy` with numbers of 64 bits one after the other.
+fn lent<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<PyReadonlyArray1<'py, i64>>> {
+    let Some(Ok(array)) = numpy_array(value)?.map(|array| array.cast::<PyArray1<i64>>()) else {
+        return Ok(None);
+    };
+    let lent = array.try_readonly().ok();
+    Ok(lent.filter(|lent| lent.as_slice().is_ok()))
 }
 
 /// The parts of many payments: three columns of 64-bit integers.
@@ -112,18 +140,20 @@ fn settle_many(
     fee.check_rows(py, "fee_basis_points", rows)?;
     let settle = |to: [&mut [u8]; 3]| {
         let mut to = to.map(|bytes| bytes.chunks_mut(CHUNK_ROWS * size_of::<i64>()));
+        let mut made = [[0; CHUNK_ROWS]; 3];
+        let mut held = [[0; CHUNK_ROWS]; 3];
         for start in (0..rows).step_by(CHUNK_ROWS) {
             let length = CHUNK_ROWS.min(rows - start);
-            let mut made = [[0; CHUNK_ROWS]; 3];
             let [total, fees, earnings] = &mut made;
-            let heidrun::Column::Each(tokens) = tokens.chunk(start, length) else {
+            let [held_tokens, held_price, held_fee] = &mut held;
+            let heidrun::Column::Each(tokens) = tokens.chunk(start, length, held_tokens) else {
                 break;
             };
             heidrun::settle_many(
                 tokens,
-                price.chunk(start, length),
+                price.chunk(start, length, held_price),
                 unit,
-                fee.chunk(start, length),
+                fee.chunk(start, length, held_fee),
                 rounding,
                 &mut Parts {
                     total_microcents: &mut total[..length],
@@ -143,25 +173,27 @@ fn settle_many(
     };
     let bytes = rows * size_of::<i64>();
     caught(|| {
-        let (mut fees, mut earnings) = (None, None);
-        let total = PyBytes::new_with(py, bytes, |total| {
-            let made = PyBytes::new_with(py, bytes, |fee| {
-                let made = PyBytes::new_with(py, bytes, |earning| settle([total, fee, earning]))?;
-                earnings = Some(made);
-                Ok(())
-            })?;
-            fees = Some(made);
-            Ok(())
+        // One piece of memory: a large one that comes and goes is kept by the allocator, three smaller ones are not, and
+        // a page that is new costs more than the arithmetic on it.
+        let all = PyBytes::new_with(py, 3 * bytes, |all| {
+            let (total, rest) = all.split_at_mut(bytes);
+            let (fees, earnings) = rest.split_at_mut(bytes);
+            settle([total, fees, earnings])
         })?;
-        let column = |bytes: Option<Bound<'_, PyBytes>>| {
-            let bytes = bytes.unwrap_or_else(|| PyBytes::new(py, &[]));
-            let view = PyMemoryView::from(bytes.as_any())?.call_method1("cast", ("q",))?;
-            PyResult::Ok(view.cast_into::<PyMemoryView>()?.unbind())
+        let all = PyMemoryView::from(all.as_any())?.call_method1("cast", ("q",))?;
+        let column = |place: usize| {
+            let part = all.get_item(PySlice::new(
+                py,
+                isize::try_from(place * rows)?,
+                isize::try_from((place + 1) * rows)?,
+                1,
+            ))?;
+            PyResult::Ok(part.cast_into::<PyMemoryView>()?.unbind())
         };
         Ok(Settlements {
-            total_microcents: column(Some(total))?,
-            fee_microcents: column(fees)?,
-            earnings_microcents: column(earnings)?,
+            total_microcents: column(0)?,
+            fee_microcents: column(1)?,
+            earnings_microcents: column(2)?,
         })
     })
 }

@@ -30,6 +30,13 @@ impl Follower {
         }
     }
 
+    /// Begins anew.
+    pub fn clear(&mut self) {
+        self.reached[0] = (0, 0);
+        self.under_way.clear();
+        self.bytes = 0;
+    }
+
     /// Appends one byte.
     pub fn push(&mut self, vocabulary: &Vocabulary<'_>, byte: u8) {
         let end = self.bytes + 1;

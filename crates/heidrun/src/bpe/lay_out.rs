@@ -2,9 +2,8 @@
 // registered.
 
 use super::layout::{
-    fingerprint, hash_medium, hash_pair, hash_short, home, low_half, BASE_BITS, BASE_SHIFT,
-    IS_LEFT, IS_RIGHT, SPLIT_BYTES, TAKEN, TOKEN_BITS, TOKEN_BYTES_MAX, TRIE_SLOT_BYTES,
-    VALUE_SHIFT,
+    fingerprint, hash_medium, hash_pair, hash_short, home, low_half, BASE_BITS, BASE_SHIFT, FREE,
+    IS_LEFT, IS_RIGHT, TOKEN_BITS, TOKEN_BYTES_MAX, VALUE_SHIFT,
 };
 
 /// The base of a node without children: beyond every slot.
@@ -15,15 +14,15 @@ pub const TOKENS_MAX: usize = (1 << TOKEN_BITS) - 2;
 pub struct Tables {
     /// A double array over the bytes of the tokens: the child of a node with base `b` by byte `c` is slot `b ^ c`, if
     /// that is taken and has the label `c`. No two nodes share a base. The root has base 0.
-    pub trie: Vec<u8>,
+    pub trie: Vec<u64>,
     /// Of each token, the two it is merged from; of one that is not merged, itself twice.
-    pub splits: Vec<u8>,
+    pub splits: Vec<u64>,
     /// The token that two others merge to, hashed.
-    pub pairs: Vec<u8>,
+    pub pairs: Vec<u32>,
     /// Tokens of up to 8 bytes, hashed, padded with zeros; those that end with a zero are left out.
-    pub short: Vec<u8>,
+    pub short: Vec<u64>,
     /// Tokens of 9 to 16 bytes, likewise.
-    pub medium: Vec<u8>,
+    pub medium: Vec<u128>,
 }
 
 /// What cannot be laid out.
@@ -68,12 +67,12 @@ pub fn lay_out(
         trie: lay_out_trie(tokens, splits)?,
         splits: lay_out_splits(splits),
         pairs: lay_out_pairs(splits),
-        short: lay_out_keys::<8>(whole(), 1..=8, |key| hash_short(low_half(key))),
-        medium: lay_out_keys::<16>(whole(), 9..=16, hash_medium),
+        short: lay_out_keys(whole(), 1..=8, low_half, hash_short),
+        medium: lay_out_keys(whole(), 9..=16, |key| key, hash_medium),
     })
 }
 
-fn lay_out_splits(splits: &[Option<(u32, u32)>]) -> Vec<u8> {
+fn lay_out_splits(splits: &[Option<(u32, u32)>]) -> Vec<u64> {
     let mut entries: Vec<u64> = (0..splits.len() as u64)
         .zip(splits)
         .map(|(token, split)| match split {
@@ -85,13 +84,7 @@ fn lay_out_splits(splits: &[Option<(u32, u32)>]) -> Vec<u8> {
         entries[left as usize] |= IS_LEFT;
         entries[right as usize] |= IS_RIGHT;
     }
-    let mut bytes = Vec::with_capacity(entries.len() * SPLIT_BYTES + 8);
-    for entry in entries {
-        bytes.extend(&entry.to_le_bytes()[..SPLIT_BYTES]);
-    }
-    // An entry is read as 8 bytes.
-    bytes.extend([0; 8]);
-    bytes
+    entries
 }
 
 /// The tokens that are merged, and what from.
@@ -102,7 +95,7 @@ fn merged(splits: &[Option<(u32, u32)>]) -> impl Iterator<Item = (u32, (u32, u32
         .filter(|&(token, (left, _))| left != token)
 }
 
-fn lay_out_pairs(splits: &[Option<(u32, u32)>]) -> Vec<u8> {
+fn lay_out_pairs(splits: &[Option<(u32, u32)>]) -> Vec<u32> {
     let mut slots = vec![0u32; slots_for_pairs(merged(splits).count())];
     for (token, (left, right)) in merged(splits) {
         let hash = hash_pair(left, right);
@@ -112,34 +105,32 @@ fn lay_out_pairs(splits: &[Option<(u32, u32)>]) -> Vec<u8> {
         }
         slots[at] = fingerprint(hash) | (token + 1);
     }
-    slots.iter().flat_map(|slot| slot.to_le_bytes()).collect()
+    slots
 }
 
-fn lay_out_keys<'a, const BYTES: usize>(
+fn lay_out_keys<'a, Key: Copy + Default + PartialEq>(
     tokens: impl Iterator<Item = &'a [u8]>,
     lengths: std::ops::RangeInclusive<usize>,
-    hash: impl Fn(u128) -> u64,
-) -> Vec<u8> {
-    let keys: Vec<u128> = tokens
+    key_of: impl Fn(u128) -> Key,
+    hash: impl Fn(Key) -> u64,
+) -> Vec<Key> {
+    let keys: Vec<Key> = tokens
         .filter(|token| lengths.contains(&token.len()) && token.last() != Some(&0))
         .map(|token| {
             let mut padded = [0; 16];
             padded[..token.len()].copy_from_slice(token);
-            u128::from_le_bytes(padded)
+            key_of(u128::from_le_bytes(padded))
         })
         .collect();
-    let mut slots = vec![0u128; slots_for_keys(keys.len())];
+    let mut slots = vec![Key::default(); slots_for_keys(keys.len())];
     for key in keys {
         let mut at = home(hash(key), slots.len());
-        while slots[at] != 0 {
+        while slots[at] != Key::default() {
             at = (at + 1) % slots.len();
         }
         slots[at] = key;
     }
     slots
-        .iter()
-        .flat_map(|slot| slot.to_le_bytes().into_iter().take(BYTES))
-        .collect()
 }
 
 /// The double array, filled node by node.
@@ -152,7 +143,7 @@ struct Trie {
 
 impl Trie {
     fn is_free(&self, slot: usize) -> bool {
-        self.slots.get(slot).is_none_or(|entry| entry & TAKEN == 0)
+        self.slots.get(slot).is_none_or(|entry| entry & FREE != 0)
     }
 
     /// A base that no other node has, with free slots for all `labels`.
@@ -181,12 +172,12 @@ impl Trie {
     fn take(&mut self, base: usize, labels: &[u8]) {
         let end = (base | 255) + 1;
         if self.slots.len() < end {
-            self.slots.resize(end, 0);
+            self.slots.resize(end, FREE);
             self.base_taken.resize(end, false);
         }
         self.base_taken[base] = true;
         for &label in labels {
-            self.slots[base ^ usize::from(label)] = TAKEN | u64::from(label);
+            self.slots[base ^ usize::from(label)] = u64::from(label);
         }
         while !self.is_free(self.first_free) {
             self.first_free += 1;
@@ -194,7 +185,7 @@ impl Trie {
     }
 }
 
-fn lay_out_trie(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Result<Vec<u8>, TooLarge> {
+fn lay_out_trie(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Result<Vec<u64>, TooLarge> {
     let mut sorted: Vec<(&[u8], u64)> = tokens
         .iter()
         .enumerate()
@@ -252,12 +243,5 @@ fn lay_out_trie(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Result<Vec
     if trie.slots.len() >= NO_BASE as usize - 255 {
         return Err(TooLarge("the tree of all tokens"));
     }
-    let mut bytes: Vec<u8> = trie
-        .slots
-        .iter()
-        .flat_map(|slot| slot.to_le_bytes().into_iter().take(TRIE_SLOT_BYTES))
-        .collect();
-    // A slot is read as 8 bytes.
-    bytes.extend([0; 8]);
-    Ok(bytes)
+    Ok(trie.slots)
 }

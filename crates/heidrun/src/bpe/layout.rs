@@ -1,20 +1,19 @@
-// How a vocabulary lies in its tables. All numbers are little endian. A token's number is its rank: the order in which
+// How a vocabulary lies in its tables. A token's number is its rank: the order in which
 // byte-pair encoding merges.
 
 /// Bits of a token's number, or of one more than it where zero means none.
 pub const TOKEN_BITS: u32 = 19;
 /// Bits of a base in a slot of the trie.
 pub const BASE_BITS: u32 = 20;
-/// Bytes of a slot of the trie: from the lowest bit, its label (8 bits), [`TAKEN`], base, and token plus one.
-pub const TRIE_SLOT_BYTES: usize = 6;
-/// The bit of a slot of the trie that says that it is taken.
-pub const TAKEN: u64 = 1 << 8;
-/// Where the base starts in a slot of the trie.
-pub const BASE_SHIFT: u32 = 9;
-/// Where the token starts in a slot of the trie.
-pub const VALUE_SHIFT: u32 = BASE_SHIFT + BASE_BITS;
-/// Bytes of an entry of `splits`: two tokens, [`IS_LEFT`] and [`IS_RIGHT`].
-pub const SPLIT_BYTES: usize = 5;
+/// A slot of the trie that is not taken: no label, which has 8 bits, equals the lower 9 of it.
+pub const FREE: u64 = 1 << 8;
+/// The label of a slot of the trie, and [`FREE`].
+#[allow(dead_code)] // of no use where the tables are made
+pub const LABEL_MASK: u64 = (1 << 9) - 1;
+/// Where the token, plus one, starts in a slot of the trie.
+pub const VALUE_SHIFT: u32 = 9;
+/// Where the base starts in a slot of the trie; there is nothing above it.
+pub const BASE_SHIFT: u32 = u64::BITS - BASE_BITS;
 /// The bit of an entry of `splits` that says that the token is the left one of some pair.
 pub const IS_LEFT: u64 = 1 << (2 * TOKEN_BITS);
 /// The bit of an entry of `splits` that says that the token is the right one of some pair.
@@ -55,7 +54,7 @@ pub const fn hash_medium(key: u128) -> u64 {
 #[inline]
 #[allow(clippy::cast_possible_truncation)] // below `slots`
 pub const fn home(hash: u64, slots: usize) -> usize {
-    (((hash >> 32) * slots as u64) >> 32) as usize
+    ((hash >> 32).wrapping_mul(slots as u64) >> 32) as usize // no product of 32 bits wraps
 }
 
 /// The part of a pair's hash that its slot repeats.

@@ -13,21 +13,34 @@ mod scratch;
 pub use follow::Follower;
 pub use lay_out::{lay_out, Tables};
 pub use layout::{low_half, TOKEN_BYTES_MAX};
-pub use scratch::Scratch;
+pub use scratch::{Borders, Scratch};
 
 use layout::{
-    fingerprint, hash_medium, hash_pair, hash_short, home, BASE_BITS, BASE_SHIFT, IS_LEFT,
-    IS_RIGHT, SPLIT_BYTES, TAKEN, TOKEN_BITS, TRIE_SLOT_BYTES, VALUE_SHIFT,
+    fingerprint, hash_medium, hash_pair, hash_short, home, BASE_SHIFT, IS_LEFT, IS_RIGHT,
+    LABEL_MASK, TOKEN_BITS, VALUE_SHIFT,
 };
 
-/// The tables of a vocabulary, as `layout` makes them.
+/// The tables of a vocabulary, as [`Tables`] says.
 #[derive(Clone, Copy)]
 pub struct Vocabulary<'a> {
-    trie: &'a [u8],
-    splits: &'a [u8],
-    pairs: &'a [u8],
-    short: &'a [u8],
-    medium: &'a [u8],
+    pub trie: &'a [u64],
+    pub splits: &'a [u64],
+    pub pairs: &'a [u32],
+    pub short: &'a [u64],
+    pub medium: &'a [u128],
+}
+
+impl Tables {
+    /// The tables, to count with.
+    pub fn vocabulary(&self) -> Vocabulary<'_> {
+        Vocabulary {
+            trie: &self.trie,
+            splits: &self.splits,
+            pairs: &self.pairs,
+            short: &self.short,
+            medium: &self.medium,
+        }
+    }
 }
 
 /// A node of the trie, as its slot has it.
@@ -47,6 +60,25 @@ impl Node {
 
 /// All bits of a token.
 const TOKEN_MASK: u64 = (1 << TOKEN_BITS) - 1;
+
+/// True if `key` is in a table that is searched from the place of its hash on.
+#[inline]
+fn holds<Key: Copy + Default + PartialEq>(table: &[Key], key: Key, hash: u64) -> bool {
+    let mut at = home(hash, table.len());
+    loop {
+        let found = table[at];
+        if found == key {
+            return true;
+        }
+        if found == Key::default() {
+            return false;
+        }
+        at += 1;
+        if at == table.len() {
+            at = 0;
+        }
+    }
+}
 
 /// What is known of a token: what it is merged from, and whether it is itself merged to the left or right.
 #[derive(Clone, Copy)]
@@ -70,102 +102,41 @@ const fn low_bits(value: u64, bits: u32) -> u32 {
     (value & ((1 << bits) - 1)) as u32
 }
 
-/// The 8 bytes at `at`; zeros beyond the table.
-#[inline]
-fn eight(table: &[u8], at: usize) -> u64 {
-    table
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-impl<'a> Vocabulary<'a> {
-    /// A vocabulary over its tables.
-    pub const fn new(
-        trie: &'a [u8],
-        splits: &'a [u8],
-        pairs: &'a [u8],
-        short: &'a [u8],
-        medium: &'a [u8],
-    ) -> Self {
-        Self {
-            trie,
-            splits,
-            pairs,
-            short,
-            medium,
-        }
-    }
-
+impl Vocabulary<'_> {
     /// True if `key`, up to 8 bytes padded with zeros and not ending with one, is a token.
     #[inline]
     pub fn has_short(&self, key: u64) -> bool {
-        let slots = self.short.len() / 8;
-        let mut at = home(hash_short(key), slots);
-        loop {
-            let found = eight(self.short, at * 8);
-            if found == key {
-                return true;
-            }
-            if found == 0 {
-                return false;
-            }
-            at += 1;
-            if at == slots {
-                at = 0;
-            }
-        }
+        holds(self.short, key, hash_short(key))
     }
 
     /// True if `key`, 9 to 16 bytes padded with zeros and not ending with one, is a token.
     #[inline]
     pub fn has_medium(&self, key: u128) -> bool {
-        let slots = self.medium.len() / 16;
-        let mut at = home(hash_medium(key), slots);
-        loop {
-            let found = u128::from(eight(self.medium, at * 16))
-                | u128::from(eight(self.medium, at * 16 + 8)) << 64;
-            if found == key {
-                return true;
-            }
-            if found == 0 {
-                return false;
-            }
-            at += 1;
-            if at == slots {
-                at = 0;
-            }
-        }
+        holds(self.medium, key, hash_medium(key))
     }
 
     /// The child of a node by `byte`.
     #[inline]
     pub fn child(&self, node: Node, byte: u8) -> Option<Node> {
-        let base = low_bits(node.0 >> BASE_SHIFT, BASE_BITS) as usize;
-        let entry = eight(self.trie, (base ^ usize::from(byte)) * TRIE_SLOT_BYTES);
-        let label = TAKEN | u64::from(byte);
-        (entry & (TAKEN | 0xFF) == label).then_some(Node(entry))
+        let base = (node.0 >> BASE_SHIFT) as usize;
+        let entry = *self.trie.get(base ^ usize::from(byte))?;
+        (entry & LABEL_MASK == u64::from(byte)).then_some(Node(entry))
     }
 
     #[inline]
     fn split(&self, token: u32) -> Split {
-        Split(eight(self.splits, token as usize * SPLIT_BYTES))
+        Split(self.splits[token as usize])
     }
 
     /// The token that two others merge to.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // a slot has 32 bits
     fn merged(&self, left: u32, right: u32) -> Option<u32> {
-        let slots = self.pairs.len() / 4;
+        let slots = self.pairs.len();
         let hash = hash_pair(left, right);
         let wanted = fingerprint(hash);
         let mut at = home(hash, slots);
         loop {
-            let slot = self
-                .pairs
-                .get(at * 4..)
-                .and_then(|rest| rest.first_chunk())
-                .map_or(0, |bytes| u32::from_le_bytes(*bytes));
+            let slot = self.pairs[at];
             if slot == 0 {
                 return None;
             }
@@ -226,17 +197,20 @@ impl<'a> Vocabulary<'a> {
     fn longest(&self, text: &[u8]) -> Option<(u32, usize)> {
         let mut node = Node::ROOT;
         let mut found = 0;
-        let mut length = 0;
-        for (place, &byte) in text.iter().enumerate() {
-            let Some(child) = self.child(node, byte) else {
+        let mut found_rest = text.len();
+        let mut rest = text;
+        while let [byte, behind @ ..] = rest {
+            let Some(child) = self.child(node, *byte) else {
                 break;
             };
             node = child;
+            rest = behind;
             if node.0 >> VALUE_SHIFT & TOKEN_MASK != 0 {
                 found = node.0;
-                length = place + 1;
+                found_rest = rest.len();
             }
         }
+        let length = text.len() - found_rest;
         Node(found).token().map(|token| (token, length))
     }
 
@@ -268,19 +242,40 @@ impl<'a> Vocabulary<'a> {
     /// The number of tokens of `piece` by merging alone. None if a byte of it is in no token.
     pub fn count(&self, piece: &[u8], scratch: &mut Scratch) -> Option<usize> {
         scratch.start();
+        let Scratch { path, borders, .. } = scratch;
+        let mut rest = piece;
+        let mut before = None;
+        // Nearly always the longest token is the one, and then nothing else needs to be kept but where it starts.
+        while let Some((token, length)) = self.longest(rest) {
+            if before.is_some_and(|before| !self.fit(borders, before, token)) {
+                break;
+            }
+            path.push((token, piece.len() - rest.len()));
+            before = Some(token);
+            rest = &rest[length..];
+        }
+        if rest.is_empty() {
+            return Some(path.len());
+        }
+        self.count_from(piece, piece.len() - rest.len(), scratch)
+    }
+
+    /// The same from a place on, whose path is in `scratch`.
+    #[inline(never)]
+    fn count_from(&self, piece: &[u8], mut at: usize, scratch: &mut Scratch) -> Option<usize> {
         let Scratch {
             path,
             matches,
             dead,
+            borders,
         } = scratch;
-        let mut at = 0;
         let mut limit = piece.len();
         while at < piece.len() {
             let rest = &piece[at..limit];
             let before = path.last().map(|&(token, _)| token);
-            let fits = |token, length| {
+            let mut fits = |token, length| {
                 !dead.contains(at + length)
-                    && before.is_none_or(|before| self.compatible(before, token))
+                    && before.is_none_or(|before| self.fit(borders, before, token))
             };
             let chosen = match self.longest(rest) {
                 Some((token, length)) if fits(token, length) => Some((token, length)),
@@ -299,6 +294,11 @@ impl<'a> Vocabulary<'a> {
             }
         }
         Some(path.len())
+    }
+
+    #[inline]
+    fn fit(&self, borders: &mut Borders, left: u32, right: u32) -> bool {
+        borders.holds(left, right, || self.compatible(left, right))
     }
 }
 

@@ -1,6 +1,8 @@
 //! What counting one piece needs besides the tables, kept from piece to piece.
 
-/// Reused memory; holds nothing from one piece to the next.
+use super::layout::{hash_pair, TOKEN_BITS};
+
+/// Reused memory. What is remembered from one piece to the next is true of the vocabulary, whatever the text.
 #[derive(Clone, Default)]
 pub struct Scratch {
     /// The tokens chosen so far, and where each starts.
@@ -9,6 +11,8 @@ pub struct Scratch {
     pub matches: Vec<(u32, usize)>,
     /// The places that lead nowhere.
     pub dead: Places,
+    /// Which tokens may stand side by side.
+    pub borders: Borders,
 }
 
 impl Scratch {
@@ -42,5 +46,36 @@ impl Places {
         self.0
             .get(place / 64)
             .is_some_and(|bits| bits >> (place % 64) & 1 == 1)
+    }
+}
+
+/// Remembers of pairs of tokens whether they are compatible. The last pair of each place is kept, so that it needs no
+/// cleaning and no search.
+#[derive(Clone, Default)]
+pub struct Borders(Vec<u64>);
+
+impl Borders {
+    /// A memory of that many pairs, a power of two; of none, everything is asked anew.
+    pub fn new(pairs: usize) -> Self {
+        Self(vec![0; pairs])
+    }
+
+    /// What `ask` says of the two, or said of them the last time.
+    #[inline]
+    pub fn holds(&mut self, left: u32, right: u32, ask: impl FnOnce() -> bool) -> bool {
+        let hash = hash_pair(left, right);
+        // No place holds zero once it is taken: the bit above the two tokens is set.
+        let pair = 1 << (2 * TOKEN_BITS) | u64::from(left) << TOKEN_BITS | u64::from(right);
+        #[allow(clippy::cast_possible_truncation)] // 32 bits
+        let place = (hash >> 32) as usize & self.0.len().wrapping_sub(1);
+        match self.0.get_mut(place) {
+            Some(entry) if *entry >> 1 == pair => *entry & 1 != 0,
+            Some(entry) => {
+                let holds = ask();
+                *entry = pair << 1 | u64::from(holds);
+                holds
+            }
+            None => ask(),
+        }
     }
 }

@@ -5,13 +5,12 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{json, Value};
 
 use super::file::{single, type_of, File, Model};
+use super::merging::merged;
 use super::{Added, FileError};
 use crate::bpe::{lay_out, Tables, Vocabulary};
 use crate::count::PieceCounter;
-use crate::rules::Rules;
+use crate::rules::{Rules, GPT_2, SEGMENTS};
 use crate::split::Scanner;
-
-const MERGES_MAX: usize = 2_000_000;
 
 /// A registered vocabulary with its rules.
 pub struct ByteLevel {
@@ -49,19 +48,8 @@ impl ByteLevel {
 
     /// The tables and the rules, to count with.
     pub fn parts(&self) -> (Vocabulary<'_>, Rules, Option<&HashSet<Vec<u8>>>) {
-        let Tables {
-            trie,
-            splits,
-            pairs,
-            short,
-            medium,
-        } = &self.tables;
         let long = Some(&self.long).filter(|long| !long.is_empty());
-        (
-            Vocabulary::new(trie, splits, pairs, short, medium),
-            self.rules,
-            long,
-        )
+        (self.tables.vocabulary(), self.rules, long)
     }
 
     /// The tokens of `text` if at most `limit`.
@@ -78,11 +66,14 @@ impl ByteLevel {
             } else {
                 segment.into()
             };
-            for piece in Scanner::new(rules, &segment) {
-                tokens += counter.count(segment.as_bytes(), piece.start, piece.end);
+            let mut pieces = Scanner::new(rules, &segment);
+            let mut piece_start = 0;
+            while let Some(piece_end) = pieces.next_end() {
+                tokens += counter.count(segment.as_bytes(), piece_start, piece_end);
                 if tokens > limit {
                     return None;
                 }
+                piece_start = piece_end;
             }
             tokens += usize::from(next > segment_end);
             start = next;
@@ -91,12 +82,7 @@ impl ByteLevel {
     }
 }
 
-/// True if it is given and not empty.
-fn is_some(text: Option<&str>) -> bool {
-    text.is_some_and(|text| !text.is_empty())
-}
-
-fn unsupported(field: &str, value: &Value) -> FileError {
+pub(super) fn unsupported(field: &str, value: &Value) -> FileError {
     FileError::new(
         field,
         format!("of type {} is not supported as it is here", type_of(value)),
@@ -107,37 +93,62 @@ fn unsupported(field: &str, value: &Value) -> FileError {
 fn rules(value: Option<&Value>) -> Result<Rules, FileError> {
     let field = "pre_tokenizer";
     let value = value.ok_or_else(|| FileError::new(field, "must not be null"))?;
-    let steps = value.get("pretokenizers").and_then(Value::as_array);
-    let Some([split, bytes]) = steps.map(Vec::as_slice) else {
+    let steps = match value.get("pretokenizers").and_then(Value::as_array) {
+        Some(steps) => steps.as_slice(),
+        None => std::slice::from_ref(value),
+    };
+    let Some((bytes, splits)) = steps.split_last() else {
         return Err(unsupported(field, value));
     };
-    if type_of(split) != "Split" {
-        return Err(unsupported("pre_tokenizer.pretokenizers[0]", split));
-    }
-    // Each pattern matches every text from end to end, so that keeping only what matches is the same as cutting.
-    let kept = split["behavior"] == "Isolated" && split["invert"] == json!(false)
-        || split["behavior"] == "Removed" && split["invert"] == json!(true);
-    if !kept {
-        return Err(FileError::new(
-            "pre_tokenizer.pretokenizers[0].behavior",
-            "is not supported",
-        ));
-    }
+    let place = |at: usize| match value.get("pretokenizers") {
+        Some(_) => format!("{field}.pretokenizers[{at}]"),
+        None => field.to_owned(),
+    };
+    // By itself it splits, unless it is told not to.
+    let splits_itself = match &bytes["use_regex"] {
+        Value::Bool(given) => *given,
+        _ => true,
+    };
     if type_of(bytes) != "ByteLevel"
         || bytes["add_prefix_space"] != json!(false)
-        || bytes["use_regex"] != json!(false)
+        || splits_itself != splits.is_empty()
     {
-        return Err(unsupported("pre_tokenizer.pretokenizers[1]", bytes));
+        return Err(unsupported(&place(splits.len()), bytes));
     }
-    split["pattern"]["Regex"]
-        .as_str()
-        .and_then(Rules::of_pattern)
-        .ok_or_else(|| {
-            FileError::new(
-                "pre_tokenizer.pretokenizers[0].pattern",
-                "is none of those that are supported (Llama 3, Qwen, GPT-4o, Mistral Nemo)",
-            )
-        })
+    if splits.is_empty() {
+        return Ok(GPT_2);
+    }
+    let mut patterns = Vec::new();
+    for (at, split) in splits.iter().enumerate() {
+        if type_of(split) != "Split" {
+            return Err(unsupported(&place(at), split));
+        }
+        // Each pattern of a single one matches every text from end to end, so that keeping only what matches is the same
+        // as cutting.
+        let kept = split["behavior"] == "Isolated" && split["invert"] == json!(false)
+            || splits.len() == 1
+                && split["behavior"] == "Removed"
+                && split["invert"] == json!(true);
+        if !kept {
+            let field = format!("{}.behavior", place(at));
+            return Err(FileError::new(field, "is not supported"));
+        }
+        patterns.push(split["pattern"]["Regex"].as_str().unwrap_or_default());
+    }
+    let (segments, of_segments) = SEGMENTS;
+    if patterns == of_segments {
+        return Ok(segments);
+    }
+    let known = match patterns.as_slice() {
+        [pattern] => Rules::of_pattern(pattern),
+        _ => None,
+    };
+    known.ok_or_else(|| {
+        FileError::new(
+            format!("{}.pattern", place(0)),
+            "is none of those that are supported (GPT-2, Llama 3, Qwen, GPT-4o, Mistral Nemo, DeepSeek V3)",
+        )
+    })
 }
 
 /// The character that stands for each byte in the file.
@@ -157,46 +168,13 @@ fn byte_characters() -> HashMap<char, u8> {
         .collect()
 }
 
-/// Tokens by rank, and the merges: what makes tables of a vocabulary.
-struct Merging {
-    tokens: Vec<Vec<u8>>,
-    numbers: HashMap<Vec<u8>, u32>,
-    /// By the two that are merged: the place of the merge in the list, and the token.
-    merges: HashMap<(u32, u32), (usize, u32)>,
-}
-
 fn tables(model: &Model) -> Result<(Tables, HashSet<Vec<u8>>, bool), FileError> {
-    for (field, given) in [
-        (
-            "model.dropout",
-            model.dropout.is_some_and(|rate| rate != 0.0),
-        ),
-        ("model.byte_fallback", model.byte_fallback),
-        (
-            "model.continuing_subword_prefix",
-            is_some(model.continuing_subword_prefix.as_deref()),
-        ),
-        (
-            "model.end_of_word_suffix",
-            is_some(model.end_of_word_suffix.as_deref()),
-        ),
-    ] {
-        if given {
-            return Err(FileError::new(field, "is not supported"));
-        }
-    }
+    model.refuse_variants()?;
     let characters = byte_characters();
     let bytes_of = |text: &str| -> Option<Vec<u8>> {
         text.chars()
             .map(|character| characters.get(&character).copied())
             .collect()
-    };
-    let mut merging = Merging {
-        tokens: (0..=255).map(|byte| vec![byte]).collect(),
-        numbers: (0..=255u8)
-            .map(|byte| (vec![byte], u32::from(byte)))
-            .collect(),
-        merges: HashMap::new(),
     };
     let vocab: HashSet<Vec<u8>> = model
         .vocab
@@ -209,15 +187,18 @@ fn tables(model: &Model) -> Result<(Tables, HashSet<Vec<u8>>, bool), FileError> 
             format!("has no token for the byte {byte:#04x}"),
         ));
     }
-    merging.read(model, bytes_of, &vocab)?;
-    let mut splits: Vec<Option<(u32, u32)>> = (0..=255).map(|byte| Some((byte, byte))).collect();
-    splits.extend((256..merging.tokens.len()).map(|token| merging.split_of(token)));
-    let mut tokens = merging.tokens;
+    let base = (0..=255).map(|byte| vec![byte]).collect();
+    let merged = merged(base, model, |text| {
+        bytes_of(text).filter(|bytes| vocab.contains(bytes))
+    })?;
+    let (mut tokens, mut splits) = (merged.tokens, merged.splits);
     let mut long = HashSet::new();
     if model.ignore_merges {
+        let known: HashSet<&[u8]> = tokens.iter().map(Vec::as_slice).collect();
         let unmerged = vocab
-            .into_iter()
-            .filter(|token| !merging.numbers.contains_key(token));
+            .iter()
+            .filter(|token| !known.contains(token.as_slice()));
+        let unmerged: Vec<Vec<u8>> = unmerged.cloned().collect();
         tokens.extend(unmerged);
         splits.resize(tokens.len(), None);
         long = tokens
@@ -233,82 +214,4 @@ fn tables(model: &Model) -> Result<(Tables, HashSet<Vec<u8>>, bool), FileError> 
         .map_err(|error| FileError::new("model.vocab", error.to_string()))?;
     let unmerged = model.ignore_merges && splits.contains(&None);
     Ok((tables, long, unmerged))
-}
-
-impl Merging {
-    /// Gives numbers to all tokens that are merged, in the order of their first merge.
-    fn read(
-        &mut self,
-        model: &Model,
-        bytes_of: impl Fn(&str) -> Option<Vec<u8>>,
-        vocab: &HashSet<Vec<u8>>,
-    ) -> Result<(), FileError> {
-        let merges = model.merges.as_deref().unwrap_or(&[]);
-        if merges.len() > MERGES_MAX {
-            return Err(FileError::new("model.merges", "must be at most 2000000"));
-        }
-        let refused =
-            |place: usize, rule: &str| Err(FileError::new(format!("model.merges[{place}]"), rule));
-        let mut never = Vec::new();
-        for (place, merge) in merges.iter().enumerate() {
-            let parts = merge
-                .parts()
-                .and_then(|(left, right)| Some((bytes_of(left)?, bytes_of(right)?)));
-            let Some((left, right)) = parts else {
-                return refused(place, "must be two tokens of bytes");
-            };
-            let whole = [left.as_slice(), &right].concat();
-            if ![&left, &right, &whole]
-                .iter()
-                .all(|token| vocab.contains(*token))
-            {
-                return refused(place, "has a token that is not in model.vocab");
-            }
-            let (Some(&left), Some(&right)) = (self.numbers.get(&left), self.numbers.get(&right))
-            else {
-                // A part that no merge before this one makes.
-                never.push((place, left, right));
-                continue;
-            };
-            let last = self.tokens.len() - 1;
-            let number = match self.numbers.get(&whole) {
-                Some(&number) if number as usize == last && last > 255 => number,
-                Some(_) => return refused(place, "must follow the other merges to the same token"),
-                None => {
-                    self.numbers
-                        .insert(whole.clone(), u32::try_from(last + 1).unwrap_or(u32::MAX));
-                    self.tokens.push(whole);
-                    u32::try_from(last + 1).unwrap_or(u32::MAX)
-                }
-            };
-            self.merges.insert((left, right), (place, number));
-        }
-        // It is harmless if no later merge makes it either.
-        for (place, left, right) in never {
-            if self.numbers.contains_key(&left) && self.numbers.contains_key(&right) {
-                return refused(place, "must follow the merges to its parts");
-            }
-        }
-        Ok(())
-    }
-
-    /// The last merge by which encoding the token's own bytes makes it; None if it makes something else.
-    fn split_of(&self, token: usize) -> Option<(u32, u32)> {
-        let mut parts: Vec<u32> = self.tokens[token]
-            .iter()
-            .map(|&byte| u32::from(byte))
-            .collect();
-        loop {
-            let (place, (_, merged)) = parts
-                .windows(2)
-                .enumerate()
-                .filter_map(|(at, pair)| Some((at, *self.merges.get(&(pair[0], pair[1]))?)))
-                .min_by_key(|&(at, (rank, _))| (rank, at))?;
-            if parts.len() == 2 {
-                return (merged as usize == token).then_some((parts[0], parts[1]));
-            }
-            parts[place] = merged;
-            parts.remove(place + 1);
-        }
-    }
 }

@@ -66,6 +66,35 @@ pub struct Model {
     pub max_input_chars_per_word: Option<usize>,
 }
 
+impl Model {
+    /// Refuses what no byte-pair encoding here knows.
+    ///
+    /// # Errors
+    /// [`FileError`] with the first field that asks for it.
+    pub fn refuse_variants(&self) -> Result<(), FileError> {
+        let is_some = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        for (field, given) in [
+            (
+                "model.dropout",
+                self.dropout.is_some_and(|rate| rate != 0.0),
+            ),
+            (
+                "model.continuing_subword_prefix",
+                is_some(&self.continuing_subword_prefix),
+            ),
+            (
+                "model.end_of_word_suffix",
+                is_some(&self.end_of_word_suffix),
+            ),
+        ] {
+            if given {
+                return Err(FileError::new(field, "is not supported"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A merge in the older and in the newer notation.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -111,7 +140,7 @@ pub fn read(json: &[u8]) -> Result<File, FileError> {
         Some("BPE" | "WordPiece") => serde_json::from_slice(json).map_err(shape),
         Some(other) => Err(FileError::new(
             "model.type",
-            format!("is {other:?}; only BPE over bytes and WordPiece are supported"),
+            format!("is {other:?}; only BPE and WordPiece are supported"),
         )),
         None => Err(FileError::new("model.type", "is missing")),
     }

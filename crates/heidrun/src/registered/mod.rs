@@ -5,14 +5,18 @@
 
 mod added;
 mod byte_level;
+mod characters;
 mod file;
+mod merging;
 mod normal;
+mod spaces;
 mod word_piece;
 
 use std::fmt;
 
 pub use added::Added;
 pub use byte_level::ByteLevel;
+pub use characters::{CharacterCounter, CharacterLevel};
 pub use normal::{is_nfc, last_start, nfc, starts_anew};
 pub use word_piece::{WordPiece, WordPieceCounter};
 
@@ -49,6 +53,8 @@ impl std::error::Error for FileError {}
 pub enum Registered {
     /// Byte-pair encoding over bytes.
     ByteLevel(ByteLevel),
+    /// Byte-pair encoding over characters.
+    CharacterLevel(CharacterLevel),
     /// BERT's words and their parts.
     WordPiece(WordPiece),
 }
@@ -62,11 +68,15 @@ impl Registered {
     pub fn parse(json: &[u8]) -> Result<Self, FileError> {
         let file = file::read(json)?;
         match file.model.kind.as_str() {
+            // Which of the two shows where the bytes are: in the pre-tokenizer, or among the tokens.
+            "BPE" if file.model.byte_fallback => {
+                CharacterLevel::build(file).map(Self::CharacterLevel)
+            }
             "BPE" => ByteLevel::build(file).map(Self::ByteLevel),
             "WordPiece" => WordPiece::build(file).map(Self::WordPiece),
             other => Err(FileError::new(
                 "model.type",
-                format!("is {other}; only BPE over bytes and WordPiece are supported"),
+                format!("is {other}; only BPE and WordPiece are supported"),
             )),
         }
     }
