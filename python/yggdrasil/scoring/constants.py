@@ -22,6 +22,8 @@ class QualitySettings(TypedDict):
     quality_prior: tuple[float, float]
 
 
+WEIGHTS: Final = (0.30, 0.25, 0.20, 0.15, 0.10)
+"""Of price, quality, latency, availability and fairness, where nothing else is said."""
 ROUTER: Final[RouterSettings] = {
     "band_width": 0.10,
     "explore_ppm": 15_000,
