@@ -22,7 +22,7 @@ TICK_ROOM: Final = 34
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 """Okabe and Ito 2008: told apart by everybody."""
 SWEEPS: Final[Mapping[str, Sequence[float]]] = {
-    "band_width": (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2),
+    "band_width": (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2),
     "prior_weight": (0.5, 1.0, 2.0, 4.0, 8.0),
     "quality_prior": (0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
     "newcomer_ppm": (0, 5_000, 20_000, 50_000, 100_000, 200_000),

@@ -23,15 +23,6 @@ from yggdrasil.scoring import Router
 PICKS: Final = 5_000
 BUYER: Final = b"\x01" * 16
 MODEL: Final = "chat/llama-3.1-8b"
-WISHES: Final[dict[str, Any]] = {
-    "model": MODEL,
-    "network": BUYER,
-    "scope": "market",
-    "context_tokens": 1_000,
-    "output_tokens": 500,
-    "work_tokens": 1_500,
-    "now_ms": 1,
-}
 SEEDS: Final = count()
 BUILD: Final = os.environ.get("YGG_BENCH_PROFILE", "fast")
 """The Cargo profile that the installed extension was built with; said in the results."""
@@ -74,7 +65,17 @@ def ours(offers: int) -> None:
     one, busy = router(offers), running(offers)
     pick, release = one.pick, one.release
     for _ in range(PICKS):
-        picked = pick(seed=next(SEEDS), **WISHES).key
+        # With keywords, as the server calls it.
+        picked = pick(
+            model=MODEL,
+            network=BUYER,
+            scope="market",
+            context_tokens=1_000,
+            output_tokens=500,
+            work_tokens=1_500,
+            now_ms=1,
+            seed=next(SEEDS),
+        ).key
         if picked is None:
             raise RuntimeError("no offer fitted")
         busy.append(picked)

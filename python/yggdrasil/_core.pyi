@@ -1,6 +1,6 @@
 """The Rust surface; `mypy.stubtest yggdrasil._core` holds this page true. Documentation is on the doors."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, final
 
 __version__: Final[str]
@@ -275,7 +275,11 @@ class Router:
         breaker_window: int = 0,
         breaker_successes: int = 1,
         breaker_tested_apart: bool = False,
+        weights: Mapping[str, float] | Sequence[float] | None = None,
+        turn_times_max: int = 8,
     ) -> Router: ...
+    @property
+    def weights(self) -> dict[str, float]: ...
     def __len__(self) -> int: ...
     def upsert(
         self,

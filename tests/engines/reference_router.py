@@ -1,7 +1,7 @@
 """The router once more, by its definition and without regard to speed: the oracle of the router tests.
 
 Work is the list of all that was ever given, weighed by age at the present epoch; scores are computed when
-asked for, bands by logarithm, the order by sorting everything.
+asked for, steps by logarithm, the order by sorting everything.
 """
 
 from __future__ import annotations
@@ -63,8 +63,19 @@ def chance(seed: int) -> tuple[int, int]:
 
 class ReferenceRouter:
     def __init__(
-        self, *, explore_ppm: int, breaker_failures: int, breaker_open_ms: int, breaker_open_ms_max: int
+        self,
+        *,
+        explore_ppm: int,
+        breaker_failures: int,
+        breaker_open_ms: int,
+        breaker_open_ms_max: int,
+        band_width: float = 0.05,
+        turn_times_max: int = 8,
+        weights: tuple[float, float, float, float, float] = (0.30, 0.25, 0.20, 0.15, 0.10),
     ) -> None:
+        self.band_width = band_width
+        self.turn_times_max = turn_times_max
+        self.weights = [weight / sum(weights) for weight in weights]
         self.explore_ppm = explore_ppm
         self.breaker_failures = breaker_failures
         self.breaker_open_ms = breaker_open_ms
@@ -73,6 +84,7 @@ class ReferenceRouter:
         self.references: dict[str, tuple[float, float]] = {}
         # By model, and for requests at home by network as well: what others do at home tells nobody.
         self.turns: dict[tuple[str, bytes | None], int] = {}
+        self.means: dict[tuple[str, bytes | None], int] = {}
         self.breakers: dict[bytes, Breaker] = {}
         self.epoch_ms = 0
         self.served = 0
@@ -111,12 +123,15 @@ class ReferenceRouter:
 
     def forget_owner(self, owner: bytes) -> None:
         if not any(offer.owner == owner for offer in self.offers.values()):
-            self.turns = {queue: turn for queue, turn in self.turns.items() if queue[1] != owner}
+            for queues in (self.turns, self.means):
+                for queue in [queue for queue in queues if queue[1] == owner]:
+                    del queues[queue]
 
     def forget(self, model: str) -> None:
         """A model without offers keeps its virtual time only if it has references of its own."""
         if model not in self.references:
             self.turns.pop((model, None), None)
+            self.means.pop((model, None), None)
 
     def set_online(self, key: bytes, online: bool) -> bool:
         if key in self.offers:
@@ -174,16 +189,18 @@ class ReferenceRouter:
         work = math.fsum(
             tokens * math.exp2((epoch - self.epoch_ms) / 600_000) for epoch, tokens in offer.given
         )
-        return (
-            0.30 * price_reference / (price_reference + offer.price_microcents)
-            + 0.25 * offer.quality
-            + 0.20 * latency_reference_ms / (latency_reference_ms + latency_ms)
-            + 0.15 * offer.availability
-            + 0.10 * 100_000 / (100_000 + work)
+        parts = (
+            price_reference / (price_reference + offer.price_microcents),
+            offer.quality,
+            latency_reference_ms / (latency_reference_ms + latency_ms),
+            offer.availability,
+            100_000 / (100_000 + work),
         )
+        return math.fsum(weight * part for weight, part in zip(self.weights, parts, strict=True))
 
-    def band(self, offer: Offer) -> int:
-        return math.floor(math.log(self.score(offer)) / math.log(1.05))
+    def step(self, offer: Offer) -> int:
+        """A third of a band's width each, 0 for a score of 1; all below a millionth are alike."""
+        return math.ceil(-math.log(max(self.score(offer), 1e-6)) / math.log1p(self.band_width / 3))
 
     def pick(
         self,
@@ -229,16 +246,23 @@ class ReferenceRouter:
             return Outcome(None, False, None, gates, [])
         queue = (model, network if scope == "own" else None)
         clock = self.turns.get(queue, 0)
-        ranked = sorted(passed, key=lambda o: (-self.band(o), max(o.turn, clock), o.served, o.key))
+        ranked = sorted(passed, key=lambda o: (self.step(o), o.turn, o.served, o.key))
+        floor = self.step(ranked[0]) + 3
+        band = [o for o in ranked if self.step(o) <= floor]
+        best = min(band, key=lambda o: (o.turn, o.served, o.key))
         first, second = chance(seed)
         explored = (first * 1_000_000) >> 64 < self.explore_ppm
         by_facts = sorted(passed, key=lambda o: (o.context_tokens, o.price_microcents, o.key))
-        chosen = by_facts[(second * len(by_facts)) >> 64] if explored else ranked[0]
+        chosen = by_facts[(second * len(by_facts)) >> 64] if explored else best
         explore = self.explore_ppm / 1_000_000
-        propensity = explore / len(passed) + (1 - explore if chosen is ranked[0] else 0)
+        propensity = explore / len(passed) + (1 - explore if chosen is best else 0)
         start = max(chosen.turn, clock)
         self.turns[queue] = max(clock, start)
-        chosen.turn = start + max((max(work_tokens, 1) << 16) // chosen.capacity, 1)
+        work = min(max(work_tokens, 1), 2**24) << 16
+        mean = self.means.get(queue) or work
+        counted = min(work, mean * self.turn_times_max)
+        self.means[queue] = mean - mean // 64 + counted // 64
+        chosen.turn = start + max(counted // chosen.capacity, 1)
         self.served += 1
         chosen.served = self.served
         chosen.in_flight += 1

@@ -22,6 +22,7 @@ from yggdrasil.scoring import (
     evaluate,
     replay,
     weighted,
+    what_if,
 )
 
 EXPLORED = 0.2
@@ -252,3 +253,104 @@ def test_a_card_that_is_none_is_refused_by_the_field(changed: dict[str, object],
     with pytest.raises(InvalidInput, match="card: is no JSON"):
         log.add(b"{")
     assert len(log) == 0
+
+
+class TestWhatIf:
+    def one(self, weights: tuple[float, float, float, float, float] | None = None) -> LoggedDecision:
+        listed = (
+            Candidate("cheap", (0.9, 0.5, 0.5, 0.5, 0.5)),
+            Candidate("good", (0.5, 0.92, 0.5, 0.5, 0.5)),
+        )
+        return LoggedDecision(0, 1, 1.0, False, 2, listed, weights=weights)
+
+    def test_a_share_is_of_the_whole_and_the_others_keep_their_proportions(self) -> None:
+        # 0.30 · 0.4 < 0.25 · 0.42 · k at k = 1.15: the sides change between 30 and 40 % for the price.
+        log = DecisionLog([self.one((0.25, 0.30, 0.20, 0.15, 0.10))])
+        assert replay(what_if(), log).replayed == {"good": 1}
+        assert replay(what_if(price=0.4), log).replayed == {"cheap": 1}
+        assert replay(what_if(price=0.4, quality=0.6), log).replayed == {"good": 1}
+
+    def test_without_weights_on_the_card_those_of_the_score_count(self) -> None:
+        log = DecisionLog([self.one()])
+        assert replay(what_if(), log).replayed == replay(weighted(), log).replayed
+
+    def test_who_is_within_the_band_is_taken_evenly(self) -> None:
+        assert what_if(band_width=0.1)(self.one()) == [0.5, 0.5]
+        assert sorted(what_if()(self.one())) == [0.0, 1.0]
+
+    def test_asks_the_log_of_a_router_with_weights_of_its_own(self, tmp_path: Path) -> None:
+        """Weighed by quality, the dear and good one won: had price weighed 90 %, it had cost less."""
+        router = Router(weights=(0.1, 0.6, 0.1, 0.1, 0.1), explore_ppm=300_000)
+        log = DecisionLog()
+        for number in (1, 2):
+            router.upsert(
+                key=number.to_bytes(16, "big"),
+                owner=bytes(16),
+                group=number.to_bytes(16, "big"),
+                model="small",
+                price_microcents=number * 100_000_000,
+                context_tokens=9_000,
+                capacity=10_000,
+            )
+            router.set_online(number.to_bytes(16, "big"), True)
+            router.set_estimates(
+                number.to_bytes(16, "big"), quality=0.4 * number, latency_ms=1.0, availability=1.0
+            )
+        for seed in range(600):
+            pick = router.pick(
+                model="small",
+                network=b"n" * 16,
+                scope="market",
+                context_tokens=1,
+                work_tokens=0,
+                now_ms=0,
+                seed=seed,
+            )
+            cost = int.from_bytes(pick.key or b"", "big")
+            log.add(pick.card(), Outcome(ok=True, cost_microcents=cost, latency_ms=1.0, quality=1.0))
+        log.to_parquet(tmp_path / "log.parquet")
+        read = DecisionLog.from_parquet(tmp_path / "log.parquet")
+        assert list(read) == list(log)
+        assert read[0].weights == pytest.approx((0.1, 0.6, 0.1, 0.1, 0.1))
+        as_it_was = evaluate(what_if(), read, lambda outcome: outcome.cost_microcents)
+        cheaper = evaluate(what_if(price=0.9), read, lambda outcome: outcome.cost_microcents)
+        assert as_it_was["snips"].value == pytest.approx(2.0)
+        assert cheaper["snips"].value == pytest.approx(1.0)
+
+    def test_logs_from_before_weights_were_logged_are_read(self) -> None:
+        table = DecisionLog([self.one()]).to_arrow().drop_columns(["weights"])
+        assert DecisionLog.from_arrow(table)[0].weights is None
+
+    @pytest.mark.parametrize(
+        ("shares", "field"),
+        [
+            ({"price": 1.5}, "price"),
+            ({"latency": math.nan}, "latency"),
+            ({"price": 0.6, "quality": 0.6}, "price"),
+            ({"band_width": -0.1}, "band_width"),
+        ],
+    )
+    def test_shares_that_cannot_be_are_refused(self, shares: dict[str, float], field: str) -> None:
+        with pytest.raises(InvalidInput) as refused:
+            what_if(**shares)
+        assert refused.value.field == field
+
+    def test_shares_that_leave_something_over_for_nobody_are_refused(self) -> None:
+        with pytest.raises(InvalidInput, match="add up to 1") as refused:
+            what_if(price=0.4)(self.one((1.0, 0.0, 0.0, 0.0, 0.0)))
+        assert refused.value.field == "price"
+
+    def test_weights_on_a_card_that_cannot_be_are_refused(self) -> None:
+        card = {
+            "now_ms": 0,
+            "chosen": 0,
+            "propensity": 1.0,
+            "feasible": 1,
+            "explored": False,
+            "candidates": [dict.fromkeys(("price", "quality", "latency", "availability", "fairness"), 0.5)],
+            "weights": dict.fromkeys(("price", "quality", "latency", "availability", "fairness"), 0.5),
+        }
+        card["candidates"][0]["key"] = "a"  # type: ignore[index]  a list
+        with pytest.raises(InvalidInput, match="weights") as refused:
+            DecisionLog().add(card)
+        assert refused.value.field == "weights"

@@ -23,10 +23,10 @@ SETTINGS = {
 class Events:
     """A day in the life of a market, from a seed; each event goes to both routers."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, **settings: Any) -> None:
         self.chance = random.Random(seed)
-        self.ours = Router(**SETTINGS)
-        self.theirs = ReferenceRouter(**SETTINGS)
+        self.ours = Router(**SETTINGS, **settings)
+        self.theirs = ReferenceRouter(**SETTINGS, **settings)
         self.now_ms = 0
         self.busy: list[tuple[bytes, bytes]] = []
         self.picked = 0
@@ -110,7 +110,7 @@ class Events:
             network=chance.choice([BUYER, SELLER]),
             scope=chance.choice(["market", "market", "own"]),
             context_tokens=chance.choice([0, 100, 8_192]),
-            work_tokens=chance.choice([0, 1, 150, 3_000, 100_000]),
+            work_tokens=chance.choice([0, 1, 150, 150, 3_000, 100_000, 2**63 - 1]),
             price_microcents_max=chance.choice([None, None, 0, 90_000_000]),
             only=self.some_keys(),
             ignore=self.some_keys(),
@@ -133,9 +133,21 @@ class Events:
 
 
 class TestAgainstTheDefinition:
-    @pytest.mark.parametrize("seed", range(6))
-    def test_same_winner_card_and_counts_over_thousands_of_events(self, seed: int) -> None:
-        events = Events(seed)
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {},
+            {"band_width": 0.1, "turn_times_max": 1},
+            {"band_width": 0.3, "weights": (4, 0, 3, 1, 2)},
+            {"weights": (0, 0, 0, 0, 1)},
+        ],
+        ids=["default", "early cap", "other weights", "fairness alone"],
+    )
+    @pytest.mark.parametrize("seed", range(3))
+    def test_same_winner_card_and_counts_over_thousands_of_events(
+        self, seed: int, settings: dict[str, Any]
+    ) -> None:
+        events = Events(seed, **settings)
         for _ in range(2_500):
             events.step()
         assert events.picked > 300

@@ -11,6 +11,7 @@ mod score;
 mod settlements;
 mod table;
 mod tokens;
+mod weights;
 
 use pyo3::prelude::*;
 

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use serde::ser::{SerializeStruct, Serializer};
 use serde::Serialize;
 
+use crate::node::STEPS;
 use crate::offer::Key;
-use crate::score::{Inputs, Parts, References, WEIGHTS};
+use crate::score::{Inputs, Parts, References};
 use crate::tally::Reason;
+use crate::weights::Weights;
 
 /// Offers that the request could see, by the first gate that each failed.
 ///
@@ -78,6 +80,10 @@ impl Gates {
     }
 }
 
+/// [`STEPS`] as steps are counted.
+#[allow(clippy::cast_possible_truncation)] // 4
+const STEPS_EACH: u16 = STEPS as u16;
+
 /// One offer that passed every gate, as it stood when the pick was made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
@@ -87,7 +93,7 @@ pub struct Candidate {
     pub parts: Parts,
     /// Their weighted sum.
     pub score: f64,
-    /// 0 is best.
+    /// 0 for those of the band from which the pick was made, −1 for those in the next as wide, and so on.
     pub band: i32,
     /// Whether it was picked.
     pub chosen: bool,
@@ -98,7 +104,7 @@ pub struct Candidate {
 pub(crate) struct Glance {
     pub key: Key,
     pub inputs: Inputs,
-    pub band: i32,
+    pub step: u16,
 }
 
 /// The offer picked.
@@ -134,14 +140,24 @@ pub struct Decision {
     /// The candidates, and which of them was picked.
     pub(crate) glances: Vec<Glance>,
     pub(crate) chosen: usize,
+    /// The best step, at which the band begins.
+    pub(crate) top: u16,
+    pub(crate) weights: Weights,
     pub(crate) references: References,
 }
 
 impl Decision {
+    /// The weights of the five parts, in their order.
+    #[must_use]
+    pub fn weights(&self) -> [f64; 5] {
+        self.weights.in_order()
+    }
+
     /// The most candidates listed for being among the best.
     pub const CANDIDATES_MAX: usize = 16;
 
-    /// The best of those that passed, best first: at most [`Decision::CANDIDATES_MAX`], and the one picked besides.
+    /// The best of those that passed, by the steps of their scores and in each by turn: at most
+    /// [`Decision::CANDIDATES_MAX`], and the one picked besides.
     #[must_use]
     pub fn candidates(&self) -> Vec<Candidate> {
         let candidate = |(index, glance): (usize, &Glance)| {
@@ -149,15 +165,15 @@ impl Decision {
             Candidate {
                 key: glance.key,
                 parts,
-                score: parts.total(),
-                band: glance.band,
+                score: self.weights.total(&parts),
+                band: -i32::from(glance.step.saturating_sub(self.top) / STEPS_EACH),
                 chosen: index == self.chosen,
             }
         };
         self.glances.iter().enumerate().map(candidate).collect()
     }
 
-    /// How much each part decided, in the order of [`WEIGHTS`]: with `w` the weights, `x` the parts of the offer picked
+    /// How much each part decided, in their order: with `w` the weights, `x` the parts of the offer picked
     /// and `yⱼ` those of the other candidates,
     ///
     /// `effective_i = w_i · Σⱼ |x_i − yⱼ_i| / Σ_k w_k · Σⱼ |x_k − yⱼ_k|`
@@ -172,8 +188,8 @@ impl Decision {
             let chosen = chosen.parts.in_order();
             for other in &candidates {
                 let other = other.parts.in_order();
-                for part in 0..WEIGHTS.len() {
-                    spread[part] += WEIGHTS[part] * (chosen[part] - other[part]).abs();
+                for (part, weight) in self.weights().into_iter().enumerate() {
+                    spread[part] += weight * (chosen[part] - other[part]).abs();
                 }
             }
         }
@@ -211,14 +227,15 @@ impl Serialize for Candidate {
 
 impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut card = serializer.serialize_struct("Decision", 10)?;
+        let mut card = serializer.serialize_struct("Decision", 11)?;
         card.serialize_field("chosen", &self.pick.map(|pick| hex(&pick.key)))?;
         card.serialize_field("explored", &self.pick.is_some_and(|pick| pick.explored))?;
         card.serialize_field("propensity", &self.pick.map(|pick| pick.propensity))?;
         card.serialize_field("feasible", &self.feasible)?;
         card.serialize_field("gates", &self.gates)?;
         card.serialize_field("candidates", &self.candidates())?;
-        card.serialize_field("effective_weights", &Effective(self.effective_weights()))?;
+        card.serialize_field("weights", &ByPart(self.weights()))?;
+        card.serialize_field("effective_weights", &ByPart(self.effective_weights()))?;
         card.serialize_field("now_ms", &self.now_ms)?;
         card.serialize_field("epoch_ms", &self.epoch_ms)?;
         card.serialize_field("seed", &self.seed.to_string())?;
@@ -226,12 +243,12 @@ impl Serialize for Decision {
     }
 }
 
-/// [`Decision::effective_weights`] by the names of the parts.
-struct Effective([f64; 5]);
+/// A number of each part by its name.
+struct ByPart([f64; 5]);
 
-impl Serialize for Effective {
+impl Serialize for ByPart {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut named = serializer.serialize_struct("Effective", 5)?;
+        let mut named = serializer.serialize_struct("ByPart", 5)?;
         named.serialize_field("price", &self.0[0])?;
         named.serialize_field("quality", &self.0[1])?;
         named.serialize_field("latency", &self.0[2])?;

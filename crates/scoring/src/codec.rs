@@ -5,8 +5,6 @@ use crate::offer::Key;
 
 /// Counts in a snapshot are below this, so that counting on never overflows.
 const COUNT_MAX: u64 = 1 << 62;
-/// And turns.
-const TURN_MAX: u128 = 1 << 112;
 
 pub fn broken(rule: &'static str) -> Invalid {
     Invalid {
@@ -44,7 +42,7 @@ impl Writer {
     pub fn i64(&mut self, number: i64) {
         self.bytes(&number.to_le_bytes());
     }
-    pub fn u128(&mut self, number: u128) {
+    pub fn u16(&mut self, number: u16) {
         self.bytes(&number.to_le_bytes());
     }
     pub fn f64(&mut self, number: f64) {
@@ -94,10 +92,11 @@ impl<'a> Reader<'a> {
     pub fn i64(&mut self) -> Result<i64, Invalid> {
         Ok(i64::from_le_bytes(self.array()?))
     }
-    pub fn turn(&mut self) -> Result<u128, Invalid> {
-        let turn = u128::from_le_bytes(self.array()?);
-        whole(turn < TURN_MAX)?;
-        Ok(turn)
+    /// The step of a score.
+    pub fn step(&mut self) -> Result<u16, Invalid> {
+        let step = u16::from_le_bytes(self.array()?);
+        whole(step < u16::MAX)?;
+        Ok(step)
     }
     pub fn count(&mut self) -> Result<u64, Invalid> {
         let count = self.u64()?;

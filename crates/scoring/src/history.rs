@@ -28,7 +28,8 @@ pub struct Win {
     /// One over the number of offers that passed.
     pub share: f64,
     pub explored: bool,
-    pub band: i32,
+    /// The deepest step that counts as good as the winner's.
+    pub floor: u16,
     /// The five parts of the winner's score.
     pub parts: [f64; 5],
 }
@@ -44,7 +45,7 @@ impl Win {
             output_tokens: request.output_tokens,
             share: 0.0,
             explored: false,
-            band: 0,
+            floor: 0,
             parts: [0.0; 5],
         }
     }
@@ -86,19 +87,25 @@ impl History {
         }
     }
 
-    /// The winners since a request, that one included; `next` is the number of the next one. Of a long time the newest
-    /// sixteenth at most is left out: it would be most of the work.
-    pub fn since(&self, number: u64, next: u64) -> impl Iterator<Item = &Win> {
+    /// Tells of the winners since a request, that one included, the newest first; `next` is the number of the next one.
+    /// Of a long time the newest sixteenth at most is left out: it would be most of the work.
+    pub fn since(&self, number: u64, next: u64, mut tell: impl FnMut(&Win)) {
         let (mut level, mut kept) = (0, NEWEST as u64);
         while kept.saturating_mul(16) <= next.saturating_sub(number) {
             level += 1;
             kept = kept.saturating_add((LEVEL as u64) << level);
         }
-        self.levels
-            .iter()
-            .skip(level)
-            .flat_map(|wins| wins.iter().rev())
-            .take_while(move |win| win.number >= number)
+        for wins in self.levels.iter().skip(level) {
+            let (older, newer) = wins.as_slices();
+            for half in [newer, older] {
+                for win in half.iter().rev() {
+                    if win.number < number {
+                        return;
+                    }
+                    tell(win);
+                }
+            }
+        }
     }
 
     pub fn clear(&mut self) {
@@ -117,10 +124,10 @@ pub fn apportion<const N: usize>(total: u64, weights: &[u64; N]) -> [u64; N] {
     let mut remainders = [0; N];
     let mut left = total;
     for (index, &weight) in weights.iter().enumerate() {
-        let product = u128::from(total) * u128::from(weight);
-        // A share of a u64 is a u64.
-        parts[index] = u64::try_from(product / sum).unwrap_or(u64::MAX);
-        remainders[index] = product % sum;
+        if weight == 0 {
+            continue;
+        }
+        (parts[index], remainders[index]) = share_of(total, weight, sum);
         left -= parts[index];
     }
     let mut by_remainder: [usize; N] = std::array::from_fn(|index| index);
@@ -135,4 +142,18 @@ pub fn apportion<const N: usize>(total: u64, weights: &[u64; N]) -> [u64; N] {
         }
     }
     parts
+}
+
+/// `total · weight / sum` and what remains.
+fn share_of(total: u64, weight: u64, sum: u128) -> (u64, u128) {
+    // Divisions of 128 bits cost ten times those of 64.
+    if let (Some(product), Ok(sum)) = (total.checked_mul(weight), u64::try_from(sum)) {
+        return (product / sum, u128::from(product % sum));
+    }
+    let product = u128::from(total) * u128::from(weight);
+    // A share of a u64 is a u64.
+    (
+        u64::try_from(product / sum).unwrap_or(u64::MAX),
+        product % sum,
+    )
 }

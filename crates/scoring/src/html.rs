@@ -60,7 +60,7 @@ pub fn ranked(batches: &[Rows<'_>], references: &[References], best: &[(u64, f64
 #[must_use]
 pub fn ranking_html(best: &[Ranked]) -> String {
     let mut html = String::from("<table><thead><tr><th>row</th><th>score</th>");
-    headings(&mut html);
+    headings(&mut html, WEIGHTS);
     html.push_str("</tr></thead><tbody>");
     for ranked in &best[..best.len().min(ROWS_SHOWN_MAX)] {
         let _ = write!(
@@ -68,7 +68,7 @@ pub fn ranking_html(best: &[Ranked]) -> String {
             "<tr><td>{}</td><td>{:.4}</td>",
             ranked.row, ranked.score
         );
-        cells(&mut html, &ranked.parts);
+        cells(&mut html, &ranked.parts, WEIGHTS);
         html.push_str("</tr>");
     }
     html.push_str("</tbody></table>");
@@ -98,7 +98,7 @@ pub fn card_html(decision: &Decision) -> String {
         }
     }
     html.push_str("<table><thead><tr><th></th><th>key</th><th>band</th><th>score</th>");
-    headings(&mut html);
+    headings(&mut html, decision.weights());
     html.push_str("</tr></thead><tbody>");
     for candidate in &decision.candidates() {
         let mark = if candidate.chosen { "&#9654;" } else { "" };
@@ -111,7 +111,7 @@ pub fn card_html(decision: &Decision) -> String {
             "</code></td><td>{}</td><td>{:.4}</td>",
             candidate.band, candidate.score
         );
-        cells(&mut html, &candidate.parts);
+        cells(&mut html, &candidate.parts, decision.weights());
         html.push_str("</tr>");
     }
     html.push_str("</tbody></table>");
@@ -128,15 +128,15 @@ pub fn card_html(decision: &Decision) -> String {
     html
 }
 
-fn headings(html: &mut String) {
-    for (name, weight) in Parts::NAMES.into_iter().zip(WEIGHTS) {
+fn headings(html: &mut String, weights: [f64; 5]) {
+    for (name, weight) in Parts::NAMES.into_iter().zip(weights) {
         let _ = write!(html, "<th>{weight:.2} {name}</th>");
     }
 }
 
 /// What each part adds, with a bar as long as the part.
-fn cells(html: &mut String, parts: &Parts) {
-    for (part, weight) in parts.in_order().into_iter().zip(WEIGHTS) {
+fn cells(html: &mut String, parts: &Parts, weights: [f64; 5]) {
+    for (part, weight) in parts.in_order().into_iter().zip(weights) {
         let percent = (part * 100.0).round();
         let _ = write!(
             html,

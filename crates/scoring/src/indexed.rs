@@ -1,17 +1,22 @@
 //! Picks among all offers of the market for a model, by its indexes.
 
 use crate::card::Decision;
+use crate::classes::Lengths;
 use crate::history::Win;
+use crate::node::Heads;
 use crate::offer::Request;
-use crate::queue::{Draw, Place};
+use crate::pick::Listed;
+use crate::queue::Draw;
 use crate::router::Router;
 use crate::tally::{first_failed, Reason};
 use crate::tree::Address;
 
 /// What a request found.
 struct Found {
-    /// The best of those that passed, in order; at least the first, if there is one.
-    best: Vec<Place>,
+    /// The best of each step of the band.
+    heads: Heads,
+    /// The best of all that passed, in order, as many as are to be listed.
+    best: Listed,
     feasible: u64,
     newcomers: u64,
 }
@@ -19,7 +24,7 @@ struct Found {
 /// Offers of the pool that a request passes by, whatever the pool's indexes say.
 struct Passed {
     slots: Vec<u32>,
-    addresses: Vec<((i64, i64), Address)>,
+    addresses: Vec<(Lengths, Address)>,
 }
 
 impl Router {
@@ -33,15 +38,17 @@ impl Router {
         decision: &mut Decision,
     ) {
         let passed = self.pass_by(request, model, me, decision);
-        let found = self.find(request, model, &passed, listed.max(1), decision);
+        let found = self.find(request, model, &passed, listed, decision);
         decision.feasible = found.feasible;
         let queue = self.models[model as usize].pool.queue;
         let lottery = self.lottery(found.feasible, found.newcomers, queue);
-        let Some(best) = found.best.first().map(|place| place.slot) else {
+        if found.feasible == 0 {
             self.count(request, model, None);
             self.see_all(&passed.slots);
             return;
-        };
+        }
+        let (best, top) = (found.heads.next().slot, found.heads.step);
+        decision.top = top;
         let best = request
             .prefer
             .and_then(|key| self.slot_of.get(&key).copied())
@@ -51,7 +58,7 @@ impl Router {
                 one.model == model
                     && one.on_market()
                     && first_failed(one, request).is_none()
-                    && self.is_near(slot, best)
+                    && self.is_near(slot, top)
             })
             .unwrap_or(best);
         let lengths = (request.context_tokens, request.output_tokens);
@@ -72,7 +79,7 @@ impl Router {
         let win = Win {
             share,
             explored,
-            band: self.standings[chosen as usize].band,
+            floor: Heads::floor(top).max(self.standings[chosen as usize].step),
             parts: self.parts(chosen).in_order(),
             ..Win::of(request, 0)
         };
@@ -155,9 +162,13 @@ impl Router {
         let gates = &mut decision.gates;
         let (mut feasible, mut newcomers) = (0, 0);
         let mut whole = passed.slots.is_empty();
-        for (&(context, output), class) in &mut pool.classes {
+        for ((context, output), class) in pool.classes.iter_mut() {
             let mut all = class.tree.counts(None);
-            let mut kept = class.tree.counts(request.price_microcents_max);
+            let mut kept = if request.price_microcents_max.is_none() {
+                all
+            } else {
+                class.tree.counts(request.price_microcents_max)
+            };
             for &(lengths, address) in &passed.addresses {
                 let place = class
                     .tree
@@ -186,20 +197,27 @@ impl Router {
             feasible += u64::from(kept.ready);
             newcomers += u64::from(kept.fresh);
         }
-        let best = if feasible == 0 {
-            Vec::new()
+        let (heads, best) = if feasible == 0 {
+            (Heads::NONE, Listed::default())
         } else if whole {
             let front = pool.front(most);
-            front.iter().take(most).copied().collect()
+            let best = Listed::of(front, most);
+            (pool.heads(), best)
         } else {
             let mut skipped = passed.slots.clone();
             skipped.sort_unstable();
             let lengths = (request.context_tokens, request.output_tokens);
-            pool.best(most, lengths, request.price_microcents_max, |slot| {
-                skipped.binary_search(&slot).is_ok()
-            })
+            let skip = |slot| skipped.binary_search(&slot).is_ok();
+            let price_max = request.price_microcents_max;
+            let best = if most == 0 {
+                Listed::default()
+            } else {
+                Listed::of(&pool.best(most, lengths, price_max, skip), most)
+            };
+            (pool.heads_within(lengths, price_max, skip), best)
         };
         Found {
+            heads,
             best,
             feasible,
             newcomers,
@@ -210,7 +228,7 @@ impl Router {
     fn count(&mut self, request: &Request<'_>, model: u32, win: Option<Win>) {
         let pool = &mut self.models[model as usize].pool;
         let max = request.price_microcents_max;
-        let takes = |lengths: &(i64, i64)| {
+        let takes = |lengths: Lengths| {
             lengths.0 >= request.context_tokens && lengths.1 >= request.output_tokens
         };
         let cut = max.is_some_and(|max| {
@@ -219,7 +237,7 @@ impl Router {
                 .iter()
                 .any(|(lengths, class)| takes(lengths) && dear(class))
         });
-        for (lengths, class) in &mut pool.classes {
+        for (lengths, class) in pool.classes.iter_mut() {
             let seen = &mut class.seen;
             if !takes(lengths) {
                 seen.context = seen.context.wrapping_add(1);
@@ -233,8 +251,7 @@ impl Router {
                 if win.explored {
                     seen.chance = seen.chance.wrapping_add(1);
                 } else {
-                    let wins = class.wins.entry(win.band).or_default();
-                    *wins = wins.wrapping_add(1);
+                    class.wins.add(win.floor, 1);
                 }
             }
         }

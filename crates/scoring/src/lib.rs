@@ -8,6 +8,7 @@
 mod bounds;
 mod breaker;
 mod card;
+mod classes;
 mod codec;
 mod history;
 mod html;
@@ -31,6 +32,8 @@ mod table;
 mod tally;
 mod top;
 mod tree;
+mod weights;
+mod wins;
 
 pub use bounds::{Invalid, InvalidRow, KEYS_MAX, MODEL_BYTES_MAX};
 pub use card::{Candidate, Decision, Gates, Pick};
@@ -44,3 +47,4 @@ pub use score::{
 pub use settings::Settings;
 pub use table::{rank_rows, score_rows, ROWS_MAX};
 pub use tally::{Tally, REASON_NAMES};
+pub use weights::Weights;

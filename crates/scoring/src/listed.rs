@@ -1,7 +1,9 @@
 //! Picks among offers that are looked at one by one: those of the requester's own network, or of a list.
 
 use crate::card::Decision;
+use crate::node::Heads;
 use crate::offer::{Request, Scope};
+use crate::pick::Listed;
 use crate::queue::{Draw, Place};
 use crate::router::Router;
 use crate::tally::{first_failed, lost};
@@ -41,17 +43,25 @@ impl Router {
                 standing.tally().miss(failed);
                 decision.gates.count(failed);
             } else {
-                places.push(standing.place(slot, queue.turn));
+                places.push(standing.place(slot));
             }
         }
         places.sort_unstable();
         decision.feasible = places.len() as u64;
-        let Some(&best) = places.first() else { return };
+        let mut heads = Heads::NONE;
+        for place in &places {
+            heads.add(place);
+        }
+        let (best, top) = (*heads.next(), heads.step);
+        if !best.is_ready() {
+            return;
+        }
+        decision.top = top;
         let preferred = request
             .prefer
             .map(|key| Place::number(&key))
             .and_then(|key| {
-                let near = |place: &&Place| place.key == key && self.is_near(place.slot, best.slot);
+                let near = |place: &&Place| place.key == key && self.is_near(place.slot, top);
                 places.iter().find(near).copied()
             });
         let best = preferred.unwrap_or(best);
@@ -79,14 +89,14 @@ impl Router {
         // At most 2³² offers.
         #[allow(clippy::cast_precision_loss)]
         let share = 1.0 / decision.feasible as f64;
-        let (band, parts) = (
-            self.standings[chosen as usize].band,
-            self.parts(chosen).in_order(),
-        );
+        let floor = Heads::floor(top).max(self.standings[chosen as usize].step);
+        let parts = self.parts(chosen).in_order();
         for place in places.iter().filter(|place| place.slot != chosen) {
             let mine = self.parts(place.slot).in_order();
             let standing = &mut self.standings[place.slot as usize];
-            let reason = lost(standing.band, &mine, explored, band, &parts);
+            let winner = (floor, &parts);
+            let weights = &self.settings.weights;
+            let reason = lost((standing.step, &mine), explored, winner, weights);
             let tally = standing.tally();
             tally.fair_share += share;
             tally.miss(reason);
@@ -94,7 +104,7 @@ impl Router {
         let tally = self.standings[chosen as usize].tally();
         tally.got += 1;
         tally.fair_share += share;
-        places.truncate(listed);
+        let places = Listed::of(&places, listed);
         self.end(
             request, decision, &lottery, &places, best.slot, chosen, explored,
         );
@@ -112,7 +122,7 @@ impl Router {
             self.settle(slot);
         }
         let pool = &mut self.models[model as usize].pool;
-        for class in pool.classes.values_mut() {
+        for (_, class) in pool.classes.iter_mut() {
             class.seen.only = class.seen.only.wrapping_add(1);
         }
         let offers = pool.offers;

@@ -1,11 +1,40 @@
 //! The steps of a pick.
 
 use crate::card::{Decision, Gates, Glance, Pick};
+use crate::node::Heads;
 use crate::offer::{Key, Request, Scope};
 use crate::party::{By, NONE};
-use crate::queue::{cost, Lottery, Place, Queue};
+use crate::queue::{Lottery, Place, Queue};
 use crate::router::Router;
 use crate::standing::NEWCOMER_PICKS;
+
+/// The slots of the offers that a card is to show, in order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Listed {
+    slots: [u32; Decision::CANDIDATES_MAX],
+    count: usize,
+}
+
+impl Listed {
+    /// The first of some places, at most so many.
+    pub fn of(places: &[Place], most: usize) -> Self {
+        let mut listed = Self::default();
+        let most = most.min(listed.slots.len());
+        for (slot, place) in listed
+            .slots
+            .iter_mut()
+            .zip(&places[..most.min(places.len())])
+        {
+            *slot = place.slot;
+            listed.count += 1;
+        }
+        listed
+    }
+
+    fn slots(&self) -> &[u32] {
+        &self.slots[..self.count]
+    }
+}
 
 impl Router {
     /// Picks, and lists at most `listed` candidates.
@@ -25,6 +54,8 @@ impl Router {
             feasible: 0,
             glances: Vec::new(),
             chosen: 0,
+            top: 0,
+            weights: self.settings.weights,
             references: self.settings.references,
             now_ms: request.now_ms,
             epoch_ms: self.epoch_ms,
@@ -78,9 +109,10 @@ impl Router {
         slots
     }
 
-    pub(crate) fn is_near(&self, slot: u32, best: u32) -> bool {
-        let band = |slot: u32| self.standings[slot as usize].band;
-        band(slot) >= band(best).saturating_sub(1)
+    /// Whether an offer is in the band below the best step, or in the next one.
+    pub(crate) fn is_near(&self, slot: u32, top: u16) -> bool {
+        let next = Heads::floor(top).saturating_add(1);
+        self.standings[slot as usize].step <= Heads::floor(next)
     }
 
     pub(crate) fn lottery(&self, feasible: u64, newcomers: u64, queue: Queue) -> Lottery {
@@ -104,7 +136,7 @@ impl Router {
         request: &Request<'_>,
         decision: &mut Decision,
         lottery: &Lottery,
-        places: &[Place],
+        listed: &Listed,
         best: u32,
         chosen: u32,
         explored: bool,
@@ -114,16 +146,16 @@ impl Router {
             Glance {
                 key: one.key,
                 inputs: one.inputs(&decision.references, &self.settings),
-                band: one.band,
+                step: one.step,
             }
         };
-        decision.glances.reserve_exact(places.len() + 1);
-        decision
-            .glances
-            .extend(places.iter().map(|place| glance(place.slot)));
-        let listed = places.iter().position(|place| place.slot == chosen);
-        decision.chosen = listed.unwrap_or(decision.glances.len());
-        if listed.is_none() {
+        let slots = listed.slots();
+        decision.glances.reserve_exact(slots.len() + 1);
+        let glances = slots.iter().map(|&slot| glance(slot));
+        decision.glances.extend(glances);
+        let place = slots.iter().position(|&slot| slot == chosen);
+        decision.chosen = place.unwrap_or(decision.glances.len());
+        if place.is_none() {
             decision.glances.push(glance(chosen));
         }
         let standing = &self.standings[chosen as usize];
@@ -150,7 +182,7 @@ impl Router {
         let standing = &self.standings[slot as usize];
         let (key, model, owner, group) =
             (standing.key, standing.model, standing.owner, standing.group);
-        let (before, on_market) = (standing.turn, standing.block != NONE);
+        let (before, capacity) = (standing.turn, standing.capacity);
         let at_home = request.scope == Scope::Own;
         let queue = if at_home {
             self.queues.entry((owner, model)).or_default()
@@ -158,18 +190,10 @@ impl Router {
             &mut self.models[model as usize].pool.queue
         };
         queue.waited = waited.unwrap_or(queue.waited);
-        let start = before.max(queue.turn);
-        if at_home {
-            queue.turn = start;
-        }
-        let turn = start + cost(request.work_tokens, standing.capacity);
-        if on_market {
-            let pool = &mut self.models[model as usize].pool;
-            pool.future.remove(&(before, slot));
-            if turn > pool.queue.turn {
-                pool.future.insert((turn, slot));
-            }
-        }
+        queue.turn = before.max(queue.turn);
+        let times_max = self.settings.turn_times_max;
+        let cost = queue.cost(request.work_tokens, capacity, times_max);
+        let turn = queue.turn.saturating_add(cost);
         self.served += 1;
         let served = self.served;
         // Work loses its last bits above 2⁵³ tokens, where it scores 0 anyway.
@@ -179,7 +203,11 @@ impl Router {
         let device = self.parties[group as usize].key;
         self.with_breaker(&device, |breaker| breaker.picked(key, request.now_ms));
         self.parties[group as usize].load += 1;
-        self.change(slot, |standing| {
+        if at_home {
+            self.settle(slot);
+        }
+        // At the market its tally took in everything before the pick was counted.
+        self.change_settled(slot, |standing| {
             standing.turn = turn;
             standing.in_flight += 1;
             standing.picks = standing.picks.saturating_add(1);
@@ -187,8 +215,5 @@ impl Router {
             standing.work += work;
         });
         self.load_by(group, 0);
-        if !at_home {
-            self.advance(model, start);
-        }
     }
 }

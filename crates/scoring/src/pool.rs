@@ -1,13 +1,17 @@
 //! The offers of one model that are on the market, ready to be picked from.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 
+use crate::classes::{Classes, Lengths};
 use crate::history::History;
+use crate::node::Heads;
 use crate::queue::{Place, Queue};
 use crate::tree::{Address, Tree};
+use crate::wins::Wins;
 
-/// The best offers of a pool are kept at hand, at most so many: looking for more of them at once costs little more.
-const FRONT_MAX: usize = 192;
+/// The best offers of a pool are kept at hand, at most so many: looking for more of them at once costs little more, and
+/// moving them in memory costs little yet.
+const FRONT_MAX: usize = 96;
 
 /// How often something happened to the offers of a gate bucket, since ever; they wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,7 +28,7 @@ pub struct Seen {
     pub cut: u32,
     /// The others that were served by chance.
     pub chance: u32,
-    /// The others that were served by order, by an offer of one band.
+    /// The others that were served by order, from a band that reached down to a step.
     pub turn: u32,
     /// The shares of those that were not cut, in which each offer that passed counts the same.
     pub share: f64,
@@ -36,16 +40,16 @@ pub struct Class {
     pub tree: Tree,
     /// All but `number` and `turn`.
     pub seen: Seen,
-    /// Requests served by order, by the band of the winner.
-    pub wins: BTreeMap<i32, u32>,
+    /// Requests served by order, by the deepest step of the band.
+    pub wins: Wins,
 }
 
 impl Class {
-    /// The counts as an offer in a band sees them.
-    pub fn seen(&self, number: u64, band: i32) -> Seen {
+    /// The counts as an offer at a step sees them.
+    pub fn seen(&self, number: u64, step: u16) -> Seen {
         Seen {
             number,
-            turn: self.wins.get(&band).copied().unwrap_or(0),
+            turn: self.wins.from(step),
             ..self.seen
         }
     }
@@ -54,15 +58,12 @@ impl Class {
 /// The market's offers of one model.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
-    /// By longest prompt and completion together, and longest completion.
-    pub classes: BTreeMap<(i64, i64), Class>,
+    pub classes: Classes,
     pub queue: Queue,
     pub offers: u64,
     pub ready: u64,
-    /// Offers whose turn the virtual time has not reached.
-    pub future: BTreeSet<(u128, u32)>,
     /// The best ready offers in order; all of them, if they are as many as `ready`.
-    front: VecDeque<Place>,
+    front: Vec<Place>,
     /// Requests served.
     pub number: u64,
     /// Those that every offer could take for its price, and those that not.
@@ -73,24 +74,24 @@ pub struct Pool {
 impl Pool {
     pub fn insert(
         &mut self,
-        lengths: (i64, i64),
+        lengths: Lengths,
         price: i64,
         place: Place,
         moved: impl FnMut(u32, u32),
     ) {
-        let class = self.classes.entry(lengths).or_default();
+        let class = self.classes.made(lengths);
         class.tree.insert(price, place, moved);
         self.offers += 1;
         self.arrived(place);
     }
 
-    pub fn remove(&mut self, lengths: (i64, i64), address: Address) {
-        let Some(class) = self.classes.get_mut(&lengths) else {
+    pub fn remove(&mut self, lengths: Lengths, address: Address) {
+        let Some(class) = self.classes.get_mut(lengths) else {
             return;
         };
         let place = class.tree.remove(address);
         if class.tree.is_empty() {
-            self.classes.remove(&lengths);
+            self.classes.remove(lengths);
         }
         if let Some(place) = place {
             self.offers -= 1;
@@ -98,12 +99,17 @@ impl Pool {
         }
     }
 
-    pub fn replace(&mut self, lengths: (i64, i64), address: Address, place: Place) {
+    pub fn replace(&mut self, lengths: Lengths, address: Address, place: Place) {
         let old = self
             .classes
-            .get_mut(&lengths)
+            .get_mut(lengths)
             .and_then(|class| class.tree.replace(address, place));
-        if let Some(old) = old.filter(|old| *old != place) {
+        let Some(old) = old.filter(|old| *old != place) else {
+            return;
+        };
+        if old.is_ready() && place.is_ready() {
+            self.moved(&old, place);
+        } else {
             self.left(&old);
             self.arrived(place);
         }
@@ -115,7 +121,7 @@ impl Pool {
         }
         let whole = self.front.len() as u64 == self.ready;
         self.ready += 1;
-        if whole || self.front.back().is_some_and(|last| place < *last) {
+        if whole || self.front.last().is_some_and(|last| place < *last) {
             let at = self.front.partition_point(|other| *other < place);
             self.front.insert(at, place);
             self.front.truncate(FRONT_MAX);
@@ -127,40 +133,90 @@ impl Pool {
             return;
         }
         self.ready -= 1;
-        if self.front.back().is_some_and(|last| place <= last) {
-            let at = self.front.partition_point(|other| other < place);
-            if self
-                .front
-                .get(at)
-                .is_some_and(|other| other.key == place.key)
-            {
-                self.front.remove(at);
+        if let Some(at) = self.at(place) {
+            self.front.remove(at);
+        }
+    }
+
+    /// Where an offer is in the front, if it is there.
+    fn at(&self, place: &Place) -> Option<usize> {
+        let within = self.front.last().is_some_and(|last| place <= last);
+        let at = within.then(|| self.front.partition_point(|other| other < place))?;
+        (self.front.get(at)?.slot == place.slot).then_some(at)
+    }
+
+    fn moved(&mut self, old: &Place, new: Place) {
+        let whole = self.front.len() as u64 == self.ready;
+        let at = self.at(old);
+        let within = whole || self.front.last().is_some_and(|last| new < *last);
+        match at {
+            Some(from) if within => {
+                let to = self.front.partition_point(|other| *other < new);
+                if to > from {
+                    self.front.copy_within(from + 1..to, from);
+                    self.front[to - 1] = new;
+                } else {
+                    self.front.copy_within(to..from, to + 1);
+                    self.front[to] = new;
+                }
             }
+            Some(from) => {
+                self.front.remove(from);
+            }
+            None if within => {
+                let to = self.front.partition_point(|other| *other < new);
+                self.front.insert(to, new);
+                self.front.truncate(FRONT_MAX);
+            }
+            None => {}
         }
     }
 
     /// The best ready offers in order: at least `least` of them, if there are so many.
-    pub fn front(&mut self, least: usize) -> &VecDeque<Place> {
+    pub fn front(&mut self, least: usize) -> &[Place] {
         if self.front.len() < least && (self.front.len() as u64) < self.ready {
             let mut best = BinaryHeap::with_capacity(FRONT_MAX + 1);
-            for class in self.classes.values_mut() {
+            for (_, class) in self.classes.iter_mut() {
                 class.tree.best(FRONT_MAX, None, &|_| false, &mut best);
             }
-            self.front = best.into_sorted_vec().into();
+            self.front = best.into_sorted_vec();
         }
         &self.front
+    }
+
+    /// The best ready offers of each step of the band, among all.
+    pub fn heads(&mut self) -> Heads {
+        let mut heads = Heads::NONE;
+        for (_, class) in self.classes.iter_mut() {
+            heads.join(&class.tree.heads());
+        }
+        heads
+    }
+
+    /// The same among the offers of the buckets that take such lengths, up to a price, without those that `skip` names.
+    pub fn heads_within(
+        &mut self,
+        lengths: Lengths,
+        price_max: Option<i64>,
+        skip: impl Fn(u32) -> bool,
+    ) -> Heads {
+        let mut heads = Heads::NONE;
+        for (_, class) in self.classes.takers(lengths) {
+            class.tree.heads_within(price_max, &skip, &mut heads);
+        }
+        heads
     }
 
     /// The best ready offers of the buckets that take such lengths, up to a price, without those that `skip` names.
     pub fn best(
         &mut self,
         most: usize,
-        lengths: (i64, i64),
+        lengths: Lengths,
         price_max: Option<i64>,
         skip: impl Fn(u32) -> bool,
     ) -> Vec<Place> {
         let mut best = BinaryHeap::with_capacity(most + 1);
-        for (_, class) in takers(&mut self.classes, lengths) {
+        for (_, class) in self.classes.takers(lengths) {
             class.tree.best(most, price_max, &skip, &mut best);
         }
         best.into_sorted_vec()
@@ -171,13 +227,13 @@ impl Pool {
     pub fn select(
         &mut self,
         nth: u64,
-        lengths: (i64, i64),
+        lengths: Lengths,
         price_max: Option<i64>,
-        skipped: &[((i64, i64), Address)],
+        skipped: &[(Lengths, Address)],
         fresh: bool,
     ) -> Option<u32> {
         let mut nth = nth;
-        for (&own, class) in takers(&mut self.classes, lengths) {
+        for (own, class) in self.classes.takers(lengths) {
             let mut ranks = Vec::new();
             for (_, address) in skipped.iter().filter(|(lengths, _)| *lengths == own) {
                 let drawn = |place: &Place| place.is_ready() && (!fresh || place.fresh);
@@ -200,14 +256,4 @@ impl Pool {
         }
         None
     }
-}
-
-/// The buckets that take such lengths.
-fn takers(
-    classes: &mut BTreeMap<(i64, i64), Class>,
-    (context, output): (i64, i64),
-) -> impl Iterator<Item = (&(i64, i64), &mut Class)> {
-    classes
-        .range_mut((context, i64::MIN)..)
-        .filter(move |((_, longest), _)| *longest >= output)
 }

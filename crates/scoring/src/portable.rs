@@ -1,4 +1,4 @@
-//! Powers of two and logarithmic bands from correctly rounded operations alone.
+//! Powers of two and logarithmic steps from correctly rounded operations alone.
 //!
 //! `exp2` and `log` of the platform's mathematics library differ in the last bit between platforms; one bit can move a
 //! score over the edge of a band and change who is picked. A replay must not.
@@ -39,33 +39,50 @@ pub fn decay(elapsed: u64, half_life: u64) -> f64 {
     factor
 }
 
-/// The edges between bands: `⌊log score / log(1 + ε)⌋` by comparison instead of by logarithm.
+/// The steps of a score, of which a band spans four: the edges between them, by comparison instead of by logarithm.
 #[derive(Clone, Debug)]
-pub struct Bands {
-    /// `edges[k] = (1 + ε)^−k`, falling.
+pub struct Steps {
+    /// `edges[k] = (1 + ε / 3)^−k`, falling.
     edges: Vec<f64>,
 }
 
-impl Bands {
-    /// The smallest score told apart; all below share the lowest band.
+impl Steps {
+    /// The smallest score told apart; all below share the lowest step.
     pub const SCORE_MIN: f64 = 1e-6;
 
-    /// The bands of relative width `epsilon`, which must be above 0.
+    /// The steps of bands of relative width `epsilon`, from 0.001 to 1. Four of them are at least as wide as that
+    /// wherever in the first of them the best score lies, for `(1 + ε / 3)³ > 1 + ε`.
     #[must_use]
     pub fn new(epsilon: f64) -> Self {
+        let ratio = 1.0 + epsilon / 3.0;
         let mut edges = Vec::new();
         let mut edge = 1.0;
         while edge > Self::SCORE_MIN {
             edges.push(edge);
-            edge /= 1.0 + epsilon;
+            edge /= ratio;
         }
         Self { edges }
     }
 
-    /// The band of a score in [0, 1]: 0 for a perfect score, lower is worse.
+    /// The step of a score in [0, 1]: 0 for a perfect score, higher is worse.
     #[must_use]
-    pub fn of(&self, score: f64) -> i32 {
-        let above = self.edges.partition_point(|&edge| edge > score);
-        -i32::try_from(above).unwrap_or(i32::MAX)
+    pub fn of(&self, score: f64) -> u16 {
+        self.near(score, 0)
+    }
+
+    /// The same, looked for from a step on that is probably not far.
+    #[must_use]
+    pub fn near(&self, score: f64, step: u16) -> u16 {
+        let at = usize::from(step);
+        let above = |index: usize| self.edges[index] > score;
+        // The step is the number of edges above the score.
+        let edges = self.edges.len();
+        let is_same = at <= edges && (at == 0 || above(at - 1)) && (at == edges || !above(at));
+        if is_same {
+            return step;
+        }
+        let found = self.edges.partition_point(|&edge| edge > score);
+        // At most 42 000, at a width of 0.001.
+        u16::try_from(found).unwrap_or(u16::MAX - 1)
     }
 }

@@ -6,9 +6,10 @@ use crate::offer::Key;
 
 /// Turns count in 2⁻¹⁶ of a token, so that dividing by a capacity loses nothing that matters.
 const TURN_BITS: u32 = 16;
-/// The bits of [`Place::order`] that hold the turn; those above hold the band.
-const ORDER_TURN_BITS: u32 = 112;
-const ORDER_TURN_MAX: u128 = (1 << ORDER_TURN_BITS) - 1;
+/// No request counts for more work than this, whatever it says: turns are sums of it in 64 bits, and saturate.
+const WORK_MAX: i64 = 1 << 24;
+/// The mean of a queue's late requests takes in 2⁻⁶ of each.
+const MEAN_BITS: u32 = 6;
 
 /// Whether an offer can take a request now, or the first reason why not, in the order in which the gates ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,59 +21,71 @@ pub enum State {
     Full,
 }
 
-/// Where an offer stands: best band first, in it the one whose turn it is, then the one served longest ago.
+/// Where an offer stands: by the step of its score, in it the one whose turn it is, then the one served longest ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The band above the turn, both so that less is better. An offer that is not ready stands last.
-    pub order: u128,
-    /// The key as a number, so that it compares like the bytes.
-    pub key: u128,
-    pub served: u64,
-    pub slot: u32,
+    /// See [`crate::portable::Steps`]; that of an offer which is not ready is [`Place::NOWHERE`].
+    pub step: u16,
     pub state: State,
     /// Hardly ever picked.
     pub fresh: bool,
+    pub slot: u32,
+    pub turn: u64,
+    pub served: u64,
+    /// The key as numbers, so that it compares like the bytes.
+    pub key: Number,
 }
 
+/// A key as two numbers, the first half first.
+pub type Number = [u64; 2];
+
 impl Place {
+    /// Behind every step.
+    pub const NOWHERE: u16 = u16::MAX;
+
     /// Behind every offer.
     pub const LAST: Self = Self {
-        order: u128::MAX,
-        key: u128::MAX,
-        served: u64::MAX,
-        slot: u32::MAX,
+        step: Self::NOWHERE,
         state: State::Closed,
         fresh: false,
+        slot: u32::MAX,
+        turn: u64::MAX,
+        served: u64::MAX,
+        key: [u64::MAX; 2],
     };
-
-    /// `band` is at most 0; a turn that the virtual time has reached counts as reached now.
-    #[inline]
-    pub fn order(state: State, band: i32, turn: u128, virtual_time: u128) -> u128 {
-        if state != State::Ready {
-            return u128::MAX;
-        }
-        let turn = if turn <= virtual_time { 0 } else { turn };
-        (u128::from(band.unsigned_abs()) << ORDER_TURN_BITS) | turn.min(ORDER_TURN_MAX)
-    }
 
     #[inline]
     pub fn is_ready(&self) -> bool {
         self.state == State::Ready
     }
 
-    /// The key of `order`.
-    pub fn number(key: &Key) -> u128 {
-        u128::from_be_bytes(*key)
+    /// Whether it comes before another one of its band.
+    #[inline]
+    pub fn is_before(&self, other: &Self) -> bool {
+        if self.turn != other.turn {
+            return self.turn < other.turn;
+        }
+        (self.served, self.key) < (other.served, other.key)
+    }
+
+    pub fn number(key: &Key) -> Number {
+        let whole = u128::from_be_bytes(*key);
+        // The halves of 128 bits.
+        #[allow(clippy::cast_possible_truncation)]
+        let halves = [(whole >> 64) as u64, whole as u64];
+        halves
     }
 }
 
 impl Ord for Place {
     #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        self.order
-            .cmp(&other.order)
-            .then(self.served.cmp(&other.served))
-            .then(self.key.cmp(&other.key))
+        (self.step, self.turn, self.served, self.key).cmp(&(
+            other.step,
+            other.turn,
+            other.served,
+            other.key,
+        ))
     }
 }
 
@@ -82,10 +95,14 @@ impl PartialOrd for Place {
         Some(self.cmp(other))
     }
 
-    // By hand: the winner is found by this one comparison, most often by the first half of it.
+    // By hand: places are searched by this one comparison, most often by the first half of it.
     #[inline]
     fn lt(&self, other: &Self) -> bool {
-        self.order < other.order || (self.order == other.order && self.cmp(other) == Ordering::Less)
+        if self.step == other.step {
+            self.is_before(other)
+        } else {
+            self.step < other.step
+        }
     }
 }
 
@@ -93,19 +110,34 @@ impl PartialOrd for Place {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queue {
     /// Its virtual time.
-    pub turn: u128,
+    pub turn: u64,
+    /// The mean work of its late requests, in turns of one slot; 0 before the first.
+    pub mean: u64,
     /// Picks since a newcomer got one, of those that a newcomer could have had.
     pub waited: u32,
 }
 
-/// How far one request moves its provider back: work over capacity, at least one step.
-///
-/// Start-time fair queueing (Goyal, Vin and Cheng 1996): the start tag of a request is the later of its queue's last
-/// finish tag and the virtual time; the finish tag lies `cost` behind; the virtual time is the start tag last served. Who
-/// was away or in a lower band gathers no credit: it starts at the virtual time.
-pub fn cost(work_tokens: i64, capacity: u32) -> u128 {
-    let work = u128::from(u64::try_from(work_tokens).unwrap_or(0).max(1)) << TURN_BITS;
-    (work / u128::from(capacity.max(1))).max(1)
+impl Queue {
+    /// How far a request moves its provider back: work over capacity, at least one step, and no more than `times_max`
+    /// times the mean work of the queue's late requests, so that nobody waits for long because of one that was huge.
+    ///
+    /// Start-time fair queueing (Goyal, Vin and Cheng 1996): the start tag of a request is the later of its provider's
+    /// last finish tag and the virtual time; the finish tag lies the cost behind; the virtual time is the start tag last
+    /// served. Who was away or in a lower band gathers no credit: it starts at the virtual time.
+    ///
+    /// The mean is exponential, over the costs so capped: one huge request lifts it by `times_max` / 64 at most.
+    pub fn cost(&mut self, work_tokens: i64, capacity: u32, times_max: u32) -> u64 {
+        // From 1 to 2²⁴.
+        let work = work_tokens.clamp(1, WORK_MAX).unsigned_abs() << TURN_BITS;
+        let capped = if self.mean == 0 {
+            self.mean = work;
+            work
+        } else {
+            work.min(self.mean.saturating_mul(u64::from(times_max)))
+        };
+        self.mean = self.mean - (self.mean >> MEAN_BITS) + (capped >> MEAN_BITS);
+        (capped / u64::from(capacity.max(1))).max(1)
+    }
 }
 
 /// `SplitMix64` (Steele, Lea and Flood 2014): every seed is good, and the stream is easy to repeat elsewhere.

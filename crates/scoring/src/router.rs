@@ -2,16 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use ahash::RandomState;
+
 use crate::bounds::{above_zero, amount, ensure, model as model_checked, share, Invalid};
 use crate::breaker::Breaker;
 use crate::card::{Decision, Pick};
 use crate::offer::{Key, Offer, Request};
 use crate::party::{By, Party, NONE};
-use crate::portable::{decay, Bands};
+use crate::portable::{decay, Steps};
 use crate::queue::Queue;
 use crate::score::References;
 use crate::settings::Settings;
 use crate::standing::{Model, Standing};
+use crate::weights::Weights;
+
+/// Keyed, as ids may be chosen to collide, and faster than that of the standard library.
+type Hashed<K, V> = HashMap<K, V, RandomState>;
 
 /// Picks one of many offers for a request.
 ///
@@ -20,21 +26,21 @@ use crate::standing::{Model, Standing};
 #[derive(Clone, Debug)]
 pub struct Router {
     pub(crate) settings: Settings,
-    pub(crate) bands: Bands,
+    pub(crate) steps: Steps,
     /// Offers by slot.
     pub(crate) standings: Vec<Standing>,
     pub(crate) free: Vec<u32>,
-    pub(crate) slot_of: HashMap<Key, u32>,
+    pub(crate) slot_of: Hashed<Key, u32>,
     pub(crate) models: Vec<Model>,
     pub(crate) models_free: Vec<u32>,
-    pub(crate) names: HashMap<String, u32>,
+    pub(crate) names: Hashed<String, u32>,
     pub(crate) parties: Vec<Party>,
     pub(crate) parties_free: Vec<u32>,
-    pub(crate) party_of: HashMap<Key, u32>,
+    pub(crate) party_of: Hashed<Key, u32>,
     /// Of the own requests of a network for a model.
     pub(crate) queues: BTreeMap<(u32, u32), Queue>,
     pub(crate) market: u64,
-    pub(crate) breakers: HashMap<Key, Breaker>,
+    pub(crate) breakers: Hashed<Key, Breaker>,
     /// From when on each breaker that is not closed lets requests through.
     pub(crate) thresholds: BTreeSet<(i64, Key)>,
     /// The time that the states are true for.
@@ -58,20 +64,20 @@ impl Router {
     pub fn new(settings: Settings) -> Result<Self, Invalid> {
         let settings = settings.checked()?;
         Ok(Self {
-            bands: Bands::new(settings.band_width),
+            steps: Steps::new(settings.band_width),
             settings,
             standings: Vec::new(),
             free: Vec::new(),
-            slot_of: HashMap::new(),
+            slot_of: Hashed::default(),
             models: Vec::new(),
             models_free: Vec::new(),
-            names: HashMap::new(),
+            names: Hashed::default(),
             parties: Vec::new(),
             parties_free: Vec::new(),
-            party_of: HashMap::new(),
+            party_of: Hashed::default(),
             queues: BTreeMap::new(),
             market: 0,
-            breakers: HashMap::new(),
+            breakers: Hashed::default(),
             thresholds: BTreeSet::new(),
             now_ms: i64::MIN,
             asked: 0,
@@ -82,6 +88,12 @@ impl Router {
             swept: 0,
             served: 0,
         })
+    }
+
+    /// The weights of the five parts.
+    #[must_use]
+    pub fn weights(&self) -> Weights {
+        self.settings.weights
     }
 
     /// The number of offers.

@@ -2,16 +2,22 @@
 
 use crate::bounds::{above_zero, ensure, share, Invalid};
 use crate::score::{references_checked, References};
+use crate::weights::Weights;
 
 /// What a router is made with. Scores are comparable only between routers with the same settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
+    /// Of the five parts of a score.
+    pub weights: Weights,
     /// Price (micro-cents per 1 000 000 tokens), latency and work that score ½, for models without their own.
     pub references: References,
     /// Work given to a provider counts half after this.
     pub work_half_life_ms: u64,
-    /// Relative width of a band: scores within it count as equal and take turns.
+    /// Relative width of a band: scores within it below the best count as equal and take turns, and none that are more
+    /// than about four thirds of it below.
     pub band_width: f64,
+    /// A request moves its provider's turn back by at most this many times the mean work of its queue's late requests.
+    pub turn_times_max: u32,
     /// Picks in a million that explore.
     pub explore_ppm: u32,
     /// Picks in a million that go to an offer picked less than three times, if there is one.
@@ -39,6 +45,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            weights: Weights::default(),
             // 1.00 in whole currency per million tokens, a second to answer, a hundred thousand tokens of late.
             references: References {
                 price: 100_000_000.0,
@@ -47,6 +54,7 @@ impl Default for Settings {
             },
             work_half_life_ms: 600_000,
             band_width: 0.05,
+            turn_times_max: 8,
             explore_ppm: 15_000,
             newcomer_ppm: 0,
             breaker_failures: 5,
@@ -77,6 +85,11 @@ impl Settings {
             (0.001..=1.0).contains(&self.band_width),
             "band_width",
             "must be from 0.001 to 1",
+        )?;
+        ensure(
+            (1..=1_000_000).contains(&self.turn_times_max),
+            "turn_times_max",
+            "must be from 1 to 1000000",
         )?;
         ensure(
             self.explore_ppm <= 1_000_000,

@@ -15,7 +15,8 @@ use crate::tally::{Tally, REASONS};
 use crate::Invalid;
 
 const MAGIC: &[u8; 8] = b"YggRoutr";
-const VERSION: u32 = 1;
+/// 2: bands from the best down, turns of 64 bits with a mean, weights.
+const VERSION: u32 = 2;
 
 impl Router {
     /// The whole state, so that a router restored from it decides and counts like this one, to the last bit.
@@ -79,14 +80,14 @@ impl Router {
         write_queue(model.pool.queue, to);
         to.u64(model.pool.number);
         to.length(model.pool.classes.len());
-        for ((context, output), class) in &model.pool.classes {
-            to.i64(*context);
-            to.i64(*output);
+        for ((context, output), class) in model.pool.classes.iter() {
+            to.i64(context);
+            to.i64(output);
             write_seen(&class.seen, to);
-            to.length(class.wins.len());
-            for (band, wins) in &class.wins {
-                to.u32(band.unsigned_abs());
-                to.u32(*wins);
+            to.length(class.wins.counted().count());
+            for (step, wins) in class.wins.counted() {
+                to.u16(step);
+                to.u32(wins);
             }
         }
         write_history(&model.pool.plain, to);
@@ -105,8 +106,19 @@ impl Router {
             return Err(broken("must be what Router.snapshot returned"));
         }
         from.0 = &snapshot[MAGIC.len()..];
-        if from.u32()? != VERSION {
-            return Err(broken("must be of version 1"));
+        match from.u32()? {
+            VERSION => {}
+            1 => {
+                return Err(broken(
+                    "must be of version 2, not 1: it holds other bands and turns",
+                ))
+            }
+            0 => {
+                return Err(broken(
+                    "must be of version 2, not 0: there was no such version",
+                ))
+            }
+            _ => return Err(broken("must be of version 2, not a later one")),
         }
         let mut router = Self::new(Settings::read(from)?)?;
         router.epoch_ms = from.i64()?;
@@ -142,7 +154,7 @@ impl Router {
         }
         let seen = router.read_standings(&names, from)?;
         for (model, lengths, counted) in classes {
-            let class = router.models[model as usize].pool.classes.get_mut(&lengths);
+            let class = router.models[model as usize].pool.classes.get_mut(lengths);
             let class = class.ok_or(broken("must not count for offers that are not there"))?;
             (class.seen, class.wins) = (counted.seen, counted.wins);
         }
@@ -190,8 +202,7 @@ impl Router {
                 ..Class::default()
             };
             for _ in 0..from.length()? {
-                let band = i32::try_from(from.u32()?).map_err(|_| broken("must hold bands"))?;
-                class.wins.insert(-band, from.u32()?);
+                class.wins.add(from.step()?, from.u32()?);
             }
             classes.push((model, lengths, class));
         }
@@ -202,13 +213,15 @@ impl Router {
 }
 
 fn write_queue(queue: Queue, to: &mut Writer) {
-    to.u128(queue.turn);
+    to.u64(queue.turn);
+    to.u64(queue.mean);
     to.u32(queue.waited);
 }
 
 fn read_queue(from: &mut Reader<'_>) -> Result<Queue, Invalid> {
     Ok(Queue {
-        turn: from.turn()?,
+        turn: from.u64()?,
+        mean: from.count()?,
         waited: from.u32()?,
     })
 }
@@ -276,7 +289,7 @@ fn write_history(history: &History, to: &mut Writer) {
             to.i64(win.output_tokens);
             to.f64(win.share);
             to.flag(win.explored);
-            to.u32(win.band.unsigned_abs());
+            to.u16(win.floor);
             for part in win.parts {
                 to.f64(part);
             }
@@ -301,7 +314,7 @@ fn read_history(from: &mut Reader<'_>) -> Result<History, Invalid> {
                 output_tokens: from.i64()?,
                 share: from.amount()?,
                 explored: from.flag()?,
-                band: -i32::try_from(from.u32()?).map_err(|_| broken("must hold bands"))?,
+                floor: from.step()?,
                 parts: [
                     from.amount()?,
                     from.amount()?,

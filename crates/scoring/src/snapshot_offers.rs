@@ -11,6 +11,7 @@ use crate::score::References;
 use crate::settings::Settings;
 use crate::snapshot::{read_seen, read_tally, write_seen, write_tally};
 use crate::standing::Standing;
+use crate::weights::Weights;
 
 impl Router {
     pub(crate) fn write_standings(&self, numbers: &[u32], to: &mut Writer) {
@@ -39,7 +40,7 @@ impl Router {
             to.flag(one.on_market());
             to.flag(one.online);
             to.flag(one.open);
-            to.u128(one.turn);
+            to.u64(one.turn);
             to.u64(one.served);
             for number in [one.quality, one.latency_ms, one.availability, one.work] {
                 to.f64(number);
@@ -114,7 +115,7 @@ impl Router {
                 epoch,
                 online: from.flag()?,
                 open: from.flag()?,
-                turn: from.turn()?,
+                turn: from.u64()?,
                 served: from.count()?,
                 quality: from.f64()?,
                 latency_ms: from.f64()?,
@@ -155,11 +156,15 @@ impl Router {
 
 impl Settings {
     pub(crate) fn write(&self, to: &mut Writer) {
+        for weight in self.weights.in_order() {
+            to.f64(weight);
+        }
         to.f64(self.references.price);
         to.f64(self.references.latency_ms);
         to.f64(self.references.work);
         to.u64(self.work_half_life_ms);
         to.f64(self.band_width);
+        to.u32(self.turn_times_max);
         for number in [
             self.explore_ppm,
             self.newcomer_ppm,
@@ -178,7 +183,13 @@ impl Settings {
     }
 
     pub(crate) fn read(from: &mut Reader<'_>) -> Result<Self, Invalid> {
+        let mut weights = [0.0; 5];
+        for weight in &mut weights {
+            *weight = from.f64()?;
+        }
+        let weights = Weights::as_written(weights);
         Ok(Self {
+            weights: weights.ok_or(broken("must hold weights that add up to 1"))?,
             references: References {
                 price: from.f64()?,
                 latency_ms: from.f64()?,
@@ -186,6 +197,7 @@ impl Settings {
             },
             work_half_life_ms: from.u64()?,
             band_width: from.f64()?,
+            turn_times_max: from.u32()?,
             explore_ppm: from.u32()?,
             newcomer_ppm: from.u32()?,
             breaker_failures: from.u32()?,

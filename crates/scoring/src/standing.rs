@@ -3,7 +3,7 @@
 use crate::offer::{Key, Offer, Visibility};
 use crate::party::{By, Link, List, NONE};
 use crate::pool::{Pool, Seen};
-use crate::portable::Bands;
+use crate::portable::Steps;
 use crate::queue::{Place, State};
 use crate::router::Router;
 use crate::score::{Inputs, Parts, References};
@@ -18,8 +18,8 @@ pub const NEWCOMER_PICKS: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct Standing {
     pub key: Key,
-    /// Where its next turn starts; see [`crate::queue::cost`].
-    pub turn: u128,
+    /// Where its next turn starts; see [`crate::queue::Queue::cost`].
+    pub turn: u64,
     /// By [`By`].
     pub links: [Link; 3],
     pub model: u32,
@@ -35,7 +35,8 @@ pub struct Standing {
     pub in_flight: u32,
     /// How often it was picked.
     pub picks: u32,
-    pub band: i32,
+    /// Of its score.
+    pub step: u16,
     /// The epoch up to which its work has faded.
     pub epoch: u32,
     pub state: State,
@@ -92,7 +93,7 @@ impl Standing {
             group_capacity: 0,
             in_flight: 0,
             picks: 0,
-            band: 0,
+            step: 0,
             epoch: 0,
             state: State::Closed,
             visibility: Visibility::Own,
@@ -150,20 +151,25 @@ impl Standing {
     }
 
     /// Its place in a queue.
-    pub fn place(&self, slot: u32, virtual_time: u128) -> Place {
+    pub fn place(&self, slot: u32) -> Place {
         Place {
-            order: Place::order(self.state, self.band, self.turn, virtual_time),
-            key: Place::number(&self.key),
-            served: self.served,
-            slot,
+            step: if self.state == State::Ready {
+                self.step
+            } else {
+                Place::NOWHERE
+            },
             state: self.state,
             fresh: self.picks < NEWCOMER_PICKS,
+            slot,
+            turn: self.turn,
+            served: self.served,
+            key: Place::number(&self.key),
         }
     }
 
-    pub fn score_anew(&mut self, references: &References, settings: &Settings, bands: &Bands) {
+    pub fn score_anew(&mut self, references: &References, settings: &Settings, steps: &Steps) {
         let parts = Parts::new(&self.inputs(references, settings), references);
-        self.band = bands.of(parts.total());
+        self.step = steps.near(settings.weights.total(&parts), self.step);
     }
 }
 
@@ -206,7 +212,7 @@ impl Router {
         self.settle(slot);
         let standing = &self.standings[slot as usize];
         let (model, owner, group) = (standing.model, standing.owner, standing.group);
-        let (lengths, address, turn) = (standing.lengths(), standing.address(), standing.turn);
+        let (lengths, address) = (standing.lengths(), standing.address());
         let (on_market, in_flight) = (standing.on_market(), standing.in_flight);
         self.unlink(By::Model, model, slot);
         self.unlink(By::Owner, owner, slot);
@@ -215,7 +221,6 @@ impl Router {
         of.count -= 1;
         if on_market {
             of.pool.remove(lengths, address);
-            of.pool.future.remove(&(turn, slot));
             self.market -= 1;
         }
         if of.count == 0 && of.references.is_none() {
@@ -243,8 +248,7 @@ impl Router {
         let group = self.party(group);
         let standing = &mut self.standings[slot as usize];
         (standing.model, standing.owner, standing.group) = (model, owner, group);
-        let (on_market, in_flight, turn) =
-            (standing.on_market(), standing.in_flight, standing.turn);
+        let (on_market, in_flight) = (standing.on_market(), standing.in_flight);
         self.link(By::Model, model, slot);
         self.link(By::Owner, owner, slot);
         self.link(By::Group, group, slot);
@@ -258,14 +262,11 @@ impl Router {
         let state = self.state_of(slot);
         let standing = &mut self.standings[slot as usize];
         standing.state = state;
-        standing.score_anew(&references, &self.settings, &self.bands);
+        standing.score_anew(&references, &self.settings, &self.steps);
         if on_market {
             self.market += 1;
             let pool = &mut self.models[model as usize].pool;
-            if turn > pool.queue.turn {
-                pool.future.insert((turn, slot));
-            }
-            let place = standing.place(slot, pool.queue.turn);
+            let place = standing.place(slot);
             let (lengths, price) = (standing.lengths(), standing.price_microcents);
             let standings = &mut self.standings;
             pool.insert(lengths, price, place, |moved, block| {
@@ -291,8 +292,8 @@ impl Router {
     pub(crate) fn see(&mut self, slot: u32) {
         let standing = &mut self.standings[slot as usize];
         let pool = &self.models[standing.model as usize].pool;
-        if let Some(class) = pool.classes.get(&standing.lengths()) {
-            standing.seen = class.seen(pool.number, standing.band);
+        if let Some(class) = pool.classes.get(standing.lengths()) {
+            standing.seen = class.seen(pool.number, standing.step);
         }
     }
 
@@ -330,7 +331,7 @@ impl Router {
         standing.state = state;
         if standing.block != NONE {
             let pool = &mut self.models[standing.model as usize].pool;
-            let place = standing.place(slot, pool.queue.turn);
+            let place = standing.place(slot);
             pool.replace(standing.lengths(), standing.address(), place);
         }
     }
@@ -338,35 +339,19 @@ impl Router {
     /// Changes what an offer is scored by.
     pub(crate) fn change(&mut self, slot: u32, change: impl FnOnce(&mut Standing)) {
         self.settle(slot);
+        self.change_settled(slot, change);
+    }
+
+    /// The same for an offer that has settled since anything was counted.
+    pub(crate) fn change_settled(&mut self, slot: u32, change: impl FnOnce(&mut Standing)) {
         let references = self.references(self.standings[slot as usize].model);
         let standing = &mut self.standings[slot as usize];
         change(standing);
-        let band = standing.band;
-        standing.score_anew(&references, &self.settings, &self.bands);
-        if standing.band != band && standing.block != NONE {
+        let step = standing.step;
+        standing.score_anew(&references, &self.settings, &self.steps);
+        if standing.step != step && standing.block != NONE {
             self.see(slot);
         }
         self.reindex(slot);
-    }
-
-    /// Lets the virtual time of a market's queue pass.
-    pub(crate) fn advance(&mut self, model: u32, turn: u128) {
-        let pool = &mut self.models[model as usize].pool;
-        if turn <= pool.queue.turn {
-            return;
-        }
-        pool.queue.turn = turn;
-        while let Some(&(reached, slot)) = pool.future.first() {
-            if reached > turn {
-                break;
-            }
-            pool.future.pop_first();
-            let standing = &self.standings[slot as usize];
-            pool.replace(
-                standing.lengths(),
-                standing.address(),
-                standing.place(slot, turn),
-            );
-        }
     }
 }

@@ -13,8 +13,8 @@ use crate::party::{By, NONE};
 use crate::pool::{Pool, Seen};
 use crate::queue::State;
 use crate::router::Router;
-use crate::score::WEIGHTS;
 use crate::standing::Standing;
+use crate::weights::Weights;
 
 /// Why an offer did not get a request: the gate it failed, or the part of the score in which it lost the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,10 +123,10 @@ impl Router {
             return;
         }
         let pool = &self.models[standing.model as usize].pool;
-        let Some(class) = pool.classes.get(&standing.lengths()) else {
+        let Some(class) = pool.classes.get(standing.lengths()) else {
             return;
         };
-        let now = class.seen(pool.number, standing.band);
+        let now = class.seen(pool.number, standing.step);
         if now == standing.seen {
             return;
         }
@@ -140,6 +140,7 @@ impl Router {
             &self.standings[slot as usize],
             &now,
             &parts,
+            &self.settings.weights,
             &self.models[self.standings[slot as usize].model as usize].pool,
         );
         let standing = &mut self.standings[slot as usize];
@@ -208,7 +209,14 @@ impl Router {
 }
 
 /// Adds what a bucket counted between `standing.seen` and `now`.
-fn count(tally: &mut Tally, standing: &Standing, now: &Seen, parts: &[f64; 5], pool: &Pool) {
+fn count(
+    tally: &mut Tally,
+    standing: &Standing,
+    now: &Seen,
+    parts: &[f64; 5],
+    by: &Weights,
+    pool: &Pool,
+) {
     let since = &standing.seen;
     let passed = |now: u32, then: u32| u64::from(now.wrapping_sub(then));
     let only = passed(now.only, since.only);
@@ -232,11 +240,11 @@ fn count(tally: &mut Tally, standing: &Standing, now: &Seen, parts: &[f64; 5], p
         let behind = plain.saturating_sub(chance).saturating_sub(turn);
         if behind > 0 {
             let mut weights = [0; PARTS.len()];
-            for win in pool.plain.since(since.number, now.number) {
-                if win.band != standing.band && fits(standing, win) {
-                    weights[most_behind(parts, &win.parts)] += u64::from(win.weight);
+            pool.plain.since(since.number, now.number, |win| {
+                if standing.step > win.floor && fits(standing, win) {
+                    weights[by.most_behind(parts, &win.parts)] += u64::from(win.weight);
                 }
-            }
+            });
             let split = apportion(behind, &weights);
             for (part, count) in PARTS.into_iter().zip(split) {
                 tally.miss_many(part, count);
@@ -248,18 +256,17 @@ fn count(tally: &mut Tally, standing: &Standing, now: &Seen, parts: &[f64; 5], p
     if cut > 0 {
         let mut weights = [0; REASONS];
         let (mut share, mut all) = (0.0, 0.0);
-        for win in pool
-            .cut
-            .since(since.number, now.number)
-            .filter(|win| fits(standing, win))
-        {
-            let reason = ended(standing, win, parts);
+        pool.cut.since(since.number, now.number, |win| {
+            if !fits(standing, win) {
+                return;
+            }
+            let reason = ended(standing, win, parts, by);
             weights[reason as usize] += u64::from(win.weight);
             all += f64::from(win.weight);
             if reason as usize >= Reason::Price as usize {
                 share += f64::from(win.weight) * win.share;
             }
-        }
+        });
         if all > 0.0 {
             // At most 2³² requests.
             #[allow(clippy::cast_precision_loss)]
@@ -285,30 +292,31 @@ fn split(tally: &mut Tally, total: u64, mut weights: [u64; REASONS]) {
 }
 
 /// How a request with a highest price ended for an offer that did not get it.
-fn ended(standing: &Standing, win: &Win, parts: &[f64; 5]) -> Reason {
+fn ended(standing: &Standing, win: &Win, parts: &[f64; 5], by: &Weights) -> Reason {
     if standing.price_microcents > win.price_max {
         Reason::MaxPrice
     } else if let Some(reason) = Reason::of(standing.state) {
         reason
     } else {
-        lost(standing.band, parts, win.explored, win.band, &win.parts)
+        let loser = (standing.step, parts);
+        lost(loser, win.explored, (win.floor, &win.parts), by)
     }
 }
 
-/// Why an offer that passed the gates was not picked.
+/// Why an offer that passed the gates was not picked: of it the step and the parts, of the winner the deepest step that
+/// counts as good, and the parts.
 pub(crate) fn lost(
-    band: i32,
-    parts: &[f64; 5],
+    (step, parts): (u16, &[f64; 5]),
     explored: bool,
-    best_band: i32,
-    best: &[f64; 5],
+    (floor, best): (u16, &[f64; 5]),
+    by: &Weights,
 ) -> Reason {
     if explored {
         Reason::Chance
-    } else if band == best_band {
+    } else if step <= floor {
         Reason::Turn
     } else {
-        PARTS[most_behind(parts, best)]
+        PARTS[by.most_behind(parts, best)]
     }
 }
 
@@ -332,18 +340,6 @@ pub(crate) fn first_failed(standing: &Standing, request: &Request<'_>) -> Option
     } else {
         Reason::of(standing.state)
     }
-}
-
-/// The part of the score that costs `mine` the most against `best`.
-fn most_behind(mine: &[f64; 5], best: &[f64; 5]) -> usize {
-    let mut most = (0, WEIGHTS[0] * (best[0] - mine[0]));
-    for part in 1..PARTS.len() {
-        let behind = WEIGHTS[part] * (best[part] - mine[part]);
-        if behind > most.1 {
-            most = (part, behind);
-        }
-    }
-    most.0
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {

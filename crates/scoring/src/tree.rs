@@ -1,16 +1,16 @@
 //! The offers of one gate bucket in the order of their prices, under a tree of maxima.
 //!
 //! Offers lie in blocks; over the blocks stand levels of nodes, each over [`FAN`] of the level below, which hold the best
-//! place, the counts by state and the lowest price. So the best offer, those up to a price, their counts and the n-th of
+//! places, the counts by state and the lowest price. So the best offer, those up to a price, their counts and the n-th of
 //! them cost the same number of steps among a thousand offers and a million.
 
 use std::collections::BinaryHeap;
 
-use crate::node::{Counts, Leaf, Node};
-use crate::queue::Place;
+use crate::node::{Counts, Heads, Leaf, Node};
+use crate::queue::{Number, Place};
 
 /// Children of a node.
-const FAN: usize = 16;
+const FAN: usize = 8;
 /// The most offers in a block.
 const BLOCK_MAX: usize = 16;
 
@@ -26,7 +26,7 @@ struct Block {
 pub struct Address {
     pub block: u32,
     pub price: i64,
-    pub key: u128,
+    pub key: Number,
 }
 
 /// See the module.
@@ -125,36 +125,25 @@ impl Tree {
             return Some(old);
         }
         let mut position = block.position;
-        let node = &mut self.levels[0][position];
-        let was_best = node.best.key == old.key;
-        node.counts.subtract(&old);
-        node.counts.add(&place);
-        if place < node.best {
-            node.best = place;
-        } else if was_best {
-            node.best = Node::best_of(&block.leaves);
-        }
+        let mut led = self.levels[0][position].changed_leaf(&block.leaves, &old, &place);
         if self.stale {
             return Some(old);
         }
-        // The counts move by one; the best is looked for again only where the old one was it.
+        // The counts move by one; the best are looked for again only where the old one was among them.
         let counted = (old.state, old.fresh) == (place.state, place.fresh);
         for level in 1..self.levels.len() {
             position /= FAN;
             let (below, above) = self.levels.split_at_mut(level);
             let below = &below[level - 1];
+            let last = (position * FAN + FAN).min(below.len());
             let node = &mut above[0][position];
-            if !counted {
-                node.counts.subtract(&old);
-                node.counts.add(&place);
-            }
-            if node.best.key == old.key {
-                let last = (position * FAN + FAN).min(below.len());
-                node.best = Node::best_of_nodes(&below[position * FAN..last]);
-            } else if place < node.best {
-                node.best = place;
+            if led {
+                led = node.changed_below(&below[position * FAN..last], &old, &place);
             } else if counted {
                 break;
+            } else {
+                node.counts.subtract(&old);
+                node.counts.add(&place);
             }
         }
         Some(old)
@@ -199,6 +188,57 @@ impl Tree {
         counts
     }
 
+    /// The best ready offers of each step, if there is no price to keep to and nothing to skip.
+    pub fn heads(&mut self) -> Heads {
+        self.refresh();
+        let root = self.levels.last().and_then(|nodes| nodes.first());
+        root.map_or(Heads::NONE, |root| root.heads)
+    }
+
+    /// Takes the best ready offers of each step up to a price into `heads`, without those that `skip` names.
+    pub fn heads_within(
+        &mut self,
+        price_max: Option<i64>,
+        skip: &impl Fn(u32) -> bool,
+        heads: &mut Heads,
+    ) {
+        self.refresh();
+        if let Some(top) = self.levels.len().checked_sub(1) {
+            let price_max = price_max.unwrap_or(i64::MAX);
+            self.descend_heads(top, 0, price_max, skip, heads);
+        }
+    }
+
+    fn descend_heads(
+        &self,
+        level: usize,
+        position: usize,
+        price_max: i64,
+        skip: &impl Fn(u32) -> bool,
+        heads: &mut Heads,
+    ) {
+        let node = &self.levels[level][position];
+        if node.price_min > price_max || !heads.yields_to(&node.heads) {
+            return;
+        }
+        let Some(below) = level.checked_sub(1) else {
+            for leaf in self.leaves(position) {
+                let place = &leaf.place;
+                if leaf.price <= price_max && !skip(place.slot) {
+                    heads.add(place);
+                }
+            }
+            return;
+        };
+        let first = position * FAN;
+        let last = (first + FAN).min(self.levels[below].len());
+        let leading = (first..last).min_by_key(|&child| self.levels[below][child].heads.step);
+        let others = (first..last).filter(|&child| Some(child) != leading);
+        for child in leading.into_iter().chain(others) {
+            self.descend_heads(below, child, price_max, skip, heads);
+        }
+    }
+
     /// Puts the best ready offers up to a price into `best`, which holds at most `most`, the last of them on top; those
     /// that `skip` names are left out.
     pub fn best(
@@ -228,7 +268,7 @@ impl Tree {
         let full = |best: &BinaryHeap<Place>, place: &Place| {
             !place.is_ready() || (best.len() >= most && best.peek().is_none_or(|last| place > last))
         };
-        if node.price_min > price_max || full(best, &node.best) {
+        if node.price_min > price_max || full(best, node.heads.first()) {
             return;
         }
         let Some(below) = level.checked_sub(1) else {
@@ -246,7 +286,7 @@ impl Tree {
         let first = position * FAN;
         let last = (first + FAN).min(self.levels[below].len());
         // The child of the best one first: what it holds cuts off most of the others.
-        let leading = (first..last).min_by_key(|&child| self.levels[below][child].best);
+        let leading = (first..last).min_by_key(|&child| self.levels[below][child].heads.first());
         if let Some(leading) = leading {
             self.descend(below, leading, most, price_max, skip, best);
             for child in (first..last).filter(|&child| child != leading) {

@@ -12,7 +12,9 @@ mod oracle;
 use std::collections::BTreeMap;
 
 use oracle::{Counted, Facts, Oracle};
-use scoring::{Key, Offer, Request, Router, Scope, Settings, Tally, Visibility, REASON_NAMES};
+use scoring::{
+    Key, Offer, Request, Router, Scope, Settings, Tally, Visibility, Weights, REASON_NAMES,
+};
 
 const OFFERS: u64 = 40;
 
@@ -42,8 +44,17 @@ fn key(number: u64) -> Key {
     u128::from(number).to_be_bytes()
 }
 
-fn settings() -> Settings {
+/// Each seed of a world its own: wide and narrow bands, other weights, huge requests capped early or late.
+fn settings(seed: u64) -> Settings {
+    let others = [0.4, 0.0, 3.0, 0.2, 1.7];
     Settings {
+        weights: if seed % 3 == 0 {
+            Weights::default()
+        } else {
+            Weights::new(others).unwrap()
+        },
+        band_width: [0.05, 0.1, 0.4, 0.003][seed as usize % 4],
+        turn_times_max: [8, 1, 1_000_000][seed as usize % 3],
         explore_ppm: 100_000,
         newcomer_ppm: 50_000,
         breaker_failures: 3,
@@ -78,8 +89,8 @@ impl World {
     fn new(seed: u64) -> Self {
         Self {
             chance: Chance(seed),
-            ours: Router::new(settings()).unwrap(),
-            theirs: Oracle::new(settings()),
+            ours: Router::new(settings(seed)).unwrap(),
+            theirs: Oracle::new(settings(seed)),
             now_ms: 0,
             busy: Vec::new(),
             picked: 0,
@@ -251,7 +262,7 @@ impl World {
                 .of(&[Scope::Market, Scope::Market, Scope::Market, Scope::Own]),
             context_tokens: self.chance.of(&[0, 100, 8_192]),
             output_tokens: self.chance.of(&[0, 0, 5_000]),
-            work_tokens: self.chance.of(&[0, 1, 150, 3_000, 100_000]),
+            work_tokens: self.chance.of(&[0, 1, 150, 150, 3_000, 100_000, i64::MAX]),
             price_microcents_max: self.chance.of(&[
                 None,
                 None,

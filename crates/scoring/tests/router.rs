@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use scoring::portable::{decay, Bands};
+use scoring::portable::{decay, Steps};
 use scoring::{Key, Offer, Request, Router, Scope, Settings, Visibility};
 
 fn key(number: u8) -> Key {
@@ -152,19 +152,26 @@ proptest! {
     }
 
     #[test]
-    fn a_band_is_the_floor_of_a_logarithm(score in 1e-5..=1.0f64, epsilon in 0.01..0.5f64) {
-        let exact = score.ln() / epsilon.ln_1p();
+    fn a_step_is_the_floor_of_a_logarithm(score in 1e-5..=1.0f64, epsilon in 0.01..0.5f64) {
+        let exact = -score.ln() / (epsilon / 3.0).ln_1p();
         // On an edge either side will do: the logarithm itself is rounded there.
         prop_assume!((exact - exact.round()).abs() > 1e-6);
-        prop_assert!((f64::from(Bands::new(epsilon).of(score)) - exact.floor()).abs() < 0.5);
+        prop_assert!((f64::from(Steps::new(epsilon).of(score)) - exact.ceil()).abs() < 0.5);
+    }
+
+    #[test]
+    fn a_step_is_found_from_wherever_it_is_looked_for(score in 0.0..=1.0f64, epsilon in 0.01..0.5f64, from in any::<u16>()) {
+        let steps = Steps::new(epsilon);
+        prop_assert_eq!(steps.near(score, from), steps.of(score));
     }
 }
 
 #[test]
-fn bands_end_somewhere() {
-    let bands = Bands::new(0.05);
-    assert_eq!(bands.of(1.0), 0);
-    assert_eq!(bands.of(0.0), bands.of(1e-300));
+fn steps_end_somewhere() {
+    let steps = Steps::new(0.05);
+    assert_eq!(steps.of(1.0), 0);
+    assert_eq!(steps.of(0.0), steps.of(1e-300));
+    assert!(Steps::new(0.001).of(0.0) < 60_000);
     assert!(decay(u64::MAX, 1).abs() < f64::MIN_POSITIVE);
     assert!((decay(0, 1) - 1.0).abs() < f64::EPSILON);
 }

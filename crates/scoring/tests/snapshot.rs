@@ -141,12 +141,13 @@ fn what_is_no_snapshot_is_refused() {
     let mut longer = snapshot.clone();
     longer.push(0);
     assert!(Router::restore(&longer).is_err());
-    let mut newer = snapshot.clone();
-    newer[8] = 2;
-    assert_eq!(
-        Router::restore(&newer).unwrap_err().rule,
-        "must be of version 1"
-    );
+    for (version, named) in [(0, "not 0"), (1, "not 1"), (3, "not a later one")] {
+        let mut other = snapshot.clone();
+        other[8] = version;
+        let refused = Router::restore(&other).unwrap_err();
+        assert_eq!(refused.field, "snapshot");
+        assert!(refused.rule.contains(named), "{}", refused.rule);
+    }
     assert!(Router::restore(&snapshot).is_ok());
 }
 

@@ -19,7 +19,8 @@ alone.
 
 ``Router(...)`` holds the offers and picks one for a request. It is a function of its state, the request and
 the seed; times are whole milliseconds from any fixed start, keys are 16 bytes, prices are micro-cents per
-1,000,000 tokens.
+1,000,000 tokens. ``Router(weights=...)`` takes five other weights, by name or in their order, in any unit:
+finite, at least 0, not all 0; they are divided by their sum. ``router.weights`` are those that it has.
 
 - ``upsert(*, key, owner, group, model, price_microcents, context_tokens, capacity, visibility="market",
   group_capacity=None, output_tokens=None)``: `owner` is the network, `group` the device (its offers share a
@@ -55,15 +56,16 @@ the seed; times are whole milliseconds from any fixed start, keys are 16 bytes, 
 ``feasible``, ``gates`` (offers that the requester may know of, by the first gate each failed, in the order of
 the gates), and ``card() -> bytes``, the decision card as one JSON object: ``chosen``, ``explored``,
 ``propensity``, ``feasible``, ``gates``, ``candidates`` (at most 17, best first, each with ``key``, ``score``,
-``band``, the five parts and ``chosen``), ``effective_weights`` (how much each part decided, adding up to 1:
-its weight times the sum of its distances between the winner and the other candidates, over the same of all
-five), ``now_ms``, ``epoch_ms``, ``seed``. The keys in a card are the
+``band``, the five parts and ``chosen``), ``weights``, ``effective_weights`` (how much each part decided,
+adding up to 1: its weight times the sum of its distances between the winner and the other candidates, over
+the same of all five), ``now_ms``, ``epoch_ms``, ``seed``. The keys in a card are the
 router's own: put pseudonyms in their place before a requester sees them.
 
 What tables are copied, what a missing value does and how errors name rows: docs/engines/scoring.md.
 
-Offers whose scores differ by less than the band width count as equal and take turns by start-time fair
-queueing (Goyal, Vin and Cheng 1996), weighted by capacity. `newcomer_ppm` picks in a million go to an
+Offers whose scores are within the band width of the best count as equal and take turns by start-time fair
+queueing (Goyal, Vin and Cheng 1996), weighted by capacity; one request moves its provider's turn back by at
+most `turn_times_max` times the mean work of the late ones. `newcomer_ppm` picks in a million go to an
 offer picked less than three times, if there is one; one that chance passed over in twice as many picks as
 that takes on average gets the next. `explore_ppm` picks in a million are drawn evenly among
 all that passed the gates, with the probability of the pick recorded, so that logs can be evaluated
@@ -89,7 +91,7 @@ if TYPE_CHECKING:
     import polars
 
     from yggdrasil.scoring.decisions import Candidate, DecisionLog, LoggedDecision, Outcome
-    from yggdrasil.scoring.evaluation import Evaluation, evaluate, replay, weighted
+    from yggdrasil.scoring.evaluation import Evaluation, evaluate, replay, weighted, what_if
     from yggdrasil.scoring.report import Report
     from yggdrasil.scoring.simulation import simulate
     from yggdrasil.scoring.world import Scenario, SimulatedProvider, SimulatedRequest, Span
@@ -151,6 +153,7 @@ __all__ = [
     "score_columns",
     "simulate",
     "weighted",
+    "what_if",
 ]
 
 
@@ -192,7 +195,7 @@ def expr(
 # The server picks and nothing else: what it does not use is imported when it is asked for.
 _ROOMS = {
     "decisions": ("Candidate", "DecisionLog", "LoggedDecision", "Outcome"),
-    "evaluation": ("Evaluation", "evaluate", "replay", "weighted"),
+    "evaluation": ("Evaluation", "evaluate", "replay", "weighted", "what_if"),
     "report": ("Report",),
     "simulation": ("simulate",),
     "world": ("Scenario", "SimulatedProvider", "SimulatedRequest", "Span"),

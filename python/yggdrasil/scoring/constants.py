@@ -22,8 +22,10 @@ class QualitySettings(TypedDict):
     quality_prior: tuple[float, float]
 
 
+WEIGHTS: Final = (0.30, 0.25, 0.20, 0.15, 0.10)
+"""Of price, quality, latency, availability and fairness, where nothing else is said."""
 ROUTER: Final[RouterSettings] = {
-    "band_width": 0.10,
+    "band_width": 0.06,
     "explore_ppm": 15_000,
     "breaker_window": 16,
     "breaker_successes": 3,

@@ -23,12 +23,15 @@ DECISIONS_MAX: Final = 10_000_000
 CANDIDATES_MAX: Final = 1_000
 
 
+Parts = tuple[float, float, float, float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """An offer that could have been chosen: its five parts, each 0 to 1, in the order of `PARTS`."""
 
     key: str
-    parts: tuple[float, float, float, float, float]
+    parts: Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,9 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class LoggedDecision:
     """`propensity` is the probability, in (0, 1], with which `candidates[chosen]` was picked. `feasible`
-    counts all who passed the gates: if there were more than are listed, the log is cut short there."""
+    counts all who passed the gates: if there were more than are listed, the log is cut short there.
+    `weights` are those of the five parts, in the order of `PARTS`, as the router had them; None if the card
+    does not say."""
 
     at_ms: int
     chosen: int
@@ -53,6 +58,7 @@ class LoggedDecision:
     feasible: int
     candidates: tuple[Candidate, ...]
     outcome: Outcome | None = None
+    weights: Parts | None = None
 
     @property
     def whole(self) -> bool:
@@ -100,6 +106,7 @@ class DecisionLog:
                 "outcome": None
                 if one.outcome is None
                 else {name: getattr(one.outcome, name) for name in Outcome.__slots__},
+                "weights": None if one.weights is None else dict(zip(PARTS, one.weights, strict=True)),
             }
             for one in self._decisions
         ]
@@ -116,7 +123,9 @@ class DecisionLog:
         """A log from a table of the columns that `to_arrow` writes. InvalidInput names the row at fault."""
         if table.num_rows > DECISIONS_MAX:
             raise InvalidInput(f"log: holds at most {DECISIONS_MAX} decisions", field="log")
-        missing = [name for name in _schema(_pyarrow()).names if name not in table.column_names]
+        # Older logs say nothing of weights.
+        needed = [name for name in _schema(_pyarrow()).names if name != "weights"]
+        missing = [name for name in needed if name not in table.column_names]
         if missing:
             raise InvalidInput(f"log: has no column {missing[0]}", field=missing[0])
         log = cls()
@@ -179,8 +188,27 @@ def _decision(card: Mapping[str, Any], outcome: Outcome | None) -> LoggedDecisio
     if not isinstance(at_ms, int):
         raise InvalidInput("at_ms: must be whole milliseconds", field="at_ms")
     return LoggedDecision(
-        at_ms, chosen, propensity, bool(_field(card, "explored")), feasible, candidates, outcome
+        at_ms,
+        chosen,
+        propensity,
+        bool(_field(card, "explored")),
+        feasible,
+        candidates,
+        outcome,
+        _weights(card.get("weights")),
     )
+
+
+def _weights(given: Any) -> Parts | None:
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise InvalidInput("weights: must be an object", field="weights")
+    price, quality, latency, availability, fairness = (_number(given, name) for name in PARTS)
+    weights = (price, quality, latency, availability, fairness)
+    if min(weights) < 0 or not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
+        raise InvalidInput("weights: must be at least 0 and add up to 1", field="weights")
+    return weights
 
 
 def _candidate(one: Mapping[str, Any], number: int) -> Candidate:
@@ -218,7 +246,8 @@ def _pyarrow() -> Any:
 
 
 def _schema(pa: Any) -> Any:
-    candidate = pa.struct([("key", pa.string()), *((name, pa.float64()) for name in PARTS)])
+    parts = [(name, pa.float64()) for name in PARTS]
+    candidate = pa.struct([("key", pa.string()), *parts])
     outcome = pa.struct(
         [
             ("ok", pa.bool_()),
@@ -236,5 +265,6 @@ def _schema(pa: Any) -> Any:
             ("feasible", pa.int64()),
             ("candidates", pa.list_(candidate)),
             ("outcome", outcome),
+            ("weights", pa.struct(parts)),
         ]
     )

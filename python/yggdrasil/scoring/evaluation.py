@@ -26,6 +26,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from yggdrasil.errors import InvalidInput
+from yggdrasil.scoring.constants import WEIGHTS
 from yggdrasil.scoring.decisions import PARTS, DecisionLog, LoggedDecision, Outcome
 
 if TYPE_CHECKING:
@@ -78,11 +79,11 @@ class Evaluation:
 
 
 def weighted(
-    price: float = 0.30,
-    quality: float = 0.25,
-    latency: float = 0.20,
-    availability: float = 0.15,
-    fairness: float = 0.10,
+    price: float = WEIGHTS[0],
+    quality: float = WEIGHTS[1],
+    latency: float = WEIGHTS[2],
+    availability: float = WEIGHTS[3],
+    fairness: float = WEIGHTS[4],
 ) -> TargetPolicy:
     """The policy that takes the best by these weights, the best evenly if there are several. They are scaled
     to add up to 1. InvalidInput for a negative one, or if all are 0."""
@@ -93,16 +94,62 @@ def weighted(
     if not any(weights):
         raise InvalidInput("price: one weight must be above 0", field="price")
 
+    return lambda decision: _best(decision, weights, 0.0)
+
+
+def what_if(
+    *,
+    price: float | None = None,
+    quality: float | None = None,
+    latency: float | None = None,
+    availability: float | None = None,
+    fairness: float | None = None,
+    band_width: float = 0.0,
+) -> TargetPolicy:
+    """The policy with the weights of the router that decided, but for the parts named: ``what_if(price=0.4)``
+    is "what if price weighed 40 %". The others share the rest in their old proportions.
+
+    A card without weights counts as one with `constants.WEIGHTS`. With the router's `band_width` all whose
+    score is within it of the best are taken evenly, as turns come to on average; with 0 the best alone. The
+    card's parts are as they were when it was made: who gets more work is not scored lower by it.
+
+    Raises InvalidInput for a share outside 0 to 1, shares that add up to more than 1, a negative
+    `band_width`, and, when a decision is asked about, if the rest of 1 would have to go to parts of no
+    weight.
+    """
+    given = dict(zip(PARTS, (price, quality, latency, availability, fairness), strict=True))
+    named = {name: share for name, share in given.items() if share is not None}
+    for name, share in named.items():
+        if not 0 <= share <= 1:
+            raise InvalidInput(f"{name}: must be from 0 to 1", field=name)
+    rest = 1 - sum(named.values())
+    first = next(iter(named), "price")
+    if rest < -1e-9:
+        raise InvalidInput(f"{first}: the shares add up to more than 1", field=first)
+    if not (math.isfinite(band_width) and band_width >= 0):
+        raise InvalidInput("band_width: must be finite and at least 0", field="band_width")
+
     def policy(decision: LoggedDecision) -> Sequence[float]:
-        scores = [
-            sum(weight * part for weight, part in zip(weights, candidate.parts, strict=True))
-            for candidate in decision.candidates
-        ]
-        best = max(scores)
-        first = [math.isclose(score, best, rel_tol=1e-12) for score in scores]
-        return [1 / sum(first) if is_best else 0.0 for is_best in first]
+        old = dict(zip(PARTS, decision.weights or WEIGHTS, strict=True))
+        others = sum(weight for name, weight in old.items() if name not in named)
+        if rest > 1e-9 and not others:
+            rule = "the other parts have no weight, so the shares must add up to 1"
+            raise InvalidInput(f"{first}: {rule}", field=first)
+        scale = max(rest, 0.0) / others if others else 0.0
+        return _best(decision, [named.get(name, weight * scale) for name, weight in old.items()], band_width)
 
     return policy
+
+
+def _best(decision: LoggedDecision, weights: Sequence[float], band_width: float) -> Sequence[float]:
+    """Even chances for the candidates within the width of the best."""
+    scores = [
+        sum(weight * part for weight, part in zip(weights, candidate.parts, strict=True))
+        for candidate in decision.candidates
+    ]
+    least = max(scores) / (1 + band_width)
+    first = [score >= least or math.isclose(score, least, rel_tol=1e-12) for score in scores]
+    return [1 / sum(first) if is_first else 0.0 for is_first in first]
 
 
 def evaluate(

@@ -32,7 +32,7 @@ impl Router {
         work_half_life_ms = 600_000, band_width = 0.05, explore_ppm = 15_000, breaker_failures = 5,
         breaker_open_ms = 10_000, breaker_open_ms_max = 300_000, quality_prior = 0.5, availability_prior = 0.5,
         offers_max = 1_000_000, newcomer_ppm = 0, breaker_window = 0, breaker_successes = 1,
-        breaker_tested_apart = false
+        breaker_tested_apart = false, weights = None, turn_times_max = 8
     ))]
     #[allow(clippy::too_many_arguments)] // settings, each named in Python
     fn new(
@@ -53,8 +53,12 @@ impl Router {
         breaker_window: u32,
         breaker_successes: u32,
         breaker_tested_apart: bool,
+        weights: Option<&Bound<'_, PyAny>>,
+        turn_times_max: u32,
     ) -> PyResult<Self> {
         let settings = Settings {
+            weights: super::weights::weights(py, weights)?,
+            turn_times_max,
             references: References {
                 price: price_reference,
                 latency_ms: latency_reference_ms,
@@ -80,6 +84,12 @@ impl Router {
 
     fn __len__(&self) -> usize {
         self.lock().len()
+    }
+
+    /// The weights of the five parts, which add up to 1.
+    #[getter]
+    fn weights<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        super::weights::by_name(py, &self.lock().weights())
     }
 
     #[pyo3(signature = (

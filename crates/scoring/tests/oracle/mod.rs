@@ -43,12 +43,19 @@ struct Offer {
     in_flight: u32,
     picks: u64,
     served: u64,
-    turn: u128,
+    turn: u64,
     quality: f64,
     latency: Option<f64>,
     availability: f64,
     work: f64,
     counted: Counted,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Queue {
+    turn: u64,
+    mean: u64,
+    waited: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -62,11 +69,10 @@ struct Breaker {
 /// For settings without a window, and with one success to close: the breaker has tests of its own.
 pub struct Oracle {
     settings: Settings,
-    bands: portable::Bands,
     offers: BTreeMap<Key, Offer>,
     references: BTreeMap<&'static str, References>,
-    /// Virtual time and waits of newcomers, by model, and by network for requests at home.
-    queues: BTreeMap<(&'static str, Option<Key>), (u128, u64)>,
+    /// Virtual time, mean work and waits of newcomers, by model, and by network for requests at home.
+    queues: BTreeMap<(&'static str, Option<Key>), Queue>,
     breakers: BTreeMap<Key, Breaker>,
     epoch_ms: i64,
     served: u64,
@@ -75,7 +81,6 @@ pub struct Oracle {
 impl Oracle {
     pub fn new(settings: Settings) -> Self {
         Self {
-            bands: portable::Bands::new(settings.band_width),
             settings,
             offers: BTreeMap::new(),
             references: BTreeMap::new(),
@@ -114,7 +119,7 @@ impl Oracle {
         let turn = old.as_ref().map_or(0, |old| old.turn);
         if facts.visibility == Visibility::Market && !self.offers.values().any(on_market) {
             let queue = self.queues.entry((facts.model, None)).or_default();
-            queue.0 = queue.0.max(turn);
+            queue.turn = queue.turn.max(turn);
         }
         let new = Offer {
             facts,
@@ -256,8 +261,24 @@ impl Oracle {
         Parts::new(&inputs, &references)
     }
 
-    fn band(&self, offer: &Offer) -> i32 {
-        self.bands.of(self.parts(offer).total())
+    fn score(&self, offer: &Offer) -> f64 {
+        let parts = self.parts(offer).in_order();
+        let mut sum = 0.0;
+        for (weight, part) in self.settings.weights.in_order().iter().zip(parts) {
+            sum += weight * part;
+        }
+        sum
+    }
+
+    /// How often 1 can be divided by 1 + ε / 3 before it is no more than the score, or no more than a millionth.
+    fn step(&self, offer: &Offer) -> i64 {
+        let score = self.score(offer);
+        let (mut edge, mut steps) = (1.0, 0);
+        while edge > score && edge > 1e-6 {
+            edge /= 1.0 + self.settings.band_width / 3.0;
+            steps += 1;
+        }
+        steps
     }
 
     pub fn take_tallies(&mut self) -> BTreeMap<Key, Counted> {

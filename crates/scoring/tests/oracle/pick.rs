@@ -1,11 +1,10 @@
 //! The pick by its definition.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use scoring::{Key, Request, Scope, Visibility, WEIGHTS};
+use scoring::{Key, Request, Scope, Visibility};
 
-use super::{Offer, Oracle, Outcome};
+use super::{Offer, Oracle, Outcome, Queue};
 
 fn below(state: &mut u64, bound: u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -114,28 +113,32 @@ impl Oracle {
             .into_iter()
             .find(|&name| name == request.model)
             .unwrap_or("none");
-        let (clock, waited) = self
+        let queue = self
             .queues
             .get(&(model, at_home))
             .copied()
             .unwrap_or_default();
+        let waited = queue.waited;
         let mut ranked: Vec<Key> = passed;
         ranked.sort_by_key(|key| {
             let one = &self.offers[key];
-            (
-                Reverse(self.band(one)),
-                one.turn.max(clock),
-                one.served,
-                *key,
-            )
+            (self.step(one), one.turn, one.served, *key)
         });
-        let Some(&first) = ranked.first() else {
+        let Some(top) = ranked.first().map(|key| self.step(&self.offers[key])) else {
             return outcome;
         };
+        let band = |key: &Key| (self.step(&self.offers[key]) - top) / 4;
+        let first = *ranked
+            .iter()
+            .filter(|key| band(key) == 0)
+            .min_by_key(|key| {
+                let one = &self.offers[*key];
+                (one.turn, one.served, **key)
+            })
+            .unwrap();
         let best = request
             .prefer
-            .filter(|key| ranked.contains(key))
-            .filter(|key| self.band(&self.offers[key]) >= self.band(&self.offers[&first]) - 1)
+            .filter(|key| ranked.contains(key) && band(key) <= 1)
             .unwrap_or(first);
         let mut by_facts = ranked.clone();
         by_facts.sort_by_key(|key| {
@@ -186,12 +189,13 @@ impl Oracle {
             .map(|key| {
                 (
                     *key,
-                    self.parts(&self.offers[key]).total(),
-                    self.band(&self.offers[key]),
+                    self.score(&self.offers[key]),
+                    -i32::try_from(band(key)).unwrap(),
                 )
             })
             .collect();
-        self.tell(&ranked, chosen, outcome.explored);
+        let floor = (top + 3).max(self.step(&self.offers[&chosen]));
+        self.tell(&ranked, chosen, floor, outcome.explored);
         let waited = if fresh.contains(&chosen) {
             0
         } else {
@@ -200,41 +204,49 @@ impl Oracle {
         self.served += 1;
         let served = self.served;
         let offer = self.offers.get_mut(&chosen).unwrap();
-        let start = offer.turn.max(clock);
-        let work = u128::from(request.work_tokens.max(1).unsigned_abs()) << 16;
-        offer.turn = start + (work / u128::from(offer.facts.capacity)).max(1);
+        let start = offer.turn.max(queue.turn);
+        let work = request.work_tokens.clamp(1, 1 << 24).unsigned_abs() << 16;
+        let mean = if queue.mean == 0 { work } else { queue.mean };
+        let counted = work.min(mean * u64::from(self.settings.turn_times_max));
+        offer.turn = start + (counted / u64::from(offer.facts.capacity)).max(1);
+        let queue = Queue {
+            turn: start,
+            mean: mean - mean / 64 + counted / 64,
+            waited,
+        };
         offer.served = served;
         offer.in_flight += 1;
         offer.picks += 1;
         offer.work += request.work_tokens as f64;
         let group = offer.facts.group;
-        self.queues.insert((model, at_home), (start, waited));
+        self.queues.insert((model, at_home), queue);
         if let Some(breaker) = self.breakers.get_mut(&group).filter(|one| one.open_ms > 0) {
             breaker.probe = Some((chosen, request.now_ms + breaker.open_ms));
         }
         outcome
     }
 
-    fn tell(&mut self, passed: &[Key], chosen: Key, explored: bool) {
+    fn tell(&mut self, passed: &[Key], chosen: Key, floor: i64, explored: bool) {
         let names = ["price", "quality", "latency", "availability", "fairness"];
         let winner = &self.offers[&chosen];
-        let (band, best) = (self.band(winner), self.parts(winner).in_order());
+        let best = self.parts(winner).in_order();
+        let weights = self.settings.weights.in_order();
         for key in passed {
             let mine = self.parts(&self.offers[key]).in_order();
-            let same = self.band(&self.offers[key]) == band;
+            let as_good = self.step(&self.offers[key]) <= floor;
             let counted = &mut self.offers.get_mut(key).unwrap().counted;
             counted.0 += 1;
             counted.2 += 1.0 / passed.len() as f64;
             let mut most = 0;
             for part in 1..5 {
-                let behind = |part: usize| WEIGHTS[part] * (best[part] - mine[part]);
+                let behind = |part: usize| weights[part] * (best[part] - mine[part]);
                 if behind(part) > behind(most) {
                     most = part;
                 }
             }
             let reason = if explored {
                 "chance"
-            } else if same {
+            } else if as_good {
                 "turn"
             } else {
                 names[most]
