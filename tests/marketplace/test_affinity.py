@@ -23,10 +23,12 @@ from yggdrasil.marketplace.affinity import (
     WINDOW_MIN,
     Affinity,
 )
+from yggdrasil.marketplace.pseudonym import Pseudonyms
 from yggdrasil.marketplace.requests import ComputeRequest
 from yggdrasil.marketplace.wishes import wishes_from
 
 REQUEST = chat()
+NAMES = Pseudonyms(bytes(range(32)))
 
 
 def said(conversation: str | None, **wishes: object) -> ComputeRequest:
@@ -83,7 +85,7 @@ def scope_of(ids: SeededIds) -> Network:
 
 
 def test_a_share_too_large_is_not_preferred(clock: ManualClock, ids: SeededIds) -> None:
-    affinity, scope, one, other = Affinity(clock), scope_of(ids), ids.uuid(), ids.uuid()
+    affinity, scope, one, other = Affinity(clock, NAMES), scope_of(ids), ids.uuid(), ids.uuid()
     request = said("tea")
     affinity.served(scope, request, one)
     for _ in range(WINDOW_MIN - 1):
@@ -104,7 +106,7 @@ def test_a_share_too_large_is_not_preferred(clock: ManualClock, ids: SeededIds) 
 
 
 def test_conversations_are_of_one_person_and_one_model(clock: ManualClock, ids: SeededIds) -> None:
-    affinity, scope, offer = Affinity(clock), scope_of(ids), ids.uuid()
+    affinity, scope, offer = Affinity(clock, NAMES), scope_of(ids), ids.uuid()
     request = said("tea")
     affinity.served(scope, request, offer)
     assert affinity.preferred(scope, request) == offer
@@ -121,7 +123,7 @@ def test_conversations_are_of_one_person_and_one_model(clock: ManualClock, ids: 
 
 
 def test_it_is_bounded(clock: ManualClock, ids: SeededIds) -> None:
-    affinity, scope = Affinity(clock), scope_of(ids)
+    affinity, scope = Affinity(clock, NAMES), scope_of(ids)
     for n in range(CONVERSATIONS_MAX + 10):
         affinity.served(scope, replace(REQUEST, conversation=str(n)), UUID(int=n))
     assert len(affinity._last) == CONVERSATIONS_MAX
@@ -145,3 +147,24 @@ async def test_over_the_api(world: World, http: httpx.AsyncClient) -> None:
     with pytest.raises(InvalidInput):
         wishes_from(conversation="x" * 513)
     assert offer_of(world, seller).id in {offer for offer, _ in affinity._last.values()}
+
+
+def test_what_is_kept_counts_on_from_where_it_was(clock: ManualClock, ids: SeededIds) -> None:
+    before, scope = Affinity(clock, NAMES), scope_of(ids)
+    old, young = replace(REQUEST, conversation="old"), replace(REQUEST, conversation="young")
+    before.served(scope, old, ids.uuid())
+    clock.advance(IDLE_SECONDS_MAX - 10)
+    offer = ids.uuid()
+    before.served(scope, young, offer)
+    clock.advance(5)
+    after = Affinity(clock, NAMES)
+    after.recall(list(before.kept()))
+    assert after.preferred(scope, young) == offer
+    assert after.preferred(scope, old) is not None
+    clock.advance(6)
+    assert after.preferred(scope, old) is None
+    assert [seconds for _, _, seconds in after.kept()] == [11]
+    # Another server's key calls the same conversation something else.
+    foreign = Affinity(clock, Pseudonyms(bytes(32)))
+    foreign.recall(before.kept())
+    assert foreign.preferred(scope, young) is None

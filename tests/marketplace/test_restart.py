@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,13 +16,14 @@ from tests.marketplace import world as scripts
 from tests.marketplace.test_wishes import name_of
 from tests.marketplace.world import MODEL, Node, Provider, World, chat, chat_terms
 from tests.support import as_superuser
+from yggdrasil.db import Database
 from yggdrasil.db.address import Login
 from yggdrasil.devices.model import group_of, registration_message
 from yggdrasil.errors import Conflict, LimitReached, NoProvider, ProviderFailed, Unavailable
 from yggdrasil.kernel import Network, System
 from yggdrasil.marketplace import store_nodes
 from yggdrasil.marketplace.canaries import Canaries
-from yggdrasil.marketplace.recalling import RECALL_DAYS
+from yggdrasil.marketplace.recalling import RECALL_DAYS, keep
 from yggdrasil.marketplace.requests import Offer
 from yggdrasil.marketplace.segments import BREAK_SECONDS
 from yggdrasil.marketplace.service import Marketplace
@@ -330,3 +332,48 @@ async def test_the_job_that_reads_it_back_sees_all_networks(world: World) -> Non
         broken = await store_nodes.broken_off(tx, since, 100)
     assert {one.owner for one in past} == {one.scope.network_id for one in sellers}
     assert {network for network, _ in broken} == {one.network_id for one in buyers}
+
+
+async def test_conversations_outlive_a_planned_restart_and_no_crash(world: World, admin: Login) -> None:
+    for number in range(3):
+        await world.seller(f"pc-{number}")
+    buyer, mate = await world.buyer(), await world.buyer()
+    asked = replace(chat(), conversation="tea, and nobody's business")
+    await (await world.market.run(buyer, asked)).outcome()
+    served_by = world.market.routing.affinity.preferred(buyer, asked)
+    assert served_by is not None
+    async with restarted(world) as crashed:
+        # The control: while nobody has stopped, nothing is written.
+        assert crashed.routing.affinity.preferred(buyer, asked) is None
+    await world.market.stop()
+    (row,) = await as_superuser(world.database, admin, "SELECT * FROM platform.conversations")
+    assert row["node_id"] == world.node.node_id
+    assert b"tea" not in row["conversation"]
+    elsewhere = Node(world.ids.uuid(), world.ids.uuid())
+    other = world.make_market(elsewhere)
+    await other.start()
+    assert other.routing.affinity.preferred(buyer, asked) is None
+    await other.stop()
+    world.clock.advance(600)
+    async with restarted(world) as again:
+        affinity = again.routing.affinity
+        assert affinity.preferred(buyer, asked) == served_by
+        assert affinity.preferred(mate, asked) is None
+        assert await as_superuser(world.database, admin, "SELECT * FROM platform.conversations") == []
+    world.clock.advance(1_300)
+    async with restarted(world) as late:
+        assert late.routing.affinity.preferred(buyer, asked) is None
+
+
+async def test_a_server_stops_though_what_it_would_keep_cannot_be_written(world: World) -> None:
+    await world.seller()
+    buyer = await world.buyer()
+    await (await world.market.run(buyer, replace(chat(), conversation="tea"))).outcome()
+
+    class Away:
+        def transaction(self, _scope: object) -> None:
+            raise Unavailable("the database is away")
+
+    with capture_logs() as logs:
+        await keep(cast(Database, Away()), world.clock, world.market.routing, world.node.node_id)
+    assert [line["event"] for line in logs] == ["conversations were not kept"]

@@ -1,4 +1,5 @@
-"""Which offer a conversation was last served by: its backend still has the prompt in its cache. In memory.
+"""Which offer a conversation was last served by: its backend still has the prompt in its cache. In memory;
+what is kept over a planned restart is `recalling`'s part.
 
 The wish is weak. The router follows it only among offers whose score is in the best band or the next, and not
 at all while the offer has more than its share of what was asked of its model lately: a few long conversations
@@ -7,11 +8,12 @@ must not starve the others."""
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from hashlib import blake2b
+from collections.abc import Iterable, Iterator
 from typing import Final
 from uuid import UUID
 
 from yggdrasil.kernel import Clock, Network
+from yggdrasil.marketplace.pseudonym import Pseudonyms
 from yggdrasil.marketplace.requests import ComputeRequest
 
 CONVERSATIONS_MAX: Final = 65_536
@@ -28,8 +30,9 @@ Key = bytes
 class Affinity:
     """Bounded: the conversation that was silent for longest is forgotten first."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, pseudonyms: Pseudonyms) -> None:
         self._clock = clock
+        self._pseudonyms = pseudonyms
         self._last: OrderedDict[Key, tuple[UUID, float]] = OrderedDict()
         self._picks: OrderedDict[tuple[str, str], deque[UUID]] = OrderedDict()
 
@@ -61,7 +64,23 @@ class Affinity:
         key = self._key(scope, request)
         if key is None:
             return
-        self._last[key] = (offer, self._clock.monotonic())
+        self._note(key, offer, self._clock.monotonic())
+
+    def kept(self) -> Iterator[tuple[Key, UUID, float]]:
+        """(conversation, offer, seconds since) of those that still count, the longest silent first."""
+        now = self._clock.monotonic()
+        return (
+            (key, offer, now - at) for key, (offer, at) in self._last.items() if now - at <= IDLE_SECONDS_MAX
+        )
+
+    def recall(self, kept: Iterable[tuple[Key, UUID, float]]) -> None:
+        """What was `kept`, by now with more seconds since. Before any request."""
+        now = self._clock.monotonic()
+        for key, offer, seconds in kept:
+            self._note(key, offer, now - seconds)
+
+    def _note(self, key: Key, offer: UUID, at: float) -> None:
+        self._last[key] = (offer, at)
         self._last.move_to_end(key)
         if len(self._last) > CONVERSATIONS_MAX:
             self._last.popitem(last=False)
@@ -70,8 +89,5 @@ class Affinity:
         """The conversation as it is kept: nothing the requester wrote stays here."""
         if request.conversation is None:
             return None
-        digest = blake2b(scope.network_id.bytes + scope.user_id.bytes, digest_size=16)
-        for part in (request.kind, request.model, request.conversation):
-            raw = part.encode("utf-8", "surrogatepass")
-            digest.update(len(raw).to_bytes(4, "big") + raw)
-        return digest.digest()
+        parts = (request.kind, request.model, request.conversation)
+        return self._pseudonyms.conversation(scope.network_id, scope.user_id, parts)

@@ -1,4 +1,4 @@
-"""What an offer is called by those who look at it. No I/O.
+"""What an offer is called by those who look at it, and a conversation by us. No I/O.
 
 One AES block under a key of the viewer's network, derived by HKDF-SHA256 (RFC 5869) from the pseudonym key:
 we can turn
@@ -10,7 +10,9 @@ is all a name needs."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 from uuid import UUID
 
@@ -25,6 +27,7 @@ from yggdrasil.errors import ConfigurationError
 PREFIX: Final = "offer_"
 _PATTERN: Final = re.compile(r"offer_[0-9a-f]{32}\Z")
 _LABEL: Final = b"yggdrasil.v1 offer pseudonym\0"
+_CONVERSATION_LABEL: Final = b"yggdrasil.v1 conversation\0"
 
 
 class Pseudonyms:
@@ -34,6 +37,7 @@ class Pseudonyms:
         if len(key) < 32:
             raise ConfigurationError("the pseudonym key must have at least 32 bytes")
         self._key = key
+        self._conversation_key = _derived(key, _CONVERSATION_LABEL)
         self._cipher_of = lru_cache(maxsize=4_096)(self._derive)
         # A block of ECB depends on no other: one encryptor serves all names of a viewer.
         self._encryptor_of = lru_cache(maxsize=4_096)(lambda viewer: self._cipher_of(viewer).encryptor())
@@ -50,6 +54,18 @@ class Pseudonyms:
         decryptor = self._cipher_of(viewer).decryptor()
         return UUID(bytes=decryptor.update(bytes.fromhex(name[len(PREFIX) :])) + decryptor.finalize())
 
+    def conversation(self, network: UUID, user: UUID, parts: Iterable[str]) -> bytes:
+        """16 bytes that stand for one person's conversation; without the key nobody can try out its name."""
+        digest = blake2b(network.bytes + user.bytes, digest_size=16, key=self._conversation_key)
+        for part in parts:
+            raw = part.encode("utf-8", "surrogatepass")
+            digest.update(len(raw).to_bytes(4, "big") + raw)
+        return digest.digest()
+
     def _derive(self, viewer: UUID) -> Cipher[ECB]:
-        key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_LABEL + viewer.bytes).derive(self._key)
+        key = _derived(self._key, _LABEL + viewer.bytes)
         return Cipher(AES(key), ECB())  # noqa: S305  # one block; see the module's text
+
+
+def _derived(key: bytes, label: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=label).derive(key)

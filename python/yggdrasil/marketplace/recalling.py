@@ -1,8 +1,8 @@
 """What earlier boots have learnt, read back when the server starts.
 
-Rows say it: ended attempts and canary jobs, replayed at their own times. What no row says is forgotten: which
-offer a conversation was served by (at most half an hour's worth), and work given lately, by which shares are
-told.
+Rows say it: ended attempts and canary jobs, replayed at their own times; and which offer a conversation was
+served by, which is written as a server stops. What no row says is forgotten: work given lately, by which
+shares are told, and after a crash the conversations (at most half an hour's worth).
 """
 
 from __future__ import annotations
@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from operator import attrgetter
 from typing import Final
+from uuid import UUID
+
+import structlog
 
 from yggdrasil.db import Database
-from yggdrasil.kernel import Clock, System
+from yggdrasil.errors import YggdrasilError
+from yggdrasil.kernel import Clock, Market, System
 from yggdrasil.marketplace import store_nodes
+from yggdrasil.marketplace.affinity import IDLE_SECONDS_MAX
 from yggdrasil.marketplace.judging import WORTH
 from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.seen import PastAttempt
@@ -29,11 +34,19 @@ unless the owner failed all along; then it is open all the same."""
 BREAKER_ATTEMPTS_MAX: Final = 50_000
 BREAKS_MAX: Final = 50_000
 
+_log = structlog.get_logger("yggdrasil.marketplace")
+
 
 async def recall(
-    database: Database, clock: Clock, settings: MarketSettings, routing: Routing, breaks: Breaks
+    database: Database,
+    clock: Clock,
+    settings: MarketSettings,
+    routing: Routing,
+    breaks: Breaks,
+    node_id: UUID,
 ) -> None:
-    """Quality, tolerance, breakers, and how often answers broke off. The offers are known already."""
+    """Quality, tolerance, breakers, how often answers broke off, and conversations. The offers are known
+    already."""
     now, first_chunk = clock.now(), settings.first_chunk_seconds
     week, hours = now - timedelta(days=RECALL_DAYS), now - timedelta(seconds=BREAKER_SECONDS)
     by_time = attrgetter("ended_at")
@@ -45,7 +58,24 @@ async def recall(
         lately = [one for one in canaries if one.ended_at > hours]
         _set_breakers(routing, sorted([*failing, *lately], key=by_time))
         broken = await store_nodes.broken_off(tx, now - timedelta(seconds=BREAK_SECONDS), BREAKS_MAX)
+        silent = now - timedelta(seconds=IDLE_SECONDS_MAX)
+        spoken = await store_nodes.take_conversations(tx, node_id, silent)
     breaks.recall(((one, (now - at).total_seconds()) for one, at in broken), clock.monotonic())
+
+    routing.affinity.recall((key, offer, (now - at).total_seconds()) for key, offer, at in spoken)
+
+
+async def keep(database: Database, clock: Clock, routing: Routing, node_id: UUID) -> None:
+    """Write down what only this process knows, as it stops. If the database is away, it is forgotten."""
+    now = clock.now()
+    kept = [(key, offer, now - timedelta(seconds=age)) for key, offer, age in routing.affinity.kept()]
+    if not kept:
+        return
+    try:
+        async with database.transaction(Market()) as tx:
+            await store_nodes.keep_conversations(tx, node_id, kept)
+    except YggdrasilError as error:
+        _log.warning("conversations were not kept", error=error.code)
 
 
 def _learn(routing: Routing, attempts: Sequence[PastAttempt]) -> None:

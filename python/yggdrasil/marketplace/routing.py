@@ -66,7 +66,7 @@ class Routing:
         self._of_device: dict[tuple[UUID, UUID], set[UUID]] = defaultdict(set)
         self._of_model: dict[tuple[str, str], set[UUID]] = defaultdict(set)
         self._online: set[tuple[UUID, UUID]] = set()
-        self.affinity = Affinity(clock)
+        self.affinity = Affinity(clock, pseudonyms)
         self.refusals = Refusals(self._refit)
         self.reach = Reach(self, pseudonyms, self._of_network, self._of_model, self._seed)
         self._with_hours: set[UUID] = set()

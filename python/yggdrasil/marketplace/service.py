@@ -31,7 +31,7 @@ from yggdrasil.marketplace.probe import Probe
 from yggdrasil.marketplace.providers import PRICE_REFERENCE_MICROCENTS, Providers, Terms
 from yggdrasil.marketplace.pseudonym import PREFIX, Pseudonyms
 from yggdrasil.marketplace.queueing import Queue
-from yggdrasil.marketplace.recalling import recall
+from yggdrasil.marketplace.recalling import keep, recall
 from yggdrasil.marketplace.records import Records
 from yggdrasil.marketplace.requests import ComputeRequest, MarketScope, Offer, Status
 from yggdrasil.marketplace.routing import Routing
@@ -82,6 +82,7 @@ class Marketplace:
         self._hub = hub
         self._devices = devices
         self._clock = clock
+        self._node = node
         self.analytics = Analytics(database, clock)
         self._pseudonyms = Pseudonyms(keys.pseudonym.current.derive("marketplace.offers"))
         self._seal = ResultSeal(keys.key_encryption.current.derive("marketplace.results"))
@@ -124,7 +125,14 @@ class Marketplace:
         self.epochs.start(models)
         for offer in offers:
             self.routing.put(offer, online=self.upstreams.online(offer.network_id, offer.device))
-        await recall(self._database, self._clock, self.settings, self.routing, self._serving.breaks)
+        await recall(
+            self._database,
+            self._clock,
+            self.settings,
+            self.routing,
+            self._serving.breaks,
+            self._node.node_id,
+        )
         await self.feedback.recall()
         await self.upstreams.start()
         self._ticking = asyncio.create_task(self._tick(), name="marketplace: epochs")
@@ -144,6 +152,7 @@ class Marketplace:
             await self._serving.stop(grace_seconds)
             await self.upstreams.stop()
             await self.epochs.stop()
+            await keep(self._database, self._clock, self.routing, self._node.node_id)
 
     def decide_by(self, court: Court) -> None:
         """Who decides on registrations from now on."""

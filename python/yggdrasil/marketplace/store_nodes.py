@@ -126,3 +126,29 @@ async def insert_canaries(tx: Tx, canaries: Sequence[tuple[UUID, PastAttempt]]) 
 
 async def delete_canaries(tx: Tx, ended_before: datetime) -> None:
     await tx.execute("DELETE FROM platform.canaries WHERE ended_at < $1", ended_before)
+
+
+async def keep_conversations(tx: Tx, node_id: UUID, kept: Sequence[tuple[bytes, UUID, datetime]]) -> None:
+    """(conversation, offer, when served) of a node that stops; under Market."""
+    await tx.execute(
+        "INSERT INTO platform.conversations (node_id, conversation, offer, served_at)"
+        " SELECT $1, * FROM unnest($2::bytea[], $3::uuid[], $4::timestamptz[]) ON CONFLICT DO NOTHING",
+        node_id,
+        *(list(column) for column in zip(*kept, strict=True)),
+    )
+
+
+async def take_conversations(tx: Tx, node_id: UUID, since: datetime) -> list[tuple[bytes, UUID, datetime]]:
+    """What the node kept and is younger, the oldest first; that and what is older is deleted."""
+    rows = await tx.fetch(
+        "DELETE FROM platform.conversations WHERE node_id = $1 OR served_at <= $2"
+        " RETURNING node_id, conversation, offer, served_at",
+        node_id,
+        since,
+    )
+    mine = [
+        (bytes(row["conversation"]), row["offer"], row["served_at"])
+        for row in rows
+        if row["node_id"] == node_id and row["served_at"] > since
+    ]
+    return sorted(mine, key=lambda one: one[2])

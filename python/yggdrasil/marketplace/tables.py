@@ -198,3 +198,12 @@ class WaitRow(Table, tablename="waits", schema="platform"):
     waiting = Integer(default=None)
     queued_at = Timestamptz(default=None)
     until_at = Timestamptz(default=None)
+
+
+class ConversationRow(Table, tablename="conversations", schema="platform"):
+    """By which offer a conversation was served last, as a node stopped."""
+
+    node_id = UUID(default=None)
+    conversation = Bytea(primary_key=True, default=None)
+    offer = UUID(default=None)
+    served_at = Timestamptz(default=None)
