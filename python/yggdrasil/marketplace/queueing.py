@@ -114,9 +114,10 @@ class Queue:
             raise busy
         if run.cancelled:
             raise _cancelled()
-        place = self._join(run, forms, busy)
         waits = self._chooser.pending(run)
         least = min(self._chooser.least_hold(run, form.request, form.prompt_tokens) for form in forms)
+        # From here on it has a place, which `_wait` gives back.
+        place = self._join(run, forms, busy)
 
         async def enqueue(owner: Owner, wait: Wait) -> None:
             try:
@@ -140,10 +141,10 @@ class Queue:
         seconds = self._seconds_left(run)
         if seconds <= 0 or self._closing:
             return None
+        new = self._chooser.pending(run)
         place = self._place(run, [Form(run.request, run.prompt_tokens, run.model_choice)])
         place.ticket.turns = run.turns
         self._waiting.put_back(place.ticket)
-        new = self._chooser.pending(run)
 
         async def send_back(owner: Owner, wait: Wait) -> None:
             if not await self._records.send_back(new, previous, ending, owner, wait):
