@@ -8,7 +8,7 @@
 )]
 
 use proptest::prelude::*;
-use scoring::{Key, Offer, Request, Router, Scope, Settings, Visibility};
+use scoring::{Key, Offer, Request, Router, Scope, Settings, Visibility, Weights};
 
 fn key(number: u64) -> Key {
     (u128::from(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)) << 64 | u128::from(number))
@@ -24,6 +24,8 @@ fn mix(seed: &mut u64) -> u64 {
 
 fn filled() -> Router {
     let mut router = Router::new(Settings {
+        weights: Weights::new([3.0, 1.0, 2.0, 1.0, 0.1]).unwrap(),
+        turn_times_max: 3,
         newcomer_ppm: 50_000,
         breaker_failures: 2,
         ..Settings::default()
