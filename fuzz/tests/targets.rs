@@ -1,7 +1,8 @@
 //! Every target on its seeds, on what was once found, and for a while on mutations of both. No coverage guides it.
 //!
-//! `YGG_FUZZ_SECONDS` is the time for each target (2), `YGG_FUZZ_SEED` the seed of the chance (1): a failure prints it, and
-//! the round; the same seed comes to the same round.
+//! `YGG_FUZZ_SECONDS` is the time for each target, `YGG_FUZZ_SEED` the seed of the chance (1): a failure prints it, and the
+//! round; the same seed comes to the same round. Without a time the rounds are limited too, so that a fast machine tries
+//! what a slow one does and no more: what is new is for a campaign to find.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::time::{Duration, Instant};
@@ -10,6 +11,8 @@ use fuzz::drawn::Drawn;
 use fuzz::{Target, TARGETS};
 
 const LENGTH_MAX: usize = 8_192;
+const SECONDS_USUAL: u64 = 2;
+const ROUNDS_USUAL: u64 = 100_000;
 /// Mutations that become seeds themselves.
 const POOL_MAX: usize = 64;
 
@@ -50,7 +53,7 @@ fn tried(run: fn(&[u8]), bytes: &[u8]) -> Option<String> {
 }
 
 /// The number of inputs tried, or the first failure.
-fn campaign(target: &Target, seed: u64, time: Duration) -> Result<u64, String> {
+fn campaign(target: &Target, seed: u64, time: Duration, rounds: u64) -> Result<u64, String> {
     let mut pool = (target.seeds)();
     pool.extend(found(target.name));
     assert!(!pool.is_empty());
@@ -61,7 +64,7 @@ fn campaign(target: &Target, seed: u64, time: Duration) -> Result<u64, String> {
     }
     let mut drawn = Drawn(seed);
     let (kept, start, mut round) = (pool.len(), Instant::now(), 0);
-    while start.elapsed() < time {
+    while round < rounds && start.elapsed() < time {
         round += 1;
         let bytes = drawn.changed(&pool, LENGTH_MAX);
         if let Some(failure) = tried(target.run, &bytes) {
@@ -84,8 +87,14 @@ fn campaign(target: &Target, seed: u64, time: Duration) -> Result<u64, String> {
 
 fn try_target(name: &str) {
     let seed = setting("YGG_FUZZ_SEED", 1);
-    let time = Duration::from_secs(setting("YGG_FUZZ_SECONDS", 2));
-    let rounds = campaign(&target(name), seed, time).unwrap_or_else(|failure| panic!("{failure}"));
+    let seconds = setting("YGG_FUZZ_SECONDS", 0);
+    let (time, most) = match seconds {
+        0 => (SECONDS_USUAL, ROUNDS_USUAL),
+        given => (given, u64::MAX),
+    };
+    let time = Duration::from_secs(time);
+    let rounds =
+        campaign(&target(name), seed, time, most).unwrap_or_else(|failure| panic!("{failure}"));
     println!("{name}: {rounds} inputs of YGG_FUZZ_SEED={seed}");
     assert!(rounds > 0);
 }
@@ -123,11 +132,11 @@ fn a_bug_is_found() {
         run: buggy,
         seeds: || vec![vec![0; 16]],
     };
-    let failure = campaign(&target, 1, Duration::from_secs(60)).unwrap_err();
+    let failure = campaign(&target, 1, Duration::from_secs(60), u64::MAX).unwrap_err();
     assert!(
         failure.contains("YGG_FUZZ_SEED=1") && failure.contains("the bug"),
         "{failure}"
     );
-    let again = campaign(&target, 1, Duration::from_secs(60)).unwrap_err();
+    let again = campaign(&target, 1, Duration::from_secs(60), u64::MAX).unwrap_err();
     assert_eq!(failure, again);
 }

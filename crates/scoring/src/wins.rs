@@ -49,7 +49,8 @@ impl Wins {
 
     /// The steps that were counted at, with their counts.
     pub fn counted(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
-        let counts = (0..).zip(self.counts.iter().copied());
+        // To the last step and no further: an open range counts on behind it.
+        let counts = (0..=u16::MAX).zip(self.counts.iter().copied());
         counts.filter(|&(_, count)| count > 0)
     }
 }
@@ -74,5 +75,17 @@ mod tests {
             assert_eq!(wins.from(u16::try_from(from).unwrap()), sum);
         }
         assert_eq!(wins.counted().map(|one| one.1).sum::<u32>(), wins.from(0));
+    }
+
+    #[test]
+    fn the_deepest_step_is_counted() {
+        let mut wins = Wins::default();
+        wins.add(u16::MAX, 3);
+        wins.add(40_000, 2);
+        assert_eq!(
+            wins.counted().collect::<Vec<_>>(),
+            [(40_000, 2), (u16::MAX, 3)]
+        );
+        assert_eq!((wins.from(40_001), wins.from(0)), (3, 5));
     }
 }
