@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from tests.support import as_superuser
@@ -247,6 +250,39 @@ async def test_a_lookup_that_a_rotation_overtook_is_not_kept(house: House) -> No
     await house.post(f"/keys/{key['key_id']}/rotate", {"overlap_seconds": 0}, ask)
     gate.keep_key(key["key"], scope, None, seen)
     assert gate.pass_key(key["key"]) is None
+
+
+async def test_requests_that_come_together_look_a_key_up_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = (await house.sign_in(ASK, Device()))["access_token"]
+    key = (await house.post("/keys", {"name": "ci"}, ask)).json()
+    authorization, asked, gone_on = f"Bearer {key['key']}", 0, asyncio.Event()
+    look_up = house.users._keyring._look_up
+
+    async def counted(text: str) -> Any:
+        nonlocal asked
+        asked += 1
+        scope = await look_up(text)
+        await gone_on.wait()
+        return scope
+
+    monkeypatch.setattr(house.users._keyring, "_look_up", counted)
+    tasks = [asyncio.create_task(house.users.authenticate(authorization)) for _ in range(8)]
+    other = asyncio.create_task(house.users.authenticate("Bearer ygg_nothing"))
+    await asyncio.sleep(0)
+    tasks[0].cancel()  # who leaves does not take the answer with him
+    with pytest.raises(Unauthenticated):
+        await other
+    # A rotation meanwhile: whoever comes after it asks anew, and what came before is not enough for him.
+    await house.post(f"/keys/{key['key_id']}/rotate", {"overlap_seconds": 0}, ask)
+    with pytest.raises(Unauthenticated):
+        await house.users.authenticate(authorization)
+    gone_on.set()
+    scopes = await asyncio.gather(*tasks[1:])
+    assert {str(scope.key_id) for scope in scopes} == {key["key_id"]}
+    assert asked == 3
+    assert not house.users._keyring._asked
 
 
 async def test_a_stranger_cannot_rotate(house: House) -> None:
