@@ -264,7 +264,7 @@ async def test_requests_that_come_together_look_a_key_up_once(
         nonlocal asked
         asked += 1
         scope = await look_up(text)
-        await gone_on.wait()
+        await asyncio.wait_for(gone_on.wait(), 30)
         return scope
 
     monkeypatch.setattr(house.users._keyring, "_look_up", counted)
@@ -277,7 +277,7 @@ async def test_requests_that_come_together_look_a_key_up_once(
     # A rotation meanwhile: whoever comes after it asks anew, and what came before is not enough for him.
     await house.post(f"/keys/{key['key_id']}/rotate", {"overlap_seconds": 0}, ask)
     with pytest.raises(Unauthenticated):
-        await house.users.authenticate(authorization)
+        await asyncio.wait_for(house.users.authenticate(authorization), 10)
     gone_on.set()
     scopes = await asyncio.gather(*tasks[1:])
     assert {str(scope.key_id) for scope in scopes} == {key["key_id"]}
