@@ -16,7 +16,8 @@ from tests.vedrfolnir.relay import Peer, relay_running
 from yggdrasil.demo.extract import CHAT_MODEL
 from yggdrasil.demo.minilm import MODEL_NAME
 from yggdrasil.errors import InvalidInput
-from yggdrasil.vedrfolnir.backend import Backend, BackendError, backend_url
+from yggdrasil.vedrfolnir.address import backend_url
+from yggdrasil.vedrfolnir.backend import Backend, BackendError
 from yggdrasil.vedrfolnir.connection import Connection
 from yggdrasil.vedrfolnir.provide import Kind, Provider, Served, together
 from yggdrasil.wire import messages

@@ -30,8 +30,7 @@ from msgspec import Meta
 from yggdrasil.errors import ConfigurationError, InvalidInput
 from yggdrasil.marketplace import parameters
 from yggdrasil.marketplace.requests import MODEL_LENGTH_MAX, PRICE_CENTS_MAX, Kind
-from yggdrasil.vedrfolnir.address import is_loopback
-from yggdrasil.vedrfolnir.backend import backend_url
+from yggdrasil.vedrfolnir.address import backend_url, is_loopback
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 KEY_BYTES_MAX: Final = 4 * 1024

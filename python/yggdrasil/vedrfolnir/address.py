@@ -1,4 +1,4 @@
-"""Where a server is: its base URL, its door, and whether it is this machine. Pure."""
+"""Where a server or a backend is: its base URL, its door, and whether it is this machine. Pure."""
 
 from __future__ import annotations
 
@@ -40,3 +40,15 @@ def server_url(text: str, *, plaintext: bool = False) -> str:
 def socket_url(url: str) -> str:
     """The address of the door for a server's base URL."""
     return "ws" + url.removeprefix("http").rstrip("/") + "/bifrost"
+
+
+def backend_url(text: str) -> str:
+    """`http://localhost:11434/v1`: the base under which /chat/completions lies."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise InvalidInput("backend: not a URL", field="backend") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise InvalidInput("backend: must be a base URL such as http://localhost:11434/v1", field="backend")
+    return text.rstrip("/")

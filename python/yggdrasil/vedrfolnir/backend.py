@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import aiohttp
 import certifi
@@ -22,8 +21,7 @@ import msgspec
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from yggdrasil.errors import InvalidInput
-from yggdrasil.vedrfolnir.address import is_loopback
+from yggdrasil.vedrfolnir.address import backend_url, is_loopback
 from yggdrasil.wire.limits import PAYLOAD_BYTES_MAX
 
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -100,18 +98,6 @@ class _Model(msgspec.Struct):
 
 class _Models(msgspec.Struct):
     data: list[_Model]
-
-
-def backend_url(text: str) -> str:
-    """`http://localhost:11434/v1`: the base under which /chat/completions lies."""
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError:
-        raise InvalidInput("backend: not a URL", field="backend") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise InvalidInput("backend: must be a base URL such as http://localhost:11434/v1", field="backend")
-    return text.rstrip("/")
 
 
 class Backend:

@@ -1,4 +1,7 @@
-"""The commands of a device; the server's command line takes them in."""
+"""The commands of a device; the server's command line takes them in.
+
+The clients of HTTP and sockets are imported by the command that runs: the server would carry 10 MiB of them.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,20 @@ import platform
 import re
 from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 from uuid import UUID
 
 from cyclopts import App, Parameter
 
 from yggdrasil.errors import InvalidInput, Unauthenticated
 from yggdrasil.kernel import SystemIds
-from yggdrasil.vedrfolnir.account import Account
 from yggdrasil.vedrfolnir.address import server_url
-from yggdrasil.vedrfolnir.backend import Backend
-from yggdrasil.vedrfolnir.connection import Connection
 from yggdrasil.vedrfolnir.identity import Identity, IdentityFile
-from yggdrasil.vedrfolnir.links import DeviceLink
-from yggdrasil.vedrfolnir.seller import Sale, check_models, sell
 from yggdrasil.vedrfolnir.terminal import ask, cents, run, say, state_path, typed_lines, until_told_to_stop
+
+if TYPE_CHECKING:
+    from yggdrasil.vedrfolnir.account import Account
+    from yggdrasil.vedrfolnir.links import DeviceLink
 
 SERVER: Final = "http://127.0.0.1:8480"
 PURPOSE: Final = "chat"
@@ -43,6 +45,12 @@ def _file(state: Path | None) -> IdentityFile:
     return IdentityFile(state if state is not None else state_path())
 
 
+def _account(state: Path | None) -> Account:
+    from yggdrasil.vedrfolnir.account import Account
+
+    return Account(_file(state))
+
+
 def _host_name() -> str:
     """This machine's name as a device id."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", platform.node()).strip("-")[:64] or "device"
@@ -52,6 +60,8 @@ async def _signed_in(
     file: IdentityFile, *, server: str, email: str | None, device_id: str | None, name: str | None, world: str
 ) -> Account:
     """The account of a registered device, signing in and registering as far as it is needed."""
+    from yggdrasil.vedrfolnir.account import Account
+
     identity = file.load()
     address = server_url(server)
     if identity is None or identity.server_url != address:
@@ -116,7 +126,7 @@ def status(*, state: State = None) -> None:
     """Who this device is, its network's devices, and its money."""
 
     async def work() -> None:
-        async with Account(_file(state)) as account:
+        async with _account(state) as account:
             session = await account.session()
             identity = account.identity
             say(f"server:  {identity.server_url}")
@@ -166,6 +176,9 @@ def provide(
     """Sell a local OpenAI-compatible server (Ollama, llama.cpp, vLLM), or share it with your own network."""
 
     async def work() -> None:
+        from yggdrasil.vedrfolnir.backend import Backend
+        from yggdrasil.vedrfolnir.seller import Sale, check_models, sell
+
         if own and price:
             raise InvalidInput("price: --own is free; leave it out", field="price")
         if not own and price is None:
@@ -209,8 +222,10 @@ def connect(to: str, /, *, state: State = None) -> None:
     """Open a link to another device of your network; what you type goes there, line by line."""
 
     async def work() -> None:
+        from yggdrasil.vedrfolnir.connection import Connection
+
         async with (
-            Account(_file(state)) as account,
+            _account(state) as account,
             Connection.of(account.identity, account.token) as connection,
         ):
             link = await connection.connect(to, PURPOSE)
@@ -237,7 +252,9 @@ def listen(
         return peer in allow or (await ask(f"allow a link from {peer}? [y/N]")).lower() in ("y", "yes")
 
     async def work() -> None:
-        async with Account(_file(state)) as account:
+        from yggdrasil.vedrfolnir.connection import Connection
+
+        async with _account(state) as account:
             ended = asyncio.Event()
 
             async def serve(link: DeviceLink) -> None:
@@ -284,7 +301,7 @@ def create(name: str, /, *, state: State = None) -> None:
     """Make an API key; it is shown this once."""
 
     async def work() -> None:
-        async with Account(_file(state)) as account:
+        async with _account(state) as account:
             say((await account.create_key(name))["key"])
 
     run(work())
@@ -295,7 +312,7 @@ def list_keys(*, state: State = None) -> None:
     """The working keys, without their texts."""
 
     async def work() -> None:
-        async with Account(_file(state)) as account:
+        async with _account(state) as account:
             for item in await account.keys():
                 say(f"{item['key_id']} {item['created_at']} {item['name']}")
 
@@ -307,7 +324,7 @@ def revoke(key_id: UUID, /, *, state: State = None) -> None:
     """Have a key refused from now on."""
 
     async def work() -> None:
-        async with Account(_file(state)) as account:
+        async with _account(state) as account:
             await account.revoke_key(key_id)
 
     run(work())
@@ -324,7 +341,7 @@ def payment_method(
     """Add a way to pay or to be paid, and verify it."""
 
     async def work() -> None:
-        async with Account(_file(state)) as account:
+        async with _account(state) as account:
             method = await account.add_payment_method(kind=kind, gateway_token=token, purpose=purpose)
             method = await account.verify_payment_method(UUID(method["method_id"]))
             if method["state"] == "pending":
@@ -340,7 +357,7 @@ def top_up(amount_cents: int, /, *, state: State = None) -> None:
     """Put whole cents into the network's wallet, from its default payment method."""
 
     async def work() -> None:
-        async with Account(_file(state)) as account:
+        async with _account(state) as account:
             usable = [
                 method
                 for method in await account.payment_methods()
