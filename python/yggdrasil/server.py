@@ -65,6 +65,8 @@ async def serve(settings: Settings, *, ready: Callable[[Settings], None] | None 
             # What is here now stays: no later collection has to walk through it.
             gc.collect()
             gc.freeze()
+            # Requests make no cycles to speak of: at the usual 700 the collector took 3 % of a chat.
+            gc.set_threshold(20_000, 20, 50)
             _give_back()
             _log.info("ready", host=settings.host, port=settings.port, environment=settings.environment)
             if ready is not None:

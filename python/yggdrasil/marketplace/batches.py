@@ -17,9 +17,9 @@ from yggdrasil.errors import Unavailable
 
 ITEMS_MAX: Final = 32
 IN_FLIGHT_MAX: Final = 2
-SECOND_ITEMS_MIN: Final = 6
+SECOND_ITEMS_MIN: Final = 16
 """So many must wait before another batch goes while one is on its way: half of what a small batch costs is
-the batch. One that waits for a locked row keeps few waiting, not many."""
+the batch. One that waits for a locked row keeps few waiting, not many, and none beyond its lock timeout."""
 ASIDE_IN_FLIGHT_MAX: Final = 2
 
 T = TypeVar("T")
@@ -82,6 +82,8 @@ class Batcher(Generic[T]):
         """One batch after another, as long as anybody waits; beside another flight, as long as many do."""
         try:
             while self._waiting and (self._flying == 1 or self._worth_another()):
+                # What is ready in this turn of the loop comes along.
+                await asyncio.sleep(0)
                 batch: list[tuple[T, asyncio.Future[str]]] = []
                 while self._waiting and len(batch) < ITEMS_MAX:
                     entry = self._waiting.popleft()
