@@ -59,9 +59,11 @@ check: build .venv/.model ## formats, lints, types, stubs, import law, SQL and c
 	$(BIN)/python -m yggdrasil.db.checks
 	$(BIN)/pytest tests/db/test_linter.py tests/db/test_drift.py
 
+# They wait for databases and processes more than they compute.
+TESTS_AT_ONCE ?= 3
 test: check ## everything: checks, Rust tests, Python tests, isolation, crashes and money
 	@cargo test --quiet --workspace --exclude bindings --profile fast
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile
 
 campaign-money: build ## 20 rounds of kill -9 of the server and of PostgreSQL under load; 3,000 lives of the batches
 	@mkdir -p build

@@ -35,6 +35,12 @@ MAIN_TEMPLATE, MIMIR_TEMPLATE = "main_template", "mimir_template"
 CONNECTIONS_MAX = 4
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Every process of a run draws from the same seed, or they would collect different tests."""
+    os.environ["YGGDRASIL_TEST_SEED"] = str(SEED)
+
+
 def pytest_report_header() -> str:
     return f"seed: {SEED} (repeat with YGGDRASIL_TEST_SEED={SEED})"
 
