@@ -31,8 +31,9 @@ async def measure(world: World, plan: Plan) -> list[Measure]:
         sides = [("ours", world.house.port, world.pids["server"][0])]
         sides += [(peer.name, peer.port, peer.pid) for peer in (plain, tuned)]
         for number in plan.rounds_with_warm_up():
-            token = await world.token()
             for name, port, pid in sides:
+                # Anew for each: a round of all of them can outlast what is left of it.
+                token = await world.token()
                 many = Target.of(port, "GET", PAGE, token=token, expect=b'"bench-0019"')
                 one = Target.of(port, "GET", ONE, token=token, expect=b'"bench-0050"')
                 meter = Meter({"server": [pid], "database": world.database_pids()})
