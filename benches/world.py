@@ -27,6 +27,7 @@ from yggdrasil.vedrfolnir.account import Account
 
 NETWORKS: Final = 1_000
 DEVICES_EACH: Final = 100
+WATCHED: Final = {"YGGDRASIL_ISOLATION_PROBES_PER_MINUTE": "60"}
 PAYERS: Final = 8
 WALLET_CENTS: Final = 900_000
 
@@ -97,7 +98,8 @@ async def open_world(place: Path) -> AsyncIterator[World]:
     """A new world in `place`: server and database on one core, everything else on the other."""
     async with contextlib.AsyncExitStack() as stack:
         with on_core(SERVER_CORE):
-            house = await stack.enter_async_context(open_house(place))
+            # As servers run: with the two canary networks at work.
+            house = await stack.enter_async_context(open_house(place, WATCHED))
         keys = load_keys(load_settings(house.environment()))
         owner = await stack.enter_async_context(await person(house, "owner"))
         api_keys = [await _payer(house, f"payer{number}") for number in range(PAYERS)]

@@ -56,6 +56,8 @@ from yggdrasil.payments.service import Payments
 from yggdrasil.payments.topups import TopupReconciler
 from yggdrasil.ports import Mailer, PaymentGateway
 from yggdrasil.reference import routes as reference_routes
+from yggdrasil.sentinel import routes as sentinel_routes
+from yggdrasil.sentinel.sentinel import Sentinel
 from yggdrasil.tracing import trace_requests
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
@@ -89,6 +91,7 @@ class Services:
     nornen: Nornen
     reconciler: Reconciler
     operators: Operators
+    sentinel: Sentinel
     hub: Hub
 
     async def readiness(self) -> dict[str, bool]:
@@ -233,6 +236,13 @@ def _assemble(
         nornen=Nornen(database, marketplace, clock, ids),
         reconciler=reconciler,
         operators=Operators(database, clock, ids, here=here, trial_balance=payments.trial_balance),
+        sentinel=Sentinel(
+            users,
+            clock,
+            ids,
+            node_id=node.node_id,
+            probes_per_minute=settings.isolation_probes_per_minute,
+        ),
         hub=hub,
     )
 
@@ -310,6 +320,7 @@ def create_app(services: Services) -> Litestar:
         admin_routes.router,
         operator_routes.router,
         operator_routes.tenant_router,
+        sentinel_routes.router,
         reference_routes.router,
         bifrost_endpoint.bifrost,
     ]
@@ -327,6 +338,7 @@ def create_app(services: Services) -> Litestar:
             "nornen": give(services.nornen),
             "hub": give(services.hub),
             "operators": give(services.operators),
+            "sentinel": give(services.sentinel),
             "mailer": give(services.mailer),
             "readiness": give(services.readiness),
         },

@@ -37,6 +37,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Waiting = Annotated[float, msgspec.Meta(ge=0, le=60)]
 Waiters = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+Probes = Annotated[int, msgspec.Meta(ge=0, le=6_000)]
 Connections = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
@@ -88,6 +89,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     all."""
     queue_max: Waiters = 1_024
     """How many requests wait on this server at most; one network's and one user's share of it is smaller."""
+    isolation_probes_per_minute: Probes = 60
+    """How often the server's two canary networks try to learn of each other (`/health/isolation`). A probe is
+    two requests. 0: not at all."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is logged. Logs never hold prompts, answers, addresses or names."""
     otlp_endpoint: str | None = None

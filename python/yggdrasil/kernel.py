@@ -25,6 +25,12 @@ CURRENCY: Final = "EUR"
 PLATFORM_NETWORK: Final = UUID("00000000-0000-0000-0000-000000000001")
 """The platform is a network like any other, with a fixed id."""
 
+SENTINEL_NETWORKS: Final = (
+    UUID("00000000-0000-0000-0000-000000000002"),
+    UUID("00000000-0000-0000-0000-000000000003"),
+)
+"""Two of the server's own, which try all day to learn of each other. They hold no money and nobody's data."""
+
 
 class Role(StrEnum):
     """What a member may do in a network; each includes those after it."""

@@ -48,7 +48,20 @@ RECONCILED = Counter("yggdrasil_reconciled_holds", "Holds the reconciler ended."
 LEDGER_SUM = Gauge(
     "yggdrasil_ledger_sum_microcents", "Sum of all entries; anything but 0 is an alarm.", registry=REGISTRY
 )
+ISOLATION_PROBES = Counter(
+    "yggdrasil_isolation_probes", "Attempts of the two canary networks on each other.", registry=REGISTRY
+)
+ISOLATION_LEAKS = Counter(
+    "yggdrasil_isolation_leaks",
+    "Attempts that learnt something; anything but 0 is an alarm.",
+    registry=REGISTRY,
+)
+ISOLATION_PROBED_AT = Gauge(
+    "yggdrasil_isolation_probed_timestamp_seconds", "When the last attempt was made.", registry=REGISTRY
+)
 
+OF_THE_WATCH: Final = "of_the_watch"
+"""In the scope of the server's questions to itself, which are in no log and no measure of requests."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 """All others are counted as one: a label that a stranger can choose has no end."""
 
@@ -156,7 +169,8 @@ class Observe:
         try:
             await self._app(scope, receive, tell)
         finally:
-            self._record(scope, request_id, status, time.perf_counter() - started)
+            if OF_THE_WATCH not in scope:
+                self._record(scope, request_id, status, time.perf_counter() - started)
 
     def _record(self, scope: Any, request_id: str, status: int, seconds: float) -> None:
         route = scope.get("path_template") or "unmatched"

@@ -31,6 +31,7 @@ from yggdrasil.db.store import AUDIT_RETENTION, prune_audit
 from yggdrasil.errors import ConfigurationError
 from yggdrasil.kernel import System, SystemClock, SystemIds
 from yggdrasil.observe import LEDGER_SUM, RECONCILED, configure_logging
+from yggdrasil.sentinel.sentinel import ROUND_SECONDS
 
 DRAIN_SECONDS_MAX: Final = 10.0
 RECONNECT_AFTER_MS: Final = int(DRAIN_SECONDS_MAX * 1000)
@@ -108,8 +109,10 @@ async def _traces(settings: Settings) -> AsyncIterator[None]:
 
 
 def _granian(settings: Settings, services: Services) -> Server:
+    app = create_app(services)
+    services.sentinel.watch(app)
     return Server(
-        create_app(services),
+        app,
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGINL,
@@ -219,6 +222,8 @@ def _jobs(services: Services) -> list[tuple[str, float, Callable[[], Awaitable[o
         ("ledger", 60.0, gauge),
         ("audit", 600.0, prune),
     ]
+    if services.settings.isolation_probes_per_minute:
+        jobs.append(("isolation", ROUND_SECONDS, services.sentinel.run_once))
     if services.databases.embedded is not None:
         jobs.append(("database", 0.25, services.databases.ensure_running))
     return jobs

@@ -227,6 +227,7 @@ PROBES: dict[tuple[str, str], Probe] = {
     ("POST", "/api/v1/admin/requests/{request_id}/open"): Probe((Slot("request_id", WORDS),)),
     ("GET", "/health/live"): NOBODY,
     ("GET", "/health/ready"): NOBODY,
+    ("GET", "/health/isolation"): Probe(why_none="answers operators alone"),
     ("GET", "/metrics"): NOBODY,
     ("GET", "/dev/mail"): NOBODY,
     ("GET", "/dev/mail/messages"): NOBODY,

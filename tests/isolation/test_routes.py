@@ -67,6 +67,7 @@ def routes() -> Iterator[Route]:
         nornen=None,
         hub=None,
         operators=None,
+        sentinel=None,
         readiness=None,
         settings=Settings(),
     )

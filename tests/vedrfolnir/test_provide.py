@@ -16,7 +16,6 @@ from tests.vedrfolnir.relay import Peer, relay_running
 from yggdrasil.demo.extract import CHAT_MODEL
 from yggdrasil.demo.minilm import MODEL_NAME
 from yggdrasil.errors import InvalidInput
-from yggdrasil.vedrfolnir.address import backend_url
 from yggdrasil.vedrfolnir.backend import Backend, BackendError
 from yggdrasil.vedrfolnir.connection import Connection
 from yggdrasil.vedrfolnir.provide import Kind, Provider, Served, together
@@ -391,11 +390,3 @@ async def test_wrong_settings_are_refused() -> None:
     with pytest.raises(InvalidInput, match="capacity: must be 1 to 1024"):
         Provider(backend, {"m": "chat"}, capacity_jobs=0)
     await backend.close()
-
-
-@pytest.mark.parametrize(
-    "text", ["localhost:11434", "ftp://x/v1", "http://", "http://x:no/v1", "http://x/v1?a=1"]
-)
-def test_wrong_backend_urls_are_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match="backend: "):
-        backend_url(text)

@@ -1,4 +1,4 @@
-"""The door before `/api/v1/admin`: to everybody but operators there is nothing behind it.
+"""The door before `/api/v1/admin` and `/health/isolation`: to everybody but operators nothing is there.
 
 It stands around the router, which would otherwise tell a known path from an unknown one by its answers to
 wrong methods, query parameters and bodies.
@@ -50,7 +50,7 @@ def operator_of(scope: Scope) -> OperatorScope:
 
 def _is_behind(path: str) -> bool:
     parts = [part for part in path.split("/") if part]
-    return parts[:3] == ["api", "v1", "admin"]
+    return parts[:3] == ["api", "v1", "admin"] or parts == ["health", "isolation"]
 
 
 def _authorization(scope: Scope) -> str | None:

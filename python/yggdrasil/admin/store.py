@@ -10,6 +10,7 @@ from uuid import UUID
 
 from yggdrasil.admin.tables import OperatorRow
 from yggdrasil.db import Tx
+from yggdrasil.kernel import SENTINEL_NETWORKS
 
 
 async def insert_operator(tx: Tx, operator_id: UUID, name: str, digest: bytes, now: datetime) -> None:
@@ -121,12 +122,13 @@ async def openings_of(
 
 
 async def counts(tx: Tx, live_since: datetime) -> dict[str, int]:
-    """How much there is of everything."""
+    """How much there is of everything, less what the server keeps for itself."""
     row = await tx.fetchrow(
         """
-        SELECT (SELECT count(*) FROM tenant.networks) AS networks,
-            (SELECT count(*) FROM identity.accounts WHERE status = 'active') AS accounts,
-            (SELECT count(*) FROM tenant.devices) AS devices,
+        SELECT (SELECT count(*) FROM tenant.networks WHERE network_id <> ALL ($2::uuid[])) AS networks,
+            (SELECT count(*) FROM identity.accounts
+                WHERE status = 'active' AND home_network_id <> ALL ($2::uuid[])) AS accounts,
+            (SELECT count(*) FROM tenant.devices WHERE network_id <> ALL ($2::uuid[])) AS devices,
             (SELECT count(*) FROM tenant.providers) AS providers,
             (SELECT count(*) FROM tenant.offers) AS offers,
             (SELECT count(*) FROM tenant.transactions WHERE side = 'requester' AND state = 'PENDING')
@@ -136,6 +138,7 @@ async def counts(tx: Tx, live_since: datetime) -> dict[str, int]:
             (SELECT count(*) FROM platform.nodes WHERE heartbeat_at >= $1) AS nodes_live
         """,
         live_since,
+        list(SENTINEL_NETWORKS),
     )
     return {} if row is None else dict(row)
 
@@ -151,11 +154,13 @@ async def networks(tx: Tx, after: tuple[datetime, UUID] | None, limit: int) -> l
             (SELECT count(*) FROM tenant.api_keys k
                 WHERE k.network_id = n.network_id AND k.revoked_at IS NULL) AS api_keys
         FROM tenant.networks n
-        WHERE $1::timestamptz IS NULL OR (n.created_at, n.network_id) > ($1, $2::uuid)
+        WHERE n.network_id <> ALL ($4::uuid[])
+            AND ($1::timestamptz IS NULL OR (n.created_at, n.network_id) > ($1, $2::uuid))
         ORDER BY n.created_at, n.network_id LIMIT $3
         """,
         *(after or (None, None)),
         limit,
+        list(SENTINEL_NETWORKS),
     )
     return [dict(row) for row in rows]
 

@@ -125,6 +125,11 @@ class Users:
             raise Unauthenticated
         return tokens
 
+    async def reserved_token(self, user_id: UUID, network_id: UUID) -> str:
+        """An access token of a user whom nobody is: without an address, founded at the first call. For the
+        server's own networks alone."""
+        return await self._sessions.of_reserved(user_id, network_id)
+
     async def logout(self, scope: Network) -> None:
         session_id = _session_of(scope, "logging out")
         self._spread([await self._sessions.end(scope.user_id, session_id, "logout")])

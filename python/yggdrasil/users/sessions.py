@@ -118,6 +118,24 @@ class Sessions:
             issued_at = session.refreshed_at if use is Use.RETRY and soon else now
         return self._tokens(session, role, account.epoch, issued_at), []
 
+    async def of_reserved(self, user_id: UUID, network_id: UUID) -> str:
+        """An access token without a session: nothing refreshes it."""
+        now = self._clock.now()
+        async with self._database.transaction(Identity(network_id, user_id)) as tx:
+            await store.found_account(tx, user_id, network_id, now)
+        issued_at = int(now.timestamp())
+        access = Access(
+            user_id,
+            network_id,
+            Role.OWNER,
+            self._ids.uuid(),
+            0,
+            None,
+            issued_at,
+            issued_at + self._settings.access_seconds,
+        )
+        return issue_access(self._keys.current, access)
+
     async def end(self, user_id: UUID, session_id: UUID, reason: Reason) -> Revocation:
         """End one session; safe to repeat."""
         revocation = Revocation(user_id, session_id=session_id)
