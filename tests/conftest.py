@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -94,8 +95,15 @@ def make_directory() -> Path:
 
 @pytest.fixture(scope="session")
 async def cluster() -> AsyncIterator[Cluster]:
+    async with open_cluster(SEED) as made:
+        yield made
+
+
+@asynccontextmanager
+async def open_cluster(seed: int) -> AsyncIterator[Cluster]:
+    """A server of its own, for a session of tests or a campaign."""
     directory = make_directory()
-    keys = Keys.generate(SeededIds(SEED).secret)
+    keys = Keys.generate(SeededIds(seed).secret)
     # Not durable: it lives for one session. Crash tests start their own.
     server = EmbeddedPostgres(directory, password=keys.role_password("postgres"), durable=False)
     await server.start_async()

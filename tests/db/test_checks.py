@@ -20,7 +20,13 @@ async def find(tx: Tx, network_id: object) -> object:
 def _shape(row: object) -> object:
     return row
 
+_COLUMNS = "id, n"
+
 class Rows:
+    async def some(self, tx: Tx, newest: bool) -> object:
+        order = " ORDER BY n DESC" if newest else ""
+        return await tx.fetch(f"SELECT {_COLUMNS} FROM tenant.x" + order)
+
     async def all(self, tx: Tx) -> object:
         return await tx.fetch("UPDATE tenant.x SET n = 1")
 '''
@@ -99,6 +105,14 @@ def test_a_good_store_is_clean() -> None:
         "async def _find(connection): ...",
         "class Store:\n    async def find(self, database: Database): ...",
         "class Store:\n    @staticmethod\n    async def find(row, tx: Tx): ...",
+        "async def find(tx: Tx, sql: str):\n    await tx.fetch(sql)",
+        "async def find(tx: Tx, order: str):\n    await tx.fetch(f'SELECT id FROM x ORDER BY {order}')",
+        "async def find(tx: Tx, order: str):\n    await tx.fetch('SELECT id FROM x ORDER BY ' + order)",
+        "async def find(tx: Tx, name: str):\n    sql = 'SELECT id FROM ' + name\n    await tx.fetch(sql)",
+        "async def find(tx: Tx, name: str):\n    await tx.fetch('SELECT id FROM {}'.format(name))",
+        "async def find(tx: Tx, name: str):\n    await tx.fetch('SELECT id FROM %s' % name)",
+        "async def find(tx: Tx):\n    await tx.fetchval('SELECT reltuples FROM pg_class')",
+        "async def find(tx: Tx):\n    await tx.fetchval('SELECT n_live_tup FROM pg_stat_user_tables')",
         "async def find(tx: Tx):\n    await Row.objects().first()",
         "async def find(tx: Tx):\n    await tx.fetchval('SELECT platform.admit_batch($1)')",
         "async def find(tx: Tx):\n    await tx.fetchval('SELECT platform.enter_scope($1)')",

@@ -75,7 +75,9 @@ def owner(keys: Keys) -> Login:
     return Login(MAIN_OWNER, keys.role_password(MAIN_OWNER))
 
 
-async def test_two_racers_apply_each_file_once(empty: Address, owner: Login, clock: ManualClock) -> None:
+async def test_two_racers_apply_each_file_once(
+    empty: Address, owner: Login, clock: ManualClock, admin: Login
+) -> None:
     files = [migration(n, NOTE.format(n=n) + "SELECT pg_sleep(0.05);") for n in range(1, 6)]
     results = await asyncio.gather(*(migrate(empty, owner, MAIN, clock, files) for _ in range(4)))
     applied = [name for result in results for name in result]
@@ -84,6 +86,10 @@ async def test_two_racers_apply_each_file_once(empty: Address, owner: Login, clo
     try:
         rows = await connection.fetch("SELECT number, applied_at FROM platform.migrations ORDER BY number")
         assert [tuple(row) for row in rows] == [(n, clock.now()) for n in range(1, 6)]
+    finally:
+        await connection.close()
+    connection = await connect(empty, admin)
+    try:
         assert await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
     finally:
         await connection.close()
@@ -209,7 +215,9 @@ async def test_the_oldest_major_we_support(directory: Path, keys: Keys, clock: M
         address = server.address("main")
         assert await prepare(address, Login("operator", "pw"), MAIN, keys, clock)
         assert await prepare(address, Login("operator", "pw"), MAIN, keys, clock) == []
-        assert [str(found) for found in await lint(address, server.superuser, MAIN_HOUSE)] == []
+        # Only a superuser can close PostgreSQL's statistics.
+        findings = await lint(address, server.superuser, MAIN_HOUSE)
+        assert {found.rule for found in findings} == {"statistics"}, findings
         database = open_database(address, keys, clock, SystemIds())
         try:
             async with database.transaction(Market()) as tx:
@@ -235,6 +243,8 @@ async def test_the_newest_major_by_an_administrator_who_is_no_superuser(
         address = server.address("main")
         assert await prepare(address, Login("operator", "pw"), MAIN, keys, clock)
         assert await prepare(address, Login("operator", "pw"), MAIN, keys, clock) == []
-        assert [str(found) for found in await lint(address, server.superuser, MAIN_HOUSE)] == []
+        # Only a superuser can close PostgreSQL's statistics.
+        findings = await lint(address, server.superuser, MAIN_HOUSE)
+        assert {found.rule for found in findings} == {"statistics"}, findings
     finally:
         server.stop()

@@ -1,105 +1,136 @@
-"""Many networks on few connections; cancellations, errors, timeouts and killed backends at random moments.
-
-Nobody may ever see a foreign row, and afterwards the pool is whole. The control shows that the judge can
-say no.
+"""200 networks on four connections, and everything goes wrong: nothing leaks. The controls plant one mistake
+each, and the same judge must see it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-from uuid import UUID
+import os
+from collections.abc import Callable
+from typing import Any
 
 import asyncpg
 import pytest
 
-from tests.support import ManualClock, SeededIds, as_superuser, make_network
-from yggdrasil.db import Database
+from tests.conftest import Cluster
+from tests.db.accidents import NAMES
+from tests.db.pool_chaos import Chaos, Tally, WatchedPool, chaos_on
+from tests.support import SeededIds
+from yggdrasil.db import transaction
 from yggdrasil.db.address import Login, connect
-from yggdrasil.db.transaction import Tx
-from yggdrasil.errors import ScopeError, Unavailable
-from yggdrasil.kernel import Network
+from yggdrasil.db.migrate import MAIN_OWNER
 
-NETWORKS = 20
-ROUNDS = 30
-LOOK = "SELECT network_id FROM tenant.networks UNION SELECT network_id FROM identity.memberships"
-EXPECTED = (LookupError, Unavailable, ScopeError, asyncpg.PostgresError, asyncio.CancelledError)
+QUERIES = int(os.environ.get("YGG_POOL_QUERIES", "10000"))
+ROUNDS_OF_A_CONTROL = 5
 
 
-async def see(tx: Tx) -> set[UUID]:
-    return {row["network_id"] for row in await tx.fetch(LOOK)}
+async def test_nothing_leaks(cluster: Cluster, ids: SeededIds) -> None:
+    tally = Tally()
+    async with chaos_on(cluster, ids, tally) as chaos:
+        while tally.pool_queries < QUERIES:
+            await chaos.round(tally.rounds, ids.seed)
+            assert tally.clean, tally.found
+    print({name: getattr(tally, name) for name in ("pool_queries", "rounds", "fates", "errors")})
+    # Everything happened, and most of it to people who then went on.
+    assert set(tally.fates) == {*NAMES, "plain", "call"}
+    assert tally.finished > tally.transactions // 3
+    assert {"Unavailable", "CancelledError", "ForeignKeyViolationError"} <= set(tally.errors)
 
 
-async def test_nobody_sees_a_foreign_row(
-    database: Database, ids: SeededIds, clock: ManualClock, admin: Login
+async def leak(cluster: Cluster, ids: SeededIds, plant: Callable[[Chaos], Any] | None = None) -> Tally:
+    tally = Tally()
+    async with chaos_on(cluster, ids, tally, networks=30) as chaos:
+        if plant is not None:
+            await plant(chaos)
+        while tally.rounds < ROUNDS_OF_A_CONTROL and tally.clean:
+            await chaos.round(tally.rounds, ids.seed)
+    return tally
+
+
+async def test_the_control_without_a_mistake_is_clean(cluster: Cluster, ids: SeededIds) -> None:
+    tally = await leak(cluster, ids)
+    assert tally.clean, tally.found
+
+
+async def test_the_judge_sees_set_instead_of_set_local(
+    cluster: Cluster, ids: SeededIds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chance = random.Random(ids.seed)
-    networks = [await make_network(database, ids, clock) for _ in range(NETWORKS)]
-    seen: dict[UUID, set[UUID]] = {scope.network_id: set() for scope in networks}
-    finished = 0
-
-    async def one(scope: Network, fate: int) -> None:
-        nonlocal finished
-        async with database.transaction(scope) as tx:
-            seen[scope.network_id] |= await see(tx)
-            if fate == 1:
-                raise LookupError
-            if fate == 2:
-                await tx.execute("SELECT 1/0")
-            if fate == 3:
-                await tx.execute("SET LOCAL statement_timeout = '1ms'")
-                await tx.execute("SELECT pg_sleep(1)")
-            if fate == 4:
-                await as_superuser(
-                    database,
-                    admin,
-                    "SELECT pg_terminate_backend($1)",
-                    await tx.fetchval("SELECT pg_backend_pid()"),
-                )
-            if fate == 5:
-                # No store may write this (checks.py); it must not reach the connection's next user.
-                await tx.execute("SET SESSION app.network = '00000000-0000-0000-0000-000000000001'")
-                return
-            seen[scope.network_id] |= await see(tx)
-        finished += 1
-
-    for _ in range(ROUNDS):
-        tasks = [asyncio.create_task(one(scope, chance.randrange(8))) for scope in networks]
-        for task in chance.sample(tasks, NETWORKS // 4):
-            asyncio.get_running_loop().call_later(chance.random() * 0.01, task.cancel)
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            assert result is None or isinstance(result, EXPECTED), result
-    assert all(found <= {network_id} for network_id, found in seen.items())
-    assert all(seen.values())
-    assert finished > NETWORKS * ROUNDS // 10
-    pool = database.pools["ygg_network"]
-    async with asyncio.timeout(20):
-        for scope in networks:
-            async with database.transaction(scope) as tx:
-                assert await see(tx) == {scope.network_id}
-    assert pool.size == pool.idle <= pool.connections_max
-    idle = await as_superuser(
-        database,
-        admin,
-        "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database()"
-        " AND usename = 'ygg_network' AND state <> 'idle'",
-    )
-    assert idle == [{"n": 0}]
+    right = transaction.begin_sql
+    monkeypatch.setattr(transaction, "begin_sql", lambda scope: right(scope).replace("SET LOCAL", "SET"))
+    assert (await leak(cluster, ids)).leaked_scopes
 
 
-async def test_the_judge_sees_a_leak_when_there_is_one(
-    database: Database, ids: SeededIds, clock: ManualClock, admin: Login
+async def test_the_judge_sees_a_forgotten_reset(
+    cluster: Cluster, ids: SeededIds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = [await make_network(database, ids, clock) for _ in range(2)]
-    connection = await connect(database.pools["ygg_network"].address, admin)
-    try:
-        await connection.execute(
-            "CREATE POLICY leak ON tenant.networks FOR SELECT TO ygg_network USING (true)"
-        )
-    finally:
-        await connection.close()
-    async with database.transaction(first) as tx:
-        assert second.network_id in await see(tx)
-    with pytest.raises(AssertionError):
-        async with database.transaction(first) as tx:
-            assert await see(tx) == {first.network_id}
+    """Only what the scope has is set, and the session is not reset: an Identity without a network reads with
+    that of whoever was there before."""
+    right = transaction.begin_sql
+
+    def wrong(scope: Any) -> str:
+        begin = right(scope).removeprefix("RESET ALL; ").replace("SET LOCAL", "SET")
+        return "; ".join(part for part in begin.split("; ") if not part.endswith("= ''"))
+
+    monkeypatch.setattr(transaction, "begin_sql", wrong)
+    tally = await leak(cluster, ids)
+    assert tally.leaked_scopes
+
+
+async def test_the_judge_sees_a_scope_of_somebody_else(
+    cluster: Cluster, ids: SeededIds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BEGIN of the last one who asked: what happens when a text is built once and kept."""
+    right, kept = transaction.begin_sql, {}
+
+    def wrong(scope: Any) -> str:
+        return kept.setdefault(type(scope), right(scope))
+
+    async def nothing(_: Chaos) -> None:
+        monkeypatch.setattr(transaction, "begin_sql", wrong)
+
+    assert (await leak(cluster, ids, nothing)).foreign_rows
+
+
+async def test_the_judge_sees_a_policy_that_lets_everybody_in(cluster: Cluster, ids: SeededIds) -> None:
+    async def plant(chaos: Chaos) -> None:
+        login = Login(MAIN_OWNER, cluster.keys.role_password(MAIN_OWNER))
+        owner = await connect(chaos.database.pools["ygg_network"].address, login)
+        await owner.execute("CREATE POLICY open ON tenant.chaos FOR SELECT TO ygg_network USING (true)")
+        await owner.close()
+
+    assert (await leak(cluster, ids, plant)).foreign_rows
+
+
+async def test_the_judge_sees_a_connection_that_nobody_gives_back(
+    cluster: Cluster, ids: SeededIds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each pool, the first that came back unclean."""
+    right, lost = WatchedPool.release, set()
+
+    def wrong(self: WatchedPool, connection: asyncpg.Connection, *, clean: bool) -> None:
+        if clean or self in lost:
+            right(self, connection, clean=clean)
+        else:
+            lost.add(self)
+
+    monkeypatch.setattr(WatchedPool, "release", wrong)
+    assert (await leak(cluster, ids)).leaked_connections
+
+
+async def test_the_judge_sees_a_connection_that_is_dropped_but_not_cut(
+    cluster: Cluster, ids: SeededIds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped: list[asyncpg.Connection] = []
+
+    def wrong(self: WatchedPool, connection: asyncpg.Connection, *, clean: bool) -> None:
+        self._busy.discard(connection)
+        if clean and not connection.is_closed() and not connection.is_in_transaction():
+            self._hand(connection)
+            return
+        dropped.append(connection)
+        self._hand(None)
+
+    monkeypatch.setattr(WatchedPool, "release", wrong)
+    tally = await leak(cluster, ids)
+    for connection in dropped:
+        connection.terminate()
+    assert tally.leaked_connections

@@ -124,9 +124,12 @@ def open_database(
 
 
 async def create_databases(embedded: EmbeddedPostgres, *names: str) -> None:
-    """Make the databases that are missing."""
+    """Make the databases that are missing. The server's own are closed to the login roles: from there they
+    would read the statistics of ours.
+    """
     connection = await connect(embedded.address(), embedded.superuser)
     try:
+        await connection.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
         for name in names:
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
                 try:

@@ -42,6 +42,11 @@ BANNED_IN_STORES: Final = re.compile(r"(^|;)\s*(CREATE|ALTER|DROP|GRANT|REVOKE|T
 SCOPES_IN_STORES: Final = re.compile(
     r"\b(leave_scope|enter_scope|admit_batch|finish_batch)\s*\(", re.IGNORECASE
 )
+READS_CATALOG: Final = re.compile(
+    r"\b(pg_(?!(column_size|advisory_xact_lock)\b)\w+|reltuples|relpages|information_schema)\b", re.I
+)
+"""Row estimates and the like count everybody's rows, and stay readable to every role."""
+ASKS: Final = frozenset({"fetch", "fetchrow", "fetchval", "execute", "executemany"})
 BANNED_CALLS: Final = frozenset({"save", "objects", "get_or_create"})
 """Piccolo's: they do not know composite keys, or are slow."""
 
@@ -82,6 +87,7 @@ def lint_store(tree: ast.Module) -> Iterator[tuple[int, str]]:
     banned.
     """
     yield from _lint_functions(tree.body, method=False)
+    yield from _lint_shapes(tree)
     documentation = {id(node) for node in _docstrings(tree)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
@@ -90,6 +96,8 @@ def lint_store(tree: ast.Module) -> Iterator[tuple[int, str]]:
                     yield node.lineno + line - 1, why
                 if BANNED_IN_STORES.search(node.value):
                     yield node.lineno, "changes the schema or its grants: that is a migration's"
+                if READS_CATALOG.search(node.value):
+                    yield node.lineno, "asks the catalog, which counts the rows of all networks"
                 if SCOPES_IN_STORES.search(node.value):
                     yield (
                         node.lineno,
@@ -118,6 +126,46 @@ def _lint_functions(body: list[ast.stmt], *, method: bool) -> Iterator[tuple[int
             annotation = ast.unparse(first.annotation) if first is not None and first.annotation else ""
             if first is None or first.arg != "tx" or annotation.strip("\"'") not in ("Tx", "db.Tx"):
                 yield node.lineno, f"{node.name}: the first argument of a store function is `tx: Tx`"
+
+
+def _lint_shapes(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The text of every statement is written here: what a caller says is an argument and never SQL."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef):
+            continue
+        assigned: dict[str, list[ast.expr]] = {}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign):
+                for target in node.targets:
+                    if isinstance(target, ast.Name):
+                        assigned.setdefault(target.id, []).append(node.value)
+        for node in ast.walk(function):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ASKS
+                and not (node.args and _is_fixed(node.args[0], assigned))
+            ):
+                yield node.lineno, "runs SQL whose text is not written here: pass values as arguments"
+
+
+def _is_fixed(node: ast.expr, assigned: dict[str, list[ast.expr]]) -> bool:
+    match node:
+        case ast.Constant():
+            return isinstance(node.value, str)
+        case ast.Name():
+            # A constant of the module, or a local name that only ever holds such text.
+            values = assigned.get(node.id, [])
+            return node.id.isupper() if not values else all(_is_fixed(value, {}) for value in values)
+        case ast.BinOp(op=ast.Add()):
+            return _is_fixed(node.left, assigned) and _is_fixed(node.right, assigned)
+        case ast.IfExp():
+            return _is_fixed(node.body, assigned) and _is_fixed(node.orelse, assigned)
+        case ast.JoinedStr():
+            return all(_is_fixed(part, assigned) for part in node.values)
+        case ast.FormattedValue():
+            return isinstance(node.value, ast.Name) and _is_fixed(node.value, assigned)
+    return False
 
 
 def _is_static(node: ast.AsyncFunctionDef | ast.FunctionDef) -> bool:

@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import Final
 
 import asyncpg
+import structlog
 
 from yggdrasil.db.address import Address, Login, connect
 from yggdrasil.db.binaries import MAJOR_MAX, MAJOR_MIN
+from yggdrasil.db.linter_rules import STATISTICS
 from yggdrasil.errors import ConfigurationError, Unavailable
 from yggdrasil.kernel import Clock
+
+_log = structlog.get_logger("yggdrasil.db")
 
 MAIN_ROLES: Final = ("ygg_network", "ygg_identity", "ygg_market", "ygg_settle", "ygg_system")
 MAIN_OWNER: Final = "ygg_owner"
@@ -88,7 +92,9 @@ def read_migrations(directory: Path) -> list[Migration]:
 async def prepare_roles(address: Address, admin: Login, plan: Plan, password: Callable[[str], str]) -> None:
     """Make the login roles, or set their passwords anew; let them and nobody else into the database.
 
-    `admin` may create roles and owns the database (or is superuser).
+    `admin` may create roles and owns the database, or is superuser: then PostgreSQL's statistics, which count
+    the rows of everybody past all policies, are closed to everybody but superusers and pg_monitor. Who is no
+    superuser cannot, and the catalog linter says so.
     """
     connection = await connect(address, admin, command_timeout=STATEMENT_SECONDS_MAX)
     try:
@@ -111,6 +117,7 @@ async def prepare_roles(address: Address, admin: Login, plan: Plan, password: Ca
                 "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname='public'"
             ):
                 await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+            await _close_statistics(connection)
     except asyncpg.PostgresError as error:
         raise ConfigurationError(
             f"database_url: cannot prepare the roles: {error}", field="database_url"
@@ -239,6 +246,25 @@ async def _prepare_role(connection: asyncpg.Connection, role: str, password: str
     # The verifier and not the password: a server that logs its statements learns nothing. No character needs
     # quoting.
     await connection.execute(f"{verb} ROLE {role} LOGIN NOINHERIT PASSWORD '{scram_verifier(password)}'")
+
+
+async def _close_statistics(connection: asyncpg.Connection) -> None:
+    """Only what is still open, so that a start that finds nothing to do writes nothing."""
+    if not await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+        _log.warning("the administrator of database_url is no superuser: statistics stay open to the roles")
+        return
+    rows = await connection.fetch(
+        f"SELECT name, callable FROM ({STATISTICS}) AS s"  # noqa: S608  our own pattern
+        " WHERE EXISTS (SELECT FROM aclexplode(s.acl) g WHERE g.grantee = 0)"
+    )
+    for verb, kind, names in (
+        ("SELECT", "TABLE", [row["name"] for row in rows if not row["callable"]]),
+        ("EXECUTE", "FUNCTION", [row["name"] for row in rows if row["callable"]]),
+    ):
+        if names:
+            listed = ", ".join(names)
+            await connection.execute(f"GRANT {verb} ON {kind} {listed} TO pg_monitor")
+            await connection.execute(f"REVOKE ALL ON {kind} {listed} FROM PUBLIC")
 
 
 def scram_verifier(password: str) -> str:
