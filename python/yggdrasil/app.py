@@ -57,6 +57,7 @@ from yggdrasil.payments.topups import TopupReconciler
 from yggdrasil.ports import Mailer, PaymentGateway
 from yggdrasil.reference import routes as reference_routes
 from yggdrasil.tracing import trace_requests
+from yggdrasil.users import hand_over_routes
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
@@ -301,6 +302,7 @@ def create_app(services: Services) -> Litestar:
 
     handlers: list[Any] = [
         user_routes.router,
+        hand_over_routes.router,
         device_routes.router,
         payment_routes.router,
         marketplace_routes.router,
