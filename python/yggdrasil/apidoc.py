@@ -28,13 +28,22 @@ OPENAI_PREFIX: Final = "/v1/"
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 LIMIT_MAX: Final = 100
 
-_OPEN: Final = ("/health/", "/api/v1/users/register", "/api/v1/users/login")
+_OPEN: Final = ("/health/", "/api/v1/users/register", "/api/v1/users/login", "/api/v1/users/hand-overs/ask")
 """Paths that ask for no credential and never answer 401."""
-_CREDENTIAL_IN_BODY: Final = ("/api/v1/users/verify", "/api/v1/users/refresh")
+_CREDENTIAL_IN_BODY: Final = (
+    "/api/v1/users/verify",
+    "/api/v1/users/refresh",
+    "/api/v1/users/hand-overs/take",
+)
 _COMPUTE: Final = (402, 403, 404, 409, 429, 502, 503, 504)
 _MORE: Final[dict[tuple[str, str], tuple[int, ...]]] = {
     ("POST", "/api/v1/users/register"): (429,),
     ("POST", "/api/v1/users/login"): (429,),
+    ("POST", "/api/v1/users/hand-overs/ask"): (429,),
+    ("GET", "/api/v1/users/me/hand-over-asks"): (403, 404),
+    ("POST", "/api/v1/users/me/hand-over-asks/{flow}/approve"): (403,),
+    ("DELETE", "/api/v1/users/me/hand-over-asks/{flow}"): (403,),
+    ("DELETE", "/api/v1/users/me/hand-overs/{hand_over_id}"): (403,),
     ("POST", "/api/v1/users/logout"): (403,),
     ("GET", "/api/v1/users/me"): (404,),
     ("PUT", "/api/v1/users/me"): (404,),

@@ -59,6 +59,7 @@ from yggdrasil.reference import routes as reference_routes
 from yggdrasil.sentinel import routes as sentinel_routes
 from yggdrasil.sentinel.sentinel import Sentinel
 from yggdrasil.tracing import trace_requests
+from yggdrasil.users import hand_over_routes
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
@@ -311,6 +312,7 @@ def create_app(services: Services) -> Litestar:
 
     handlers: list[Any] = [
         user_routes.router,
+        hand_over_routes.router,
         device_routes.router,
         payment_routes.router,
         marketplace_routes.router,

@@ -12,9 +12,11 @@ import httpx
 import pytest
 
 from tests.conftest import make_directory
-from tests.live.house import House, Script, fund, open_house, person, selling
+from tests.live.house import IDS, House, Script, fund, open_house, person, selling
 from yggdrasil.vedrfolnir.account import Account
 from yggdrasil.vedrfolnir.connection import Connection
+from yggdrasil.vedrfolnir.hand_over import HandOver
+from yggdrasil.vedrfolnir.identity import Identity, IdentityFile
 
 MODEL = "probe-model"
 
@@ -37,6 +39,8 @@ class Two:
             "/api/v1/users/me",
             "/api/v1/devices",
             "/api/v1/keys",
+            "/api/v1/users/me/hand-overs",
+            "/api/v1/users/me/hand-over-asks",
             "/api/v1/payments/methods",
             "/api/v1/payments/balance",
             "/api/v1/marketplace/transactions",
@@ -51,6 +55,20 @@ class Two:
                 item.pop("last_seen_at", None)
             found.append(seen)
         return found
+
+
+async def handed_over(house: House) -> tuple[str, str]:
+    """An ask of A's that is open, and a hand-over that holds."""
+    email = "network-a@example.org"
+    file = IdentityFile(house.place / "network-a-away.json")
+    file.save(Identity.new(house.url, "away", IDS))
+    async with HandOver(file) as away, HandOver(IdentityFile(house.place / "network-a.json")) as home:
+        asked = await away.ask(email, "away", IDS)
+        await away.take(asked, await house.mail.code(email))
+        (given,) = await home.given()
+        again = await away.ask(email, "away", IDS)
+        await house.mail.code(email)
+    return str(again.flow), given["hand_over_id"]
 
 
 @pytest.fixture(scope="package")
@@ -88,9 +106,12 @@ async def two() -> AsyncIterator[Two]:
         mine = await a.transactions()
         offers = (await http_a.get("/api/v1/marketplace/providers", params={"model": MODEL})).json()["items"]
         registrations = (await http_a.get("/api/v1/marketplace/registrations")).json()["items"]
+        ask, hand_over = await handed_over(house)
         flow = await a.begin("network-a@example.org")
         methods = await a.payment_methods()
         known = {
+            "ask": ask,
+            "hand_over": hand_over,
             "device_id": a.identity.device_id,
             "device": str(a.identity.device),
             "provider": str(a.identity.provider),

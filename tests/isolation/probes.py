@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.isolation.conftest import MODEL
+from yggdrasil.wire.hand_over import take_message
 from yggdrasil.wire.proof import encode_bytes
 
 ANY_KEY = encode_bytes(bytes(range(32)))
@@ -45,6 +50,23 @@ WISH_SLOTS = (
 )
 
 
+def taken(flow: str, code: str | None) -> dict[str, Any]:
+    """B's device takes, and its proof holds: the answer is about the ask."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    said = take_message(UUID(flow), code)
+    body = {
+        "flow": flow,
+        "device_key": encode_bytes(key.public_key().public_bytes_raw()),
+        "proof": encode_bytes(key.sign(said)),
+    }
+    return body if code is None else {**body, "code": code}
+
+
+def said_yes(flow: str) -> dict[str, Any]:
+    """Refused for its proof; `test_hand_over.py` says yes with B's own key."""
+    return {"check": "000000", "at_seconds": int(time.time()), "proof": encode_bytes(bytes(64))}
+
+
 def wished(body: dict[str, Any]) -> tuple[Slot, ...]:
     """The places where an offer can be wished for at the OpenAI-compatible edge."""
     return tuple(
@@ -76,6 +98,24 @@ PROBES: dict[tuple[str, str], Probe] = {
         )
     ),
     ("POST", "/api/v1/users/refresh"): NOBODY,
+    ("POST", "/api/v1/users/hand-overs/ask"): NOBODY,
+    ("POST", "/api/v1/users/hand-overs/take"): Probe(
+        tuple(
+            Slot("flow", ("ask",), body=lambda value, code=code: taken(value, code))  # type: ignore[misc]
+            for code in (None, "00000000")
+        )
+    ),
+    ("GET", "/api/v1/users/me/hand-over-asks"): NOBODY,
+    ("POST", "/api/v1/users/me/hand-over-asks/{flow}/approve"): Probe(
+        (Slot("flow", ("ask", "hand_over"), body=lambda value: said_yes(value)),)
+    ),
+    ("DELETE", "/api/v1/users/me/hand-over-asks/{flow}"): Probe((Slot("flow", ("ask", "hand_over")),)),
+    ("GET", "/api/v1/users/me/hand-overs"): Probe(
+        fields=("cursor",), why_none="a cursor is a place in the caller's own list"
+    ),
+    ("DELETE", "/api/v1/users/me/hand-overs/{hand_over_id}"): Probe(
+        (Slot("hand_over_id", ("hand_over", "ask", "device")),)
+    ),
     ("POST", "/api/v1/users/logout"): NOBODY,
     ("GET", "/api/v1/users/me"): NOBODY,
     ("PUT", "/api/v1/users/me"): NOBODY,

@@ -22,6 +22,7 @@ from yggdrasil.kernel import Network
 from yggdrasil.keys import Keys
 from yggdrasil.mimir.service import Mimir
 from yggdrasil.ports import Mail
+from yggdrasil.users.hand_over_routes import router as hand_over_router
 from yggdrasil.users.routes import router
 from yggdrasil.users.service import Users
 from yggdrasil.users.settings import UsersSettings
@@ -149,7 +150,7 @@ def make_app(users: Users, **dependencies: Any) -> Litestar:
         return Provide(lambda: value, sync_to_thread=False)
 
     return Litestar(
-        route_handlers=[router],
+        route_handlers=[router, hand_over_router],
         dependencies={"users": provide(users), "caller": Provide(caller)}
         | {name: provide(value) for name, value in dependencies.items()},
         exception_handlers={Exception: problems.handle},

@@ -20,6 +20,7 @@ IDENTITY_TABLES = (
     "sessions",
     "erasures",
     "revocations",
+    "hand_over_asks",
 )
 
 
@@ -35,6 +36,8 @@ async def test_the_classes_tell_the_truth(
         tables.ErasureRow,
         tables.RevocationRow,
         tables.ApiKeyRow,
+        tables.HandOverAskRow,
+        tables.HandOverRow,
     )
     assert await drift(main, admin, rows) == []
     vault_rows = (

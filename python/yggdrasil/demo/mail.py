@@ -12,7 +12,7 @@ from aiosmtpd.smtp import SMTP, Envelope
 
 CODE_SECONDS_MAX: Final = 30
 MESSAGE_BYTES_MAX: Final = 256 * 1024
-_CODE: Final = re.compile(r"(?<![0-9])[0-9]{8}(?![0-9])")
+_CODE: Final = re.compile(r"^\s*([0-9]{8})\s*$", re.MULTILINE)  # ids in other mails have digits too
 
 
 class CodeMail:
@@ -46,10 +46,9 @@ class CodeMail:
         message = message_from_bytes(content if isinstance(content, bytes) else b"", policy=policy.default)
         part = message.get_body(("plain",))
         found = _CODE.search(part.get_content()) if part is not None else None
-        if found is None:
-            return "550 no code in this message"
-        for address in envelope.rcpt_tos:
-            self._codes[address].put_nowait(found.group())
+        if found is not None:  # a notice has none
+            for address in envelope.rcpt_tos:
+                self._codes[address].put_nowait(found.group(1))
         return "250 kept"
 
     async def code(self, address: str) -> str:

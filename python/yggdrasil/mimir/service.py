@@ -116,6 +116,13 @@ class Mimir:
                 continue
         raise Unavailable("the vault is busy with this address; try again")
 
+    async def find(self, note: Note) -> UUID | None:
+        """The subject of a proven address, or None; nothing is made."""
+        address = normalise(note.address)
+        indexes = [blind_index(key, "mimir address", address) for key in self._index_keys]
+        async with self._vault.transaction() as tx:
+            return await store.select_subject_of(tx, indexes)
+
     async def activate(self, subject: UUID) -> None:
         """The subject's account stands. Unavailable if a sweep ended the subject in between."""
         async with self._vault.transaction() as tx:

@@ -22,7 +22,7 @@ _ONLY: Final[Mapping[str, frozenset[tuple[str, str]]]] = {
     "insufficient_funds": _COMPUTE,
     "money_overflow": _COMPUTE | {("post", "/api/v1/payments/process")},
     "spend_limit_reached": _COMPUTE,
-    "code_rejected": frozenset({("post", "/api/v1/users/verify")}),
+    "code_rejected": frozenset({("post", "/api/v1/users/verify"), ("post", "/api/v1/users/hand-overs/take")}),
 }
 """Codes that share their status with others, and the operations they come from."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -27,6 +27,44 @@ If you did not ask for it, do nothing: without the code nobody gets in. Never gi
 def code_mail(address: str, code: str, seconds: int) -> Mail:
     """The mail with a code: one text for new and for known addresses."""
     return Mail(address, "Your Yggdrasil sign-in code", _TEXT.format(code=code, minutes=seconds // 60))
+
+
+_HAND_OVER_TEXT: Final = """A device away from home asks for your Yggdrasil network. Code to hand it over:
+
+    {code}
+
+It is valid for {minutes} minutes, once, and only on the device that asked for it. It does not sign you in.
+If you did not ask for it, do nothing: without the code nothing is handed over. Never give it to anybody.
+"""
+
+_HANDED_OVER_TEXT: Final = """{what} was handed over to a device away from home.
+
+    Device:    {device}
+    Key:       {key}
+    Proven by: {proven}
+    At:        {at} (UTC)
+    Ends:      {ends} (UTC)
+
+If this is not as it should be, revoke it at once, on a device at home: its sessions end the same moment.
+
+    yggdrasil hand-over revoke {hand_over_id}
+"""
+
+
+def hand_over_code_mail(address: str, code: str, seconds: int) -> Mail:
+    """The mail with the code of a hand-over: one text for known and unknown addresses, without a word of
+    whoever asks.
+    """
+    text = _HAND_OVER_TEXT.format(code=code, minutes=seconds // 60)
+    return Mail(address, "Your Yggdrasil code to hand over your network", text)
+
+
+def handed_over_mail(address: str, *, own: bool, words: Mapping[str, str]) -> Mail:
+    """The notice of a hand-over. `own`: it is the reader's, not that of a member of the reader's network."""
+    what = "Your network" if own else "The network that you own and one of its members shares"
+    return Mail(
+        address, "Your Yggdrasil network was handed over", _HANDED_OVER_TEXT.format(what=what, **words)
+    )
 
 
 class Postman:

@@ -19,8 +19,10 @@ from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role, System
 from yggdrasil.keys import Keys
 from yggdrasil.mimir.service import Mimir
 from yggdrasil.ports import Mailer
-from yggdrasil.users import apikeys, store
+from yggdrasil.users import apikeys, store, store_hand_over
 from yggdrasil.users.gate import ENDED_SECONDS, Gate, Revocation
+from yggdrasil.users.hand_over import HandOvers
+from yggdrasil.users.hand_over_home import AtHome
 from yggdrasil.users.keyring import KeyInfo, KeyRing
 from yggdrasil.users.keys import UsersKeys
 from yggdrasil.users.mailing import Postman
@@ -31,6 +33,7 @@ from yggdrasil.users.store_keys import NO_TERMS, KeyTerms
 
 AUTHORIZATION_CHARS_MAX: Final = 2048
 SESSION_KEPT_SECONDS: Final = 30 * DAY_SECONDS
+HAND_OVER_KEPT_SECONDS: Final = 180 * DAY_SECONDS
 _SWEEP_ROWS_MAX: Final = 500
 _RETENTION_SECONDS: Final = 3600
 _log = structlog.get_logger("yggdrasil.users")
@@ -79,6 +82,27 @@ class Users:
         self._signin = SignIn(database, mimir, self.postman, clock, ids, users_keys, self.settings)
         self._sessions = Sessions(database, clock, ids, users_keys, self.settings)
         self._keyring = KeyRing(database, clock, ids, self._gate, self.settings)
+        self.hand_overs = HandOvers(
+            database,
+            mimir,
+            self.postman,
+            clock,
+            ids,
+            users_keys,
+            self.settings,
+            signin=self._signin,
+            sessions=self._sessions,
+            spread=self._spread,
+        )
+        self.at_home = AtHome(
+            database,
+            mimir,
+            clock,
+            users_keys,
+            self.settings,
+            sessions=self._sessions,
+            spread=self._spread,
+        )
         self._heard: set[UUID] = set()
         self._retention_at = clock.monotonic()
 
@@ -137,8 +161,11 @@ class Users:
     async def end_device(self, scope: Network, user_id: UUID, device_key: bytes) -> None:
         """A device of the caller's network is removed: what was signed in with its key ends.
 
-        The caller's own session stays, even on that device: logging out is another wish.
+        The caller's own session stays, even on that device: logging out is another wish. Forbidden for a
+        device away that removes another one.
         """
+        if scope.session_id is not None:
+            await self.at_home.check_at_home(scope, "removing another device", but_key=device_key)
         self._spread(await self._sessions.end_of_key(scope.network_id, user_id, device_key, scope.session_id))
 
     async def attach_device(self, scope: Network, device_id: UUID) -> None:
@@ -188,7 +215,7 @@ class Users:
         """Erase the person. Everything ends at once; the vault follows now, or at the next sweep if it is
         away.
         """
-        _session_of(scope, "deleting the account")
+        await self.at_home.check_at_home(scope, "deleting the account")
         now = self._clock.now()
         async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
             home = await store.home_of(tx, scope.user_id)
@@ -198,6 +225,7 @@ class Users:
             await self.close_network(Network(home, scope.user_id))
         async with self._database.transaction(Identity(network_id=home, user_id=scope.user_id)) as tx:
             epoch = await store.close_account(tx, scope.user_id, now)
+            await store_hand_over.delete_of_user(tx, scope.user_id)
             if epoch is not None:
                 ended = store.Ended(scope.user_id, None, None, epoch)
                 await store.insert_revocation(tx, self._ids.uuid(), ended, now)
@@ -210,7 +238,7 @@ class Users:
 
     async def create_key(self, scope: Network, name: str, terms: KeyTerms = NO_TERMS) -> tuple[KeyInfo, str]:
         """A new key of the caller; the text is answered here and nowhere again."""
-        _session_of(scope, "making an API key")
+        await self.at_home.check_at_home(scope, "making an API key")
         return await self._keyring.create(scope, name, terms)
 
     async def list_keys(
@@ -221,12 +249,12 @@ class Users:
 
     async def rotate_key(self, scope: Network, key_id: UUID, overlap_seconds: int) -> tuple[KeyInfo, str]:
         """Another text for a key of the caller; see KeyRing.rotate."""
-        _session_of(scope, "rotating an API key")
+        await self.at_home.check_at_home(scope, "rotating an API key")
         return await self._keyring.rotate(scope, key_id, overlap_seconds)
 
     async def revoke_key(self, scope: Network, key_id: UUID) -> None:
         """End a key of the caller at once. NotFound for absent, foreign and revoked ones."""
-        _session_of(scope, "revoking an API key")
+        await self.at_home.check_at_home(scope, "revoking an API key")
         self._spread([await self._keyring.revoke(scope, key_id)])
 
     # Housekeeping
@@ -272,6 +300,7 @@ class Users:
         async with self._database.transaction(Identity()) as tx:
             await store.delete_revocations(tx, now - timedelta(seconds=2 * ENDED_SECONDS))
             await store.delete_stale(tx, now, now - timedelta(seconds=DAY_SECONDS))
+            await store_hand_over.delete_expired_asks(tx, now)
 
     async def _drop_old(self) -> None:
         now = self._clock.now()
@@ -280,6 +309,7 @@ class Users:
             await store.delete_unseen_devices(tx, before)
         async with self._database.transaction(System("session-retention")) as tx:
             await store.delete_old_sessions(tx, now - timedelta(seconds=SESSION_KEPT_SECONDS))
+            await store_hand_over.delete_old_hand_overs(tx, now - timedelta(seconds=HAND_OVER_KEPT_SECONDS))
 
     async def _end_pending(self) -> None:
         before = self._clock.now() - timedelta(seconds=self.settings.pending_seconds)

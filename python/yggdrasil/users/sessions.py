@@ -4,7 +4,8 @@ tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
@@ -79,6 +80,44 @@ class Sessions:
                 self._settings.known_devices_max,
             )
             ended = await store.insert_session(tx, session, self._settings.sessions_max)
+            revocations = [Revocation(account.user_id, session_id=session_id) for session_id in ended]
+            for revocation in revocations:
+                await self._publish(tx, revocation)
+        return self._tokens(session, role, account.epoch, now), revocations
+
+    async def open_away(
+        self,
+        account: store.Account,
+        network_id: UUID,
+        device_key: bytes,
+        ends_at: datetime,
+        record: Callable[[Tx, store.Session], Awaitable[list[UUID]]],
+    ) -> tuple[Tokens, list[Revocation]]:
+        """A session that was handed over: it ends at `ends_at`, and its device is not known by it.
+
+        `record` writes what the session is, in the same transaction, and answers sessions that it ended.
+        Unauthenticated if the account is no member of the network (any more).
+        """
+        now = self._clock.now()
+        session = store.Session(
+            session_id=self._ids.uuid(),
+            user_id=account.user_id,
+            network_id=network_id,
+            device_key=device_key,
+            device_id=None,
+            counter=1,
+            created_at=now,
+            refreshed_at=now,
+            expires_at=self._expiry(now, now, ends_at),
+            revoked_at=None,
+            ends_at=ends_at,
+        )
+        async with self._database.transaction(Identity(network_id, account.user_id)) as tx:
+            role = await self._role(tx, session)
+            # Beside those of home, none of which ends for it: what is away has a limit of its own.
+            most = self._settings.sessions_max + self._settings.hand_overs_max
+            ended = await store.insert_session(tx, session, most)
+            ended += await record(tx, session)
             revocations = [Revocation(account.user_id, session_id=session_id) for session_id in ended]
             for revocation in revocations:
                 await self._publish(tx, revocation)
@@ -168,20 +207,9 @@ class Sessions:
         counter = presented + 1
         if counter > COUNTER_MAX:
             raise Unauthenticated
-        expires_at = self._expiry(session.created_at, now)
+        expires_at = self._expiry(session.created_at, now, session.ends_at)
         await store.advance_session(tx, session.session_id, counter, now, expires_at)
-        return store.Session(
-            session.session_id,
-            session.user_id,
-            session.network_id,
-            session.device_key,
-            session.device_id,
-            counter,
-            session.created_at,
-            now,
-            expires_at,
-            None,
-        )
+        return replace(session, counter=counter, refreshed_at=now, expires_at=expires_at)
 
     async def _role(self, tx: Tx, session: store.Session) -> Role:
         role = await store.select_role(tx, session.network_id, session.user_id)
@@ -193,10 +221,11 @@ class Sessions:
         ended = store.Ended(revocation.user_id, revocation.session_id, None, None)
         await store.insert_revocation(tx, self._ids.uuid(), ended, self._clock.now())
 
-    def _expiry(self, created_at: datetime, now: datetime) -> datetime:
+    def _expiry(self, created_at: datetime, now: datetime, ends_at: datetime | None = None) -> datetime:
         return min(
             now + timedelta(seconds=self._settings.session_idle_seconds),
             created_at + timedelta(seconds=self._settings.session_seconds_max),
+            *(() if ends_at is None else (ends_at,)),
         )
 
     def _tokens(self, session: store.Session, role: Role, epoch: int, issued_at: datetime) -> Tokens:

@@ -27,6 +27,11 @@ class UsersSettings:
     session_idle_seconds: int = 30 * DAY_SECONDS
     session_seconds_max: int = 180 * DAY_SECONDS
     sessions_max: int = 32
+    hand_over_seconds: int = DAY_SECONDS
+    """A session that was handed over ends after this, whatever is refreshed."""
+    hand_overs_max: int = 8
+    """Sessions of a user that were handed over and have not ended; the oldest beyond it end."""
+    asks_shown_max: int = 20
     known_devices_max: int = 64
     known_device_seconds: int = 400 * DAY_SECONDS
     proof_skew_seconds: int = 300

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -96,26 +96,20 @@ class SignIn:
         address = normalise(email)
         name = None if display_name is None else check_name(display_name, field="display_name")
         proven = self._check_start_proof(email, device_key, at_seconds, proof)
-        self._count_start()
+        self.count_start()
         self._postman.check_room()
         address_key = blind_index(self._keys.counters, "address", address)
         now, settings = self._clock.now(), self._settings
         flow, code = self._ids.uuid(), codes.code_from(self._ids.secret(codes.CODE_SECRET_BYTES))
         expires_at = now + timedelta(seconds=settings.code_seconds)
         async with self._database.transaction(Identity()) as tx:
-            counted = await self._counted_key(tx, address_key, device_key, own=proven)
-            count, opened = await store.count_one(
-                tx, "send", counted, now, now - timedelta(seconds=settings.window_seconds)
-            )
-            if count <= settings.sends_max:
+            counted = await counted_key(tx, address_key, device_key, own=proven)
+            refused = await count_send(tx, counted, now, settings)
+            if refused is None:
                 digest = codes.code_digest(self._keys.peppers[0], flow, device_key, code)
                 await store.insert_flow(tx, flow, address_key, device_key, digest, now, expires_at)
-        if count > settings.sends_max:
-            wait = opened + timedelta(seconds=settings.window_seconds) - now
-            raise LimitReached(
-                f"email: at most {settings.sends_max} codes in {settings.window_seconds} seconds",
-                retry_after_seconds=max(1, int(wait.total_seconds())),
-            )
+        if refused is not None:
+            raise refused
         await self._mimir.remember(flow, address, name, expires_at)
         self._postman.post(code_mail(address, code, settings.code_seconds))
         return Started(flow, settings.code_seconds)
@@ -153,18 +147,9 @@ class SignIn:
         if taken is None:
             return None
         address_key, digest = taken
-        counted = await self._counted_key(tx, address_key, device_key, own=True)
-        windows = (
-            ("try", settings.window_seconds, settings.tries_max),
-            ("try_day", DAY_SECONDS, settings.tries_per_day_max),
-        )
-        opened = []
-        for kind, seconds, limit in windows:
-            count, start = await store.count_one(tx, kind, counted, now, now - timedelta(seconds=seconds))
-            if count > limit:
-                return None
-            opened.append((kind, start))
-        if not any(
+        counted = await counted_key(tx, address_key, device_key, own=True)
+        opened = await count_try(tx, counted, now, settings)
+        if opened is None or not any(
             codes.code_matches(pepper, flow, device_key, code, digest) for pepper in self._keys.peppers
         ):
             return None
@@ -172,17 +157,6 @@ class SignIn:
         for kind, start in opened:  # the right code is no guess
             await store.uncount_one(tx, kind, counted, start)
         return address_key
-
-    async def _counted_key(self, tx: Tx, address_key: bytes, device_key: bytes, *, own: bool) -> bytes:
-        """Under which key to count: strangers share the address' counter, a known device has one of its own.
-
-        `own`: the caller has proven that it holds the device key; without that, nobody may touch the
-        device's counter.
-        """
-        known = await store.is_known_device(tx, address_key, device_key)
-        if not (known and own):
-            return address_key
-        return blind_index(address_key, "known device", device_key.hex())
 
     async def _account_of(self, note: Note) -> store.Account:
         """The active account of a proven address. Each step may be repeated after a crash of the one
@@ -227,7 +201,7 @@ class SignIn:
             )
         return True
 
-    def _count_start(self) -> None:
+    def count_start(self) -> None:
         """A bound for this node as a whole: mail to ever new addresses must end somewhere."""
         moment = self._clock.monotonic()
         if moment - self._minute_start >= 60:
@@ -235,6 +209,47 @@ class SignIn:
         self._minute_count += 1
         if self._minute_count > self._settings.starts_per_minute_max:
             raise LimitReached("too many sign-ins at once; try again", retry_after_seconds=60)
+
+
+async def counted_key(tx: Tx, address_key: bytes, device_key: bytes, *, own: bool) -> bytes:
+    """Under which key to count: strangers share the address' counter, a known device has one of its own.
+
+    `own`: the caller has proven that it holds the device key; without that, nobody may touch the
+    device's counter.
+    """
+    known = await store.is_known_device(tx, address_key, device_key)
+    if not (known and own):
+        return address_key
+    return blind_index(address_key, "known device", device_key.hex())
+
+
+async def count_send(tx: Tx, counted: bytes, now: datetime, settings: UsersSettings) -> LimitReached | None:
+    """Count one more mailed code, of whatever purpose; what to raise, after the commit, if it is too many."""
+    window = timedelta(seconds=settings.window_seconds)
+    count, opened = await store.count_one(tx, "send", counted, now, now - window)
+    if count <= settings.sends_max:
+        return None
+    return LimitReached(
+        f"email: at most {settings.sends_max} codes in {settings.window_seconds} seconds",
+        retry_after_seconds=max(1, int((opened + window - now).total_seconds())),
+    )
+
+
+async def count_try(
+    tx: Tx, counted: bytes, now: datetime, settings: UsersSettings
+) -> list[tuple[str, datetime]] | None:
+    """Count one more try, of whatever purpose; what was counted, to give it back, or None if too many."""
+    windows = (
+        ("try", settings.window_seconds, settings.tries_max),
+        ("try_day", DAY_SECONDS, settings.tries_per_day_max),
+    )
+    opened = []
+    for kind, seconds, limit in windows:
+        count, start = await store.count_one(tx, kind, counted, now, now - timedelta(seconds=seconds))
+        if count > limit:
+            return None
+        opened.append((kind, start))
+    return opened
 
 
 def check_recent(at_seconds: int, clock: Clock, skew_seconds_max: int) -> None:

@@ -67,6 +67,8 @@ class Session:
     refreshed_at: datetime
     expires_at: datetime
     revoked_at: datetime | None
+    ends_at: datetime | None = None
+    """Of a session that was handed over: its end, however often it is refreshed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +274,7 @@ async def insert_session(tx: Tx, session: Session, keep: int) -> list[UUID]:
     """Open a session; the oldest above `keep` end, and their ids are answered."""
     await tx.execute(
         "INSERT INTO identity.sessions (session_id, user_id, network_id, device_key, device_id, counter, "
-        "created_at, refreshed_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "created_at, refreshed_at, expires_at, ends_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         session.session_id,
         session.user_id,
         session.network_id,
@@ -282,6 +284,7 @@ async def insert_session(tx: Tx, session: Session, keep: int) -> list[UUID]:
         session.created_at,
         session.refreshed_at,
         session.expires_at,
+        session.ends_at,
     )
     rows = await tx.fetch(_END_OLD_SESSIONS, session.user_id, session.created_at, keep)
     return [row["session_id"] for row in rows]
@@ -290,7 +293,7 @@ async def insert_session(tx: Tx, session: Session, keep: int) -> list[UUID]:
 async def lock_session(tx: Tx, session_id: UUID) -> Session | None:
     row = await tx.fetchrow(
         "SELECT session_id, user_id, network_id, device_key, device_id, counter, created_at, refreshed_at, "
-        "expires_at, revoked_at FROM identity.sessions WHERE session_id = $1 FOR UPDATE",
+        "expires_at, revoked_at, ends_at FROM identity.sessions WHERE session_id = $1 FOR UPDATE",
         session_id,
     )
     return None if row is None else Session(**dict(row))

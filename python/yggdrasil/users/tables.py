@@ -49,6 +49,43 @@ class SessionRow(Table, tablename="sessions", schema="identity"):
     expires_at = Timestamptz(default=None)
     revoked_at = Timestamptz(default=None, null=True)
     revoked_for = Text(default=None, null=True)
+    ends_at = Timestamptz(default=None, null=True)
+
+
+class HandOverAskRow(Table, tablename="hand_over_asks", schema="identity"):
+    """A device that asks for a network."""
+
+    flow = UUID(primary_key=True, default=None)
+    address_key = Bytea(default=None)
+    device_key = Bytea(default=None)
+    sealing_key = Bytea(default=None)
+    code_digest = Bytea(default=None)
+    tries = Integer(default=None)
+    created_at = Timestamptz(default=None)
+    expires_at = Timestamptz(default=None)
+    used_at = Timestamptz(default=None, null=True)
+    approved_user = UUID(default=None, null=True)
+    approved_network = UUID(default=None, null=True)
+    approved_session = UUID(default=None, null=True)
+    approved_device = UUID(default=None, null=True)
+
+
+class HandOverRow(Table, tablename="hand_overs", schema="tenant"):
+    """What was handed over, and to which device. The real key is (network_id, hand_over_id)."""
+
+    network_id = UUID(default=None)
+    hand_over_id = UUID(primary_key=True, default=None)
+    user_id = UUID(default=None)
+    session_id = UUID(default=None)
+    device_key = Bytea(default=None)
+    device_name = Text(default=None)
+    proven_by = Text(default=None)
+    approved_by = UUID(default=None, null=True)
+    asked_at = Timestamptz(default=None)
+    given_at = Timestamptz(default=None)
+    ends_at = Timestamptz(default=None)
+    revoked_at = Timestamptz(default=None, null=True)
+    revoked_by = UUID(default=None, null=True)
 
 
 class ErasureRow(Table, tablename="erasures", schema="identity"):

@@ -18,6 +18,7 @@ from cyclopts import App, Parameter
 from yggdrasil.errors import InvalidInput, Unauthenticated
 from yggdrasil.kernel import SystemIds
 from yggdrasil.vedrfolnir.address import server_url
+from yggdrasil.vedrfolnir.hand_over_commands import app as hand_over_app
 from yggdrasil.vedrfolnir.identity import Identity, IdentityFile
 from yggdrasil.vedrfolnir.terminal import ask, cents, run, say, state_path, typed_lines, until_told_to_stop
 
@@ -39,6 +40,7 @@ DeviceId = Annotated[str | None, Parameter(help="1 to 64 of A-Z a-z 0-9 . _ -, u
 app = App(name="vedrfolnir", help="A device of the Edda network.")
 key = App(name="key", help="API keys.")
 app.command(key)
+app.command(hand_over_app)
 
 
 def _file(state: Path | None) -> IdentityFile:
