@@ -55,6 +55,11 @@ from yggdrasil.payments import routes as payment_routes
 from yggdrasil.payments.service import Payments
 from yggdrasil.payments.topups import TopupReconciler
 from yggdrasil.ports import Mailer, PaymentGateway
+from yggdrasil.quotas import routes as quota_routes
+from yggdrasil.quotas.addresses import trusted_from
+from yggdrasil.quotas.door import SourceDoor
+from yggdrasil.quotas.service import Quotas, body_bytes_of
+from yggdrasil.quotas.tiers import Tier
 from yggdrasil.reference import routes as reference_routes
 from yggdrasil.sentinel import routes as sentinel_routes
 from yggdrasil.sentinel.sentinel import Sentinel
@@ -92,6 +97,7 @@ class Services:
     nornen: Nornen
     reconciler: Reconciler
     operators: Operators
+    quotas: Quotas
     sentinel: Sentinel
     hub: Hub
 
@@ -129,6 +135,7 @@ async def build(
         services = _assemble(settings, keys, databases, node, clock, ids, upstreams)
         stack.push_async_callback(services.users.close)
         await services.users.start()
+        await services.quotas.refresh()
         await services.devices.start()
         stack.push_async_callback(services.devices.stop)
         # Before the first request: what an earlier boot left open is ended, and this one is known to live.
@@ -154,8 +161,11 @@ def _assemble(
     users = Users(database, Mimir(databases.mimir, keys, clock, ids), mailer, clock, ids, keys)
     payments = Payments(database, gateway, clock, ids, node)
 
+    quotas = Quotas(database, clock, ids, default=Tier(settings.tier_default))
+
     async def member(hello: Hello) -> Member:
         admitted = await devices.member_for_hello(hello)
+        quotas.hello(admitted.network_id)
         return Member(
             network_id=admitted.network_id,
             user_id=admitted.user_id,
@@ -174,6 +184,7 @@ def _assemble(
         online=lambda network_id, device: hub.online(network_id, device),  # noqa: PLW0108
         on_removed=lambda network_id, device: removed(network_id, device),  # noqa: PLW0108
         end_sessions=users.end_device,
+        devices_max=quotas.devices_max,
     )
     hub = Hub(authenticate=member, directory=devices.directory, clock=clock, ids=ids)
     marketplace = Marketplace(
@@ -201,6 +212,7 @@ def _assemble(
 
     def present(member: Member, online: bool) -> None:
         devices.presence(member, online)
+        quotas.present(member.network_id, online)
         SOCKETS.inc(1 if online else -1)
 
     def here() -> dict[str, Any]:
@@ -220,6 +232,7 @@ def _assemble(
     users.on_revoked.append(revoked)
     users.close_network = payments.close
     hub.on_presence.append(present)
+    hub.meter = quotas.frame
     OFFERS_ONLINE.set_function(marketplace.routing.online_count)
     REQUESTS_WAITING.set_function(lambda: len(marketplace.queue))
     WAITING_SECONDS.set_function(marketplace.queue.oldest_seconds)
@@ -237,6 +250,7 @@ def _assemble(
         nornen=Nornen(database, marketplace, clock, ids),
         reconciler=reconciler,
         operators=Operators(database, clock, ids, here=here, trial_balance=payments.trial_balance),
+        quotas=quotas,
         sentinel=Sentinel(
             users,
             clock,
@@ -304,8 +318,16 @@ class Application(Litestar):
 def create_app(services: Services) -> Litestar:
     """The HTTP and socket surface over `services`."""
 
+    async def caller_of(scope: Any) -> Network:
+        authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        found = await services.users.authenticate(
+            None if authorization is None else authorization.decode("latin-1")
+        )
+        services.quotas.request(found, body_bytes_of(scope["headers"]))
+        return found
+
     async def caller(request: Request[Any, Any, Any]) -> Network:
-        return await services.users.authenticate(request.headers.get("authorization"))
+        return await caller_of(request.scope)
 
     def give(value: object) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
@@ -322,6 +344,8 @@ def create_app(services: Services) -> Litestar:
         admin_routes.router,
         operator_routes.router,
         operator_routes.tenant_router,
+        quota_routes.router,
+        quota_routes.operator_router,
         sentinel_routes.router,
         reference_routes.router,
         bifrost_endpoint.bifrost,
@@ -340,6 +364,7 @@ def create_app(services: Services) -> Litestar:
             "nornen": give(services.nornen),
             "hub": give(services.hub),
             "operators": give(services.operators),
+            "quotas": give(services.quotas),
             "sentinel": give(services.sentinel),
             "mailer": give(services.mailer),
             "readiness": give(services.readiness),
@@ -360,6 +385,12 @@ def create_app(services: Services) -> Litestar:
     apidoc.complete(app)
     # Around the router too, which answers unknown paths and methods itself.
     guarded = OperatorDoor(app.asgi_handler, services.operators)
-    hot = Hot(guarded, users=services.users, devices=services.devices, marketplace=services.marketplace)
-    app.asgi_handler = trace_requests(Observe(hot, services.ids))
+    hot = Hot(guarded, caller=caller_of, devices=services.devices, marketplace=services.marketplace)
+    door = SourceDoor(
+        hot,
+        services.clock,
+        per_minute=services.settings.sign_ins_per_address_per_minute,
+        trusted=trusted_from(services.settings.trusted_proxies),
+    )
+    app.asgi_handler = trace_requests(Observe(door, services.ids))
     return app

@@ -37,6 +37,8 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Waiting = Annotated[float, msgspec.Meta(ge=0, le=60)]
 Waiters = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+Tiers = Literal["free", "pay_per_token", "premium", "pro", "enterprise"]
+PerMinute = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 Probes = Annotated[int, msgspec.Meta(ge=0, le=6_000)]
 Connections = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
@@ -89,6 +91,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     all."""
     queue_max: Waiters = 1_024
     """How many requests wait on this server at most; one network's and one user's share of it is smaller."""
+    trusted_proxies: str = ""
+    """Addresses or networks, with commas between (`10.0.0.0/8, ::1`), whose `Forwarded` or `X-Forwarded-For`
+    says where a client is. Nobody else's is read."""
+    tier_default: Tiers = "free"
+    """The tier of networks that no operator has given one (`docs/limits.md`)."""
+    sign_ins_per_address_per_minute: PerMinute = 600
+    """How many sign-in requests, and how many new sockets, may come from one address in a minute: an IPv4
+    address, or an IPv6 network of 64 bits. 0: any number."""
     isolation_probes_per_minute: Probes = 60
     """How often the server's two canary networks try to learn of each other (`/health/isolation`). A probe is
     two requests. 0: not at all."""

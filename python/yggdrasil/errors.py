@@ -104,9 +104,21 @@ class TooLarge(YggdrasilError):
 
 
 class LimitReached(YggdrasilError):
-    """A quota or rate is used up."""
+    """A quota or rate is used up. `limit` is how much there is of it, `used` how much of that is used."""
 
     code, status, title = "limit_reached", 429, "A limit is reached"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        field: str | None = None,
+        retry_after_seconds: int | None = None,
+        limit: int | None = None,
+        used: int | None = None,
+    ) -> None:
+        super().__init__(detail, field=field, retry_after_seconds=retry_after_seconds)
+        self.limit, self.used = limit, used
 
 
 class NoProvider(YggdrasilError):

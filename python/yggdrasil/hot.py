@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
     from yggdrasil.devices.service import Devices
+    from yggdrasil.kernel import Network
     from yggdrasil.marketplace.service import Marketplace
-    from yggdrasil.users.service import Users
+
+    Caller = Callable[[Scope], Awaitable[Network]]
+    """Who asks, by the headers of a request; counted."""
 
 DEVICES: Final = "/api/v1/devices"
 DEVICE: Final = DEVICES + "/{device_id}"
@@ -50,9 +53,9 @@ Answer = tuple[bytes, list[tuple[bytes, bytes]]]
 class Hot:
     """ASGI middleware around the router."""
 
-    def __init__(self, app: ASGIApp, *, users: Users, devices: Devices, marketplace: Marketplace) -> None:
+    def __init__(self, app: ASGIApp, *, caller: Caller, devices: Devices, marketplace: Marketplace) -> None:
         self._app = app
-        self._users = users
+        self._caller = caller
         self._devices = devices
         self._marketplace = marketplace
 
@@ -64,11 +67,9 @@ class Hot:
                 if answer is not None:
                     await _answered(scope, receive, send, answer)
                     return
-            elif method == "POST" and path == CHAT:
-                headers = _plain_chat_headers(scope)
-                if headers is not None:
-                    await self._chat(headers, scope, receive, send)
-                    return
+            elif method == "POST" and path == CHAT and _is_plain_chat(scope):
+                await self._chat(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
     def _device_page(self, scope: Scope) -> Callable[[], Awaitable[Answer]] | None:
@@ -80,7 +81,7 @@ class Hot:
         _matched(scope, DEVICES)
 
         async def answer() -> Answer:
-            caller = await self._users.authenticate(_authorization(scope))
+            caller = await self._caller(scope)
             page = await self._devices.page(caller, everyone=False, limit=limit, cursor=cursor)
             return _encode(page), []
 
@@ -93,12 +94,12 @@ class Hot:
         _matched(scope, DEVICE)
 
         async def answer() -> Answer:
-            caller = await self._users.authenticate(_authorization(scope))
+            caller = await self._caller(scope)
             return _encode(await self._devices.get(caller, device_id)), []
 
         return answer
 
-    async def _chat(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
+    async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         _matched(scope, CHAT)
         try:
             body, read = await _body(receive)
@@ -114,10 +115,7 @@ class Hot:
         asked = data
 
         async def answer() -> Answer:
-            authorization = headers.get(b"authorization")
-            caller = await self._users.authenticate(
-                None if authorization is None else authorization.decode("latin-1")
-            )
+            caller = await self._caller(scope)
             run = await openai.begin_chat(self._marketplace, caller, asked, {})
             last = await run.outcome()
             added = openai.headers_of(last).items()
@@ -133,24 +131,17 @@ def _matched(scope: Scope, route: str) -> None:
     scope["path_template"] = route
 
 
-def _authorization(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            return value.decode("latin-1")
-    return None
-
-
-def _plain_chat_headers(scope: Scope) -> dict[bytes, bytes] | None:
-    """The first value of each header; None if one of them says more than what the body says."""
+def _is_plain_chat(scope: Scope) -> bool:
+    """Whether the headers say no more than what the body says."""
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name.startswith(_WISH) or name == b"idempotency-key":
-            return None
+            return False
         headers.setdefault(name, value)
     length = headers.get(b"content-length", b"")
     if headers.get(b"content-type") != b"application/json" or not length.isdigit():
-        return None
-    return headers if 0 < int(length) <= BODY_BYTES_MAX else None
+        return False
+    return 0 < int(length) <= BODY_BYTES_MAX
 
 
 async def _body(receive: Receive) -> tuple[bytes, list[Any]]:

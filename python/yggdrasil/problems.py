@@ -34,6 +34,8 @@ def problem_body(error: errors.YggdrasilError, status: int) -> dict[str, Any]:
     }
     if error.field is not None:
         body["field"] = error.field
+    if isinstance(error, errors.LimitReached) and error.limit is not None:
+        body |= {"limit": error.limit, "used": error.used, "retry_after_seconds": error.retry_after_seconds}
     return body
 
 

@@ -221,6 +221,7 @@ def _jobs(services: Services) -> list[tuple[str, float, Callable[[], Awaitable[o
         ("top-ups", 10.0, services.topup_reconciler.run_once),
         ("ledger", 60.0, gauge),
         ("audit", 600.0, prune),
+        ("quotas", 15.0, services.quotas.refresh),
     ]
     if services.settings.isolation_probes_per_minute:
         jobs.append(("isolation", ROUND_SECONDS, services.sentinel.run_once))

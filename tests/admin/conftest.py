@@ -19,6 +19,8 @@ from yggdrasil.app import Services, create_app
 from yggdrasil.config import Settings
 from yggdrasil.errors import Unauthenticated
 from yggdrasil.kernel import Network, System
+from yggdrasil.quotas.service import Quotas
+from yggdrasil.quotas.tiers import Tier
 
 __all__ = ["house", "world"]
 
@@ -29,6 +31,7 @@ class House:
 
     world: World
     operators: Operators
+    quotas: Quotas
     http: httpx.AsyncClient
 
     async def operator(self, name: str = "ada") -> Credential:
@@ -72,7 +75,10 @@ async def house(world: World) -> AsyncIterator[House]:
         here=lambda: {"sockets": world.hub.counts()[0], "requests_running": world.market.running},
         trial_balance=world.payments.trial_balance,
     )
+    quotas = Quotas(world.database, world.clock, world.ids, default=Tier.FREE)
     services = Parts(
+        quotas=quotas,
+        clock=world.clock,
         mailer=DevMailer(world.clock, development=True),
         ids=world.ids,
         users=SimpleNamespace(authenticate=authenticate),
@@ -85,4 +91,4 @@ async def house(world: World) -> AsyncIterator[House]:
     )
     transport = httpx.ASGITransport(create_app(cast(Services, services)), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        yield House(world, operators, client)
+        yield House(world, operators, quotas, client)

@@ -65,7 +65,7 @@ def make_house(database: Database, clock: ManualClock, ids: SeededIds) -> MakeHo
                 authenticate=check,
                 online=lambda network, device: (network, device) in made.online,
                 on_removed=lambda network, device: made.removed.append((network, device)),
-                devices_max=devices_max,
+                devices_max=lambda _: devices_max,
             )
         )
         return made

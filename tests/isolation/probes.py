@@ -265,6 +265,8 @@ PROBES: dict[tuple[str, str], Probe] = {
     # Without a body, which nobody reads at an unknown path: whether the connection outlives it is chance.
     ("POST", "/api/v1/admin/networks/{network_id}/open"): Probe((Slot("network_id", ("bought", "device")),)),
     ("POST", "/api/v1/admin/requests/{request_id}/open"): Probe((Slot("request_id", WORDS),)),
+    ("GET", "/api/v1/users/me/limits"): NOBODY,
+    ("PUT", "/api/v1/admin/networks/{network_id}/tier"): Probe((Slot("network_id", ("bought", "device")),)),
     ("GET", "/health/live"): NOBODY,
     ("GET", "/health/ready"): NOBODY,
     ("GET", "/health/isolation"): Probe(why_none="answers operators alone"),

@@ -68,6 +68,8 @@ def routes() -> Iterator[Route]:
         hub=None,
         operators=None,
         sentinel=None,
+        quotas=None,
+        clock=clock,
         readiness=None,
         settings=Settings(),
     )

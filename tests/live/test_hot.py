@@ -119,11 +119,8 @@ async def test_chats_are_answered_alike(house: House) -> None:
 PLAIN = json.dumps(BODIES[0]).encode()
 
 
-class Nobody:
-    """Authentication as a stranger meets it."""
-
-    async def authenticate(self, _authorization: str | None) -> None:
-        raise Unauthenticated
+async def nobody(_scope: Any) -> Any:
+    raise Unauthenticated
 
 
 @pytest.mark.parametrize(
@@ -158,9 +155,7 @@ async def test_only_the_plain_form_goes_the_short_way(
     scope: Any = {"type": "http", "method": method, "path": path, "query_string": query}
     scope["headers"] = [*headers, (b"content-length", str(len(body)).encode())]
     scope |= {"scheme": "http", "server": ("127.0.0.1", 1), "root_path": ""}
-    hot = Hot(
-        cast(Any, router), users=cast(Any, Nobody()), devices=cast(Any, None), marketplace=cast(Any, None)
-    )
+    hot = Hot(cast(Any, router), caller=nobody, devices=cast(Any, None), marketplace=cast(Any, None))
     await hot(scope, receive, send)
     if short:
         assert sent[0]["status"] == 401
@@ -184,7 +179,7 @@ async def test_half_a_body_does_not_keep_its_place(monkeypatch: pytest.MonkeyPat
     scope: Any = {"type": "http", "method": "POST", "path": CHAT, "query_string": b"", "scheme": "http"}
     scope |= {"server": ("127.0.0.1", 1), "root_path": ""}
     scope["headers"] = [(b"content-type", b"application/json"), (b"content-length", b"10")]
-    nobody = cast(Any, None)
-    await Hot(nobody, users=nobody, devices=nobody, marketplace=nobody)(scope, receive, send)
+    nothing = cast(Any, None)
+    await Hot(nothing, caller=nobody, devices=nothing, marketplace=nothing)(scope, receive, send)
     assert sent[0]["status"] == 400
     assert json.loads(sent[1]["body"])["error"]["param"] == "body"

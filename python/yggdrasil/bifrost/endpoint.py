@@ -46,7 +46,9 @@ async def _read(socket: _Any, hub: Hub, session: int) -> None:
         if message["type"] != "websocket.receive":
             return
         text = message.get("text")
-        hub.receive(session, (message.get("bytes") or b"") if text is None else text)
+        wait = hub.receive(session, (message.get("bytes") or b"") if text is None else text)
+        if wait:
+            await asyncio.sleep(wait)
 
 
 async def _write(socket: _Any, hub: Hub, session: int, pending: asyncio.Event) -> None:

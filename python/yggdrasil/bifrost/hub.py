@@ -74,6 +74,8 @@ class Hub:
         exists: Callable[[Member, str], Awaitable[bool]] | None = None,
     ) -> None:
         self.on_presence: list[Callable[[Member, bool], None]] = []
+        self.meter: Callable[[UUID, int], float] = lambda _network, _bytes: 0.0
+        """Counts a message of a network; the seconds until its socket may be read again."""
         self._authenticate, self._directory = authenticate, directory
         self._exists = exists or self._exists_by_directory
         self._clock, self._ids = clock, ids
@@ -191,12 +193,16 @@ class Hub:
         self._apply(effects)
         return number
 
-    def receive(self, session: int, frame: str | bytes) -> None:
-        """One message of a socket."""
+    def receive(self, session: int, frame: str | bytes) -> float:
+        """One message of a socket; the seconds to wait before the next is read."""
         if isinstance(frame, str):
             self._apply(self._core.receive_text(session, frame, self._now_ms()))
         else:
             self._apply(self._core.receive_binary(session, frame, self._now_ms()))
+        known = self._sessions.get(session)
+        if known is None or known.member is None:
+            return 0.0
+        return self.meter(known.member.network_id, len(frame))
 
     def pull(self, session: int) -> str | bytes | None:
         """The next message for a socket that can take one."""

@@ -71,10 +71,14 @@ MAIN_HOUSE: Final = House(
         # Before a login nobody knows whose a row is; the rows are found by keyed hashes or random ids.
         "identity.login_flows.identity_all",
         "identity.login_limits.identity_all",
+        "identity.hand_over_asks.identity_all",
         "identity.known_devices.identity_all",
         "identity.erasures.identity_all",
         "identity.revocations.identity_all",
         "identity.operators.identity_looks_up",
+        # A person's own rows, in whichever of their networks: the session that ends may be of any.
+        "tenant.hand_overs.identity_reads_own",
+        "tenant.hand_overs.identity_erases_own",
         # What the router must know of everybody, and what it notes of its own work.
         "tenant.offers.offers_market_select",
         "platform.models.models_market_select",

@@ -87,7 +87,7 @@ class Devices:
         online: Callable[[UUID, UUID], bool],
         on_removed: Callable[[UUID, UUID], None],
         end_sessions: Callable[[Network, UUID, bytes], Awaitable[None]] | None = None,
-        devices_max: int = model.DEVICES_PER_NETWORK_MAX,
+        devices_max: Callable[[UUID], int] = lambda _: model.DEVICES_PER_NETWORK_MAX,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -147,12 +147,20 @@ class Devices:
                 await store.lock_network(tx, scope.network_id)
                 if await store.find(tx, scope.network_id, stored.device_id) is not None:
                     raise Conflict("device_id: is already used in this network", field="device_id")
-                if await store.count(tx, scope.network_id) >= self._devices_max:
-                    raise LimitReached(f"A network may have at most {self._devices_max} devices")
+                have, most = await store.count(tx, scope.network_id), self._devices_max(scope.network_id)
+                if have >= most:
+                    raise LimitReached(
+                        f"At most {most} devices of one network; it has {have}", limit=most, used=have
+                    )
                 await store.insert(tx, stored, capabilities=capabilities_text, hardware=hardware_text)
         except asyncpg.UniqueViolationError:
             raise Conflict("device_id: is already used in this network", field="device_id") from None
         return stored.shown(online=False)
+
+    async def count(self, scope: Network) -> int:
+        """How many devices the caller's network has."""
+        async with self._database.transaction(scope) as tx:
+            return await store.count(tx, scope.network_id)
 
     async def page(self, scope: Network, *, everyone: bool, limit: int, cursor: str | None) -> Page:
         """The caller's devices, or those of everyone in the network, ordered by their ids."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
@@ -49,6 +50,7 @@ from yggdrasil.marketplace.sealing import NONCE_BYTES, ResultSeal
 from yggdrasil.marketplace.segments import Breaks, joined
 from yggdrasil.marketplace.settings import MarketSettings, Node
 from yggdrasil.marketplace.store_run import SealedResult
+from yggdrasil.marketplace.waiting import less
 from yggdrasil.tracing import new_transaction_id, traced
 
 _log = structlog.get_logger("yggdrasil.marketplace")
@@ -83,7 +85,8 @@ class Serving:
         self.queue = Queue(self._chooser, routing, records, clock, settings)
         self._admission = Admission(self._chooser, records, self.queue, self._keep)
         self._runs: dict[UUID, Run] = {}
-        self._of_user: dict[tuple[UUID, UUID], int] = {}
+        self._of_user: Counter[tuple[UUID, UUID]] = Counter()
+        self._of_network: Counter[UUID] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self.breaks = Breaks(settings.breaks_per_hour_max)
         self._closing = False
@@ -103,11 +106,17 @@ class Serving:
             raise Unavailable("This server is about to stop; try again", retry_after_seconds=1)
         if len(self._runs) >= self._settings.runs_max:
             raise LimitReached("This server runs as many requests as it can", retry_after_seconds=1)
-        if self._of_user.get(user, 0) >= self._settings.runs_per_user_max:
-            raise LimitReached(
-                f"At most {self._settings.runs_per_user_max} requests of one user at a time",
-                retry_after_seconds=1,
-            )
+        for who, running, most in (
+            ("user", self._of_user[user], self._settings.runs_per_user_max),
+            ("network", self._of_network[scope.network_id], self._settings.runs_per_network_max),
+        ):
+            if running >= most:
+                raise LimitReached(
+                    f"At most {most} requests of one {who} at a time",
+                    retry_after_seconds=1,
+                    limit=most,
+                    used=running,
+                )
         if request.wishes.scope == "market":
             self.breaks.check(scope.network_id, self._clock.monotonic())
         now = self._clock.now()
@@ -122,7 +131,8 @@ class Serving:
             prompt_tokens=request.prompt_tokens(),
         )
         self._runs[run.transaction_id] = run
-        self._of_user[user] = self._of_user.get(user, 0) + 1
+        self._of_user[user] += 1
+        self._of_network[scope.network_id] += 1
         admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._keep(
             asyncio.create_task(self._serve(run, admitted), name="marketplace: run"),
@@ -198,11 +208,8 @@ class Serving:
         if self._runs.pop(run.transaction_id, None) is None:
             return
         user = (run.scope.network_id, run.scope.user_id)
-        left = self._of_user.get(user, 0) - 1
-        if left > 0:
-            self._of_user[user] = left
-        else:
-            self._of_user.pop(user, None)
+        less(self._of_user, user)
+        less(self._of_network, run.scope.network_id)
         if admitted.done():
             run.pipe.end(error)
         else:

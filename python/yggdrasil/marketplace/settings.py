@@ -26,6 +26,8 @@ class MarketSettings:
     feedback_seconds: int = 86_400
     runs_max: int = 4_096
     runs_per_user_max: int = 64
+    runs_per_network_max: int = 1_024
+    """A network with many people must not fill the server alone."""
     breaks_per_hour_max: int = 60
     """Answers of the market to one network that break off after their first chunk, and are not paid for."""
     queue_max: int = 1_024

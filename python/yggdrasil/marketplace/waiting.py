@@ -134,8 +134,8 @@ class Waiting:
         if ticket not in self._tickets:
             return False
         del self._tickets[ticket]
-        _less(self._of_network, ticket.network_id)
-        _less(self._of_user, (ticket.network_id, ticket.user_id))
+        less(self._of_network, ticket.network_id)
+        less(self._of_user, (ticket.network_id, ticket.user_id))
         for line in ticket.lines:
             networks = self._lines[line].networks
             own = networks[ticket.network_id].tickets
@@ -214,7 +214,8 @@ def nobody_waits(_device: tuple[UUID, UUID] | None, _one: bool) -> None:
     """For a market without a queue: what becomes free is taken by the next request."""
 
 
-def _less(counts: Counter[K], key: K) -> None:
+def less(counts: Counter[K], key: K) -> None:
+    """One fewer of `key`; what is none is not kept."""
     counts[key] -= 1
     if not counts[key]:
         del counts[key]

@@ -1,0 +1,1 @@
+"""What one network may use of a server, so that no other feels it."""
