@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from litestar import Litestar, Request
@@ -28,13 +28,17 @@ from yggdrasil.admin import operator_routes
 from yggdrasil.admin import routes as admin_routes
 from yggdrasil.admin.door import OperatorDoor
 from yggdrasil.admin.operators import Operators
+from yggdrasil.audit import actor_of
+from yggdrasil.audit.chainer import Chainer
+from yggdrasil.audit.heads_file import HEADS_FILE, HeadsFile
+from yggdrasil.audit.unknown import UnknownIds
 from yggdrasil.bifrost import endpoint as bifrost_endpoint
 from yggdrasil.bifrost.hub import Hello, Hub, Member
 from yggdrasil.config import Settings, load_keys
 from yggdrasil.db.bootstrap import Databases, bootstrap
 from yggdrasil.devices import routes as device_routes
 from yggdrasil.devices.service import Devices
-from yggdrasil.edge import BODY_BYTES_MAX, EdgeRequest, check_query
+from yggdrasil.edge import BODY_BYTES_MAX, CALLER, EdgeRequest, check_query
 from yggdrasil.errors import ConfigurationError, YggdrasilError
 from yggdrasil.hot import Hot
 from yggdrasil.kernel import Clock, IdSource, Market, Network, SystemClock, SystemIds
@@ -63,6 +67,9 @@ from yggdrasil.users import hand_over_routes
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
+
+if TYPE_CHECKING:
+    from litestar.types import Scope
 
 READY_SECONDS_MAX: Final = 2.0
 
@@ -94,6 +101,8 @@ class Services:
     operators: Operators
     sentinel: Sentinel
     hub: Hub
+    unknown_ids: UnknownIds
+    chainer: Chainer
 
     async def readiness(self) -> dict[str, bool]:
         """Which parts answer within two seconds. Anybody may ask, so the asking leaves no audit row."""
@@ -127,6 +136,11 @@ async def build(
         stack.push_async_callback(databases.close)
         node = Node(stack.enter_context(_node_id(settings.data_dir, ids)), ids.uuid())
         services = _assemble(settings, keys, databases, node, clock, ids, upstreams)
+
+        async def last_of_audit() -> None:
+            await services.chainer.close(services.unknown_ids.take_all())
+
+        stack.push_async_callback(last_of_audit)
         stack.push_async_callback(services.users.close)
         await services.users.start()
         await services.devices.start()
@@ -217,7 +231,16 @@ def _assemble(
             "reconciled_last": None if last is None else last[1],
         }
 
+    unknown_ids = UnknownIds(clock, ids, keys.audit_signing)
+
+    def unknown(member: Member, device_id: str) -> None:
+        asker = Network(member.network_id, member.user_id, key_id=member.key_id)
+        unknown_ids.note(member.network_id, actor_of(asker), member.user_id, device_id)
+
+    heads = settings.audit_heads_file or settings.data_dir / HEADS_FILE
+    chainer = Chainer(database, clock, ids, keys.audit_signing, HeadsFile(heads), news=unknown_ids.take)
     users.on_revoked.append(revoked)
+    hub.on_unknown.append(unknown)
     users.close_network = payments.close
     hub.on_presence.append(present)
     OFFERS_ONLINE.set_function(marketplace.routing.online_count)
@@ -245,6 +268,8 @@ def _assemble(
             probes_per_minute=settings.isolation_probes_per_minute,
         ),
         hub=hub,
+        unknown_ids=unknown_ids,
+        chainer=chainer,
     )
 
 
@@ -305,7 +330,15 @@ def create_app(services: Services) -> Litestar:
     """The HTTP and socket surface over `services`."""
 
     async def caller(request: Request[Any, Any, Any]) -> Network:
-        return await services.users.authenticate(request.headers.get("authorization"))
+        found = await services.users.authenticate(request.headers.get("authorization"))
+        cast("dict[str, Any]", request.scope)[CALLER] = found
+        return found
+
+    def missing(scope: Scope) -> None:
+        """A path of ours, asked by somebody we know, led to nothing: it held an id that is not there."""
+        asker = cast("dict[str, Any]", scope).get(CALLER)
+        if isinstance(asker, Network):
+            services.unknown_ids.note(asker.network_id, actor_of(asker), asker.user_id, scope["path"])
 
     def give(value: object) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
@@ -361,5 +394,5 @@ def create_app(services: Services) -> Litestar:
     # Around the router too, which answers unknown paths and methods itself.
     guarded = OperatorDoor(app.asgi_handler, services.operators)
     hot = Hot(guarded, users=services.users, devices=services.devices, marketplace=services.marketplace)
-    app.asgi_handler = trace_requests(Observe(hot, services.ids))
+    app.asgi_handler = trace_requests(Observe(hot, services.ids, missing))
     return app

@@ -20,7 +20,7 @@ from litestar.enums import ScopeType
 from yggdrasil import problems
 from yggdrasil.devices.model import DEVICE_ID_PATTERN
 from yggdrasil.devices.paging import LIMIT_DEFAULT
-from yggdrasil.edge import BODY_SECONDS_MAX, EdgeRequest, decode_body, too_slow
+from yggdrasil.edge import BODY_SECONDS_MAX, CALLER, EdgeRequest, decode_body, too_slow
 from yggdrasil.errors import InvalidInput
 from yggdrasil.hangup import Attendance
 from yggdrasil.openai import routes as openai
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
     from yggdrasil.devices.service import Devices
+    from yggdrasil.kernel import Network
     from yggdrasil.marketplace.service import Marketplace
     from yggdrasil.users.service import Users
 
@@ -71,6 +72,11 @@ class Hot:
                     return
         await self._app(scope, receive, send)
 
+    async def _caller(self, scope: Scope, authorization: str | None) -> Network:
+        caller = await self._users.authenticate(authorization)
+        cast("dict[str, Any]", scope)[CALLER] = caller
+        return caller
+
     def _device_page(self, scope: Scope) -> Callable[[], Awaitable[Answer]] | None:
         found = _PAGE.fullmatch(scope["query_string"])
         if found is None:
@@ -80,7 +86,7 @@ class Hot:
         _matched(scope, DEVICES)
 
         async def answer() -> Answer:
-            caller = await self._users.authenticate(_authorization(scope))
+            caller = await self._caller(scope, _authorization(scope))
             page = await self._devices.page(caller, everyone=False, limit=limit, cursor=cursor)
             return _encode(page), []
 
@@ -93,7 +99,7 @@ class Hot:
         _matched(scope, DEVICE)
 
         async def answer() -> Answer:
-            caller = await self._users.authenticate(_authorization(scope))
+            caller = await self._caller(scope, _authorization(scope))
             return _encode(await self._devices.get(caller, device_id)), []
 
         return answer
@@ -115,8 +121,8 @@ class Hot:
 
         async def answer() -> Answer:
             authorization = headers.get(b"authorization")
-            caller = await self._users.authenticate(
-                None if authorization is None else authorization.decode("latin-1")
+            caller = await self._caller(
+                scope, None if authorization is None else authorization.decode("latin-1")
             )
             run = await openai.begin_chat(self._marketplace, caller, asked, {})
             last = await run.outcome()
