@@ -24,11 +24,13 @@ from yggdrasil.adapters import devmail
 from yggdrasil.adapters.devmail import DevMailer
 from yggdrasil.adapters.sandbox import SandboxGateway
 from yggdrasil.adapters.smtp import SmtpMailer
-from yggdrasil.admin import operator_routes
+from yggdrasil.admin import audit_routes, operator_routes
 from yggdrasil.admin import routes as admin_routes
 from yggdrasil.admin.door import OperatorDoor
 from yggdrasil.admin.operators import Operators
+from yggdrasil.admin.trail import Trail
 from yggdrasil.audit import actor_of
+from yggdrasil.audit.chain import Signing
 from yggdrasil.audit.chainer import Chainer
 from yggdrasil.audit.heads_file import HEADS_FILE, HeadsFile
 from yggdrasil.audit.unknown import UnknownIds
@@ -259,7 +261,14 @@ def _assemble(
         marketplace=marketplace,
         nornen=Nornen(database, marketplace, clock, ids),
         reconciler=reconciler,
-        operators=Operators(database, clock, ids, here=here, trial_balance=payments.trial_balance),
+        operators=Operators(
+            database,
+            clock,
+            ids,
+            here=here,
+            trial_balance=payments.trial_balance,
+            trail=Trail(database, Signing(keys.audit_signing)),
+        ),
         sentinel=Sentinel(
             users,
             clock,
@@ -356,6 +365,7 @@ def create_app(services: Services) -> Litestar:
         operator_routes.router,
         operator_routes.tenant_router,
         sentinel_routes.router,
+        audit_routes.router,
         reference_routes.router,
         bifrost_endpoint.bifrost,
     ]

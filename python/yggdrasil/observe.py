@@ -190,11 +190,10 @@ class Observe:
         try:
             await self._app(scope, receive, tell)
         finally:
-            self._record(scope, request_id, status, time.perf_counter() - started)
-            if status == NOT_FOUND:
-                self._missing(scope)
             if OF_THE_WATCH not in scope:
                 self._record(scope, request_id, status, time.perf_counter() - started)
+                if status == NOT_FOUND:
+                    self._missing(scope)
 
     def _record(self, scope: Any, request_id: str, status: int, seconds: float) -> None:
         route = scope.get("path_template") or "unmatched"

@@ -15,6 +15,7 @@ from yggdrasil.admin import store
 from yggdrasil.admin.credential import PREFIX, SECRET_BYTES, Credential, OperatorScope, parse
 from yggdrasil.admin.explain import Explanation, check_reason, open_request
 from yggdrasil.admin.store import Opening
+from yggdrasil.admin.trail import Trail, alerts
 from yggdrasil.audit import CONSOLE, Event, EventKind, record
 from yggdrasil.config import Settings, load_keys
 from yggdrasil.db import Database, Tx
@@ -53,7 +54,8 @@ class Here(Protocol):
 
 
 class Operators:
-    """`here` tells this process' own numbers; `trial_balance` reads all books."""
+    """`here` tells this process' own numbers; `trial_balance` reads all books; `trail` is what networks read
+    of their own audit."""
 
     def __init__(
         self,
@@ -63,7 +65,9 @@ class Operators:
         *,
         here: Here,
         trial_balance: Callable[[], Awaitable[TrialBalance]],
+        trail: Trail,
     ) -> None:
+        self.trail = trail
         self._database = database
         self._clock = clock
         self._ids = ids
@@ -93,10 +97,12 @@ class Operators:
             await self._note(tx, operator, "the overview")
             since = await tx.clock() - timedelta(seconds=NODE_SILENT_SECONDS)
             counts = await store.counts(tx, since)
+            unusual = await alerts(tx, self._clock.now())
         balance = await self._trial_balance()
         return {
             "at": self._clock.now(),
             "counts": counts,
+            "alerts": unusual,
             "node": self._here(),
             "ledger": {**asdict(balance), "sound": balance.sound},
         }

@@ -70,6 +70,13 @@ class Head:
         return _HEAD_LABEL + encode(HEAD_COLUMNS, {name: getattr(self, name) for name in HEAD_COLUMNS})
 
 
+def to_head(row: Row) -> Head:
+    """From a row of the database."""
+    return Head(
+        row["network_id"], row["number"], row["hash"], row["at"], row["key_id"], bytes(row["signature"])
+    )
+
+
 class Signing:
     """The ring `audit_signing`: its first key signs, all of them verify."""
 

@@ -36,6 +36,8 @@ AFTER_SECONDS: Final = 3.0
 """For how long it looks again after something was recorded here: it may not have been committed at once."""
 UNWRITTEN_MAX: Final = 10_000
 """News that wait for a database that is away; what comes then is in the log and the metrics alone."""
+OWED_MAX: Final = 10_000
+"""Heads that wait for a file that cannot be written; those beyond are fetched from the database at a start."""
 REMEMBERED_MAX: Final = 10_000
 CROSSED_SECONDS: Final = 600
 CROSSED_LATE_SECONDS: Final = 120
@@ -65,8 +67,8 @@ class Chainer:
         self._news = news
         self._unwritten: list[Event] = []
         self._tips: OrderedDict[UUID, tuple[int, bytes]] = OrderedDict()
-        self._exported: tuple[datetime, UUID, int] | None = None
-        self._exporting = False
+        self._owed: list[Head] = []
+        self._caught_up = False
         self._seen = -1
         self._until = self._idle_at = clock.monotonic()
         self.broken: dict[UUID, str] = {}
@@ -100,32 +102,31 @@ class Chainer:
 
     async def _round(self) -> tuple[int, bool]:
         """Rows linked, and whether there may be more to do."""
-        if self._file is not None and not self._exporting:
-            last = await asyncio.to_thread(self._file.last)
-            self._exported = None if last is None else (last.at, last.network_id, last.number)
-            self._exporting = True
+        if self._file is not None and not self._caught_up:
+            self._caught_up = await self._catch_up(self._file)
         news = len(self._unwritten)
         rows: list[Row] = []
-        fresh: list[Head] = []
+        heads: list[Head] = []
         async with self._database.transaction(System(store.JOB)) as tx:
             await store.record(tx, *self._unwritten[:news])
             if await store.lock(tx):
                 await self._count_crossings(tx)
-                rows = await self._link(tx)
-                # Read here, written after the commit: a head that never was must not be kept.
-            if self._file is not None:
-                fresh = await store.select_heads_after(tx, self._exported, ROWS_MAX)
+                rows, heads = await self._link(tx)
         del self._unwritten[:news]
-        for row in rows:
-            self._remember(row["network_id"], row["number"], row["hash"])
+        for head in heads:
+            self._remember(head)
         AUDIT_LINKED.inc(len(rows))
-        kept = await self._export(fresh)
-        return len(rows), len(rows) == ROWS_MAX or (kept and len(fresh) == ROWS_MAX)
+        if self._file is not None:
+            # After the commit: a head that never was must not be kept. What cannot be written is tried again.
+            self._owed = (self._owed + heads)[-OWED_MAX:]
+            if await self._keep(self._file, self._owed):
+                self._owed = []
+        return len(rows), len(rows) == ROWS_MAX
 
-    async def _link(self, tx: Tx) -> list[Row]:
+    async def _link(self, tx: Tx) -> tuple[list[Row], list[Head]]:
         waiting = await store.select_waiting(tx, list(self.broken), ROWS_MAX)
         if not waiting:
-            return []
+            return [], []
         networks = sorted({row["network_id"] for row in waiting})
         tips = await store.select_tips(tx, networks)
         ends: dict[UUID, tuple[int, bytes]] = {}
@@ -146,16 +147,13 @@ class Chainer:
             ends[event["network_id"]] = (row["number"], row["hash"])
             rows.append(row)
         await store.insert_links(tx, rows)
-        await self._sign(tx, {row["network_id"]: ends[row["network_id"]] for row in rows})
-        return rows
-
-    async def _sign(self, tx: Tx, ends: dict[UUID, tuple[int, bytes]]) -> None:
-        # By the database's clock and never back, so that every node exports in the order of signing.
-        at, last = await tx.clock(), await store.select_head_time(tx)
-        if last is not None and at <= last:
-            at = last + timedelta(microseconds=1)
-        heads = [self._signing.sign(of, number, digest, at) for of, (number, digest) in ends.items()]
-        await store.insert_heads(tx, heads)
+        at = self._clock.now()
+        signed_now = [
+            self._signing.sign(network_id, *ends[network_id], at)
+            for network_id in sorted({row["network_id"] for row in rows})
+        ]
+        await store.insert_heads(tx, signed_now)
+        return rows, signed_now
 
     def _unsound(self, network_id: UUID, tip: store.Tip | None) -> str | None:
         """Why a chain must not be extended."""
@@ -176,9 +174,9 @@ class Chainer:
         # The network is not named here: `yggdrasil audit verify` says which, to those who may know.
         _log.error("audit_chain_broken", why=why)
 
-    def _remember(self, network_id: UUID, number: int, digest: bytes) -> None:
-        self._tips[network_id] = (number, digest)
-        self._tips.move_to_end(network_id)
+    def _remember(self, head: Head) -> None:
+        self._tips[head.network_id] = (head.number, head.hash)
+        self._tips.move_to_end(head.network_id)
         while len(self._tips) > REMEMBERED_MAX:
             self._tips.popitem(last=False)
 
@@ -202,18 +200,28 @@ class Chainer:
         )
         await store.record(tx, event)
 
-    async def _export(self, fresh: list[Head]) -> bool:
-        """False if they could not be written."""
-        if self._file is None or not fresh:
+    async def _catch_up(self, file: HeadsFile) -> bool:
+        """What a crash kept from the file, or all if there is none yet. False if it could not be written."""
+        last = await asyncio.to_thread(file.last)
+        place = None if last is None else (last.at, last.network_id, last.number)
+        while True:
+            async with self._database.transaction(System(store.JOB)) as tx:
+                heads = await store.select_heads_after(tx, place, ROWS_MAX)
+            if not await self._keep(file, heads):
+                return False
+            if len(heads) < ROWS_MAX:
+                return True
+            place = (heads[-1].at, heads[-1].network_id, heads[-1].number)
+
+    async def _keep(self, file: HeadsFile, heads: list[Head]) -> bool:
+        if not heads:
             return True
         try:
-            await asyncio.to_thread(self._file.append, fresh)
+            await asyncio.to_thread(file.append, heads)
         except OSError as error:
-            # They are in the database, and the next round tries again.
             AUDIT_UNWRITTEN.inc()
             _log.error("audit_heads_not_written", error=error.strerror)
             return False
-        self._exported = (fresh[-1].at, fresh[-1].network_id, fresh[-1].number)
         return True
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from yggdrasil.audit.chain import Head, Row
+from yggdrasil.audit.chain import Head, Row, to_head
 from yggdrasil.audit.events import Event
 from yggdrasil.db import Tx
 
@@ -22,10 +22,6 @@ _RECORD: Final = """
             subject_kind, subject_id, detail, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     )
     INSERT INTO tenant.audit_pending (network_id, event_id) VALUES ($1, $2)
-"""
-_ROWS: Final = """
-    SELECT e.*, l.* FROM tenant.audit_links l LEFT JOIN tenant.audit_events e
-        ON e.network_id = l.network_id AND e.event_id = l.event_id
 """
 _HEAD: Final = "SELECT network_id, number, hash, at, key_id, signature FROM tenant.audit_heads"
 
@@ -109,15 +105,9 @@ async def select_tips(tx: Tx, networks: Sequence[UUID]) -> dict[UUID, Tip]:
         list(networks),
     )
     return {
-        row["of"]: Tip(row["ends"], row["with_hash"], None if row["number"] is None else _head(row))
+        row["of"]: Tip(row["ends"], row["with_hash"], None if row["number"] is None else to_head(row))
         for row in rows
     }
-
-
-def _head(row: Any) -> Head:
-    return Head(
-        row["network_id"], row["number"], row["hash"], row["at"], row["key_id"], bytes(row["signature"])
-    )
 
 
 async def insert_links(tx: Tx, rows: Sequence[Row]) -> None:
@@ -148,21 +138,15 @@ async def insert_heads(tx: Tx, heads: Sequence[Head]) -> None:
     )
 
 
-async def select_head_time(tx: Tx) -> datetime | None:
-    """When the last of all heads was signed."""
-    at: datetime | None = await tx.fetchval("SELECT max(at) FROM tenant.audit_heads")
-    return at
-
-
 async def select_heads_after(tx: Tx, place: tuple[datetime, UUID, int] | None, limit: int) -> list[Head]:
-    """Heads of all networks in the order of their signing, from the one after (at, network, number) on."""
+    """Heads of all networks by (at, network, number), from the one after that place on."""
     rows = await tx.fetch(
         _HEAD + " WHERE $1::timestamptz IS NULL OR (at, network_id, number) > ($1, $2::uuid, $3::bigint)"
         " ORDER BY at, network_id, number LIMIT $4",
         *(place or (None, None, None)),
         limit,
     )
-    return [_head(row) for row in rows]
+    return [to_head(row) for row in rows]
 
 
 # Crossings of System: System(JOB)
