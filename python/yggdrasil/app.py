@@ -29,11 +29,8 @@ from yggdrasil.admin import routes as admin_routes
 from yggdrasil.admin.door import OperatorDoor
 from yggdrasil.admin.operators import Operators
 from yggdrasil.admin.trail import Trail
-from yggdrasil.audit import actor_of
-from yggdrasil.audit.chain import Signing
-from yggdrasil.audit.chainer import Chainer
-from yggdrasil.audit.heads_file import HEADS_FILE, HeadsFile
-from yggdrasil.audit.unknown import UnknownIds
+from yggdrasil.audit.heads_file import HEADS_FILE
+from yggdrasil.audit.service import Audit
 from yggdrasil.bifrost import endpoint as bifrost_endpoint
 from yggdrasil.bifrost.hub import Hello, Hub, Member
 from yggdrasil.config import Settings, load_keys
@@ -103,8 +100,7 @@ class Services:
     operators: Operators
     sentinel: Sentinel
     hub: Hub
-    unknown_ids: UnknownIds
-    chainer: Chainer
+    audit: Audit
 
     async def readiness(self) -> dict[str, bool]:
         """Which parts answer within two seconds. Anybody may ask, so the asking leaves no audit row."""
@@ -138,11 +134,7 @@ async def build(
         stack.push_async_callback(databases.close)
         node = Node(stack.enter_context(_node_id(settings.data_dir, ids)), ids.uuid())
         services = _assemble(settings, keys, databases, node, clock, ids, upstreams)
-
-        async def last_of_audit() -> None:
-            await services.chainer.close(services.unknown_ids.take_all())
-
-        stack.push_async_callback(last_of_audit)
+        stack.push_async_callback(services.audit.close)
         stack.push_async_callback(services.users.close)
         await services.users.start()
         await services.devices.start()
@@ -167,6 +159,8 @@ def _assemble(
     database = databases.main
     mailer = _mailer(settings, clock, ids)
     gateway = _gateway(settings, databases, clock)
+    heads = settings.audit_heads_file or settings.data_dir / HEADS_FILE
+    audit = Audit(database, clock, ids, keys.audit_signing, heads)
     users = Users(database, Mimir(databases.mimir, keys, clock, ids), mailer, clock, ids, keys)
     payments = Payments(database, gateway, clock, ids, node)
 
@@ -233,16 +227,8 @@ def _assemble(
             "reconciled_last": None if last is None else last[1],
         }
 
-    unknown_ids = UnknownIds(clock, ids, keys.audit_signing)
-
-    def unknown(member: Member, device_id: str) -> None:
-        asker = Network(member.network_id, member.user_id, key_id=member.key_id)
-        unknown_ids.note(member.network_id, actor_of(asker), member.user_id, device_id)
-
-    heads = settings.audit_heads_file or settings.data_dir / HEADS_FILE
-    chainer = Chainer(database, clock, ids, keys.audit_signing, HeadsFile(heads), news=unknown_ids.take)
     users.on_revoked.append(revoked)
-    hub.on_unknown.append(unknown)
+    hub.on_unknown.append(audit.unknown_device)
     users.close_network = payments.close
     hub.on_presence.append(present)
     OFFERS_ONLINE.set_function(marketplace.routing.online_count)
@@ -267,7 +253,7 @@ def _assemble(
             ids,
             here=here,
             trial_balance=payments.trial_balance,
-            trail=Trail(database, Signing(keys.audit_signing)),
+            trail=Trail(database, audit.signing),
         ),
         sentinel=Sentinel(
             users,
@@ -277,8 +263,7 @@ def _assemble(
             probes_per_minute=settings.isolation_probes_per_minute,
         ),
         hub=hub,
-        unknown_ids=unknown_ids,
-        chainer=chainer,
+        audit=audit,
     )
 
 
@@ -344,10 +329,9 @@ def create_app(services: Services) -> Litestar:
         return found
 
     def missing(scope: Scope) -> None:
-        """A path of ours, asked by somebody we know, led to nothing: it held an id that is not there."""
         asker = cast("dict[str, Any]", scope).get(CALLER)
         if isinstance(asker, Network):
-            services.unknown_ids.note(asker.network_id, actor_of(asker), asker.user_id, scope["path"])
+            services.audit.missing(asker, scope["path"])
 
     def give(value: object) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)

@@ -219,7 +219,7 @@ def _jobs(services: Services) -> list[tuple[str, float, Callable[[], Awaitable[o
         ("top-ups", 10.0, services.topup_reconciler.run_once),
         ("ledger", 60.0, gauge),
         ("audit", 600.0, prune),
-        ("audit chain", 1.0, services.chainer.run_once),
+        ("audit chain", 1.0, services.audit.run_once),
     ]
     if services.settings.isolation_probes_per_minute:
         jobs.append(("isolation", ROUND_SECONDS, services.sentinel.run_once))

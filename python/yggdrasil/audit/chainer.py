@@ -25,7 +25,6 @@ from yggdrasil.audit.heads_file import HeadsFile
 from yggdrasil.db import Database, Tx
 from yggdrasil.errors import Unavailable
 from yggdrasil.kernel import PLATFORM_NETWORK, Clock, IdSource, System
-from yggdrasil.keys import KeyRing
 from yggdrasil.observe import AUDIT_BROKEN, AUDIT_LINKED, AUDIT_UNWRITTEN
 
 ROWS_MAX: Final = 1_000
@@ -37,7 +36,7 @@ AFTER_SECONDS: Final = 3.0
 UNWRITTEN_MAX: Final = 10_000
 """News that wait for a database that is away; what comes then is in the log and the metrics alone."""
 OWED_MAX: Final = 10_000
-"""Heads that wait for a file that cannot be written; those beyond are fetched from the database at a start."""
+"""Heads that wait for a file that cannot be written; the next start fetches those beyond."""
 REMEMBERED_MAX: Final = 10_000
 CROSSED_SECONDS: Final = 600
 CROSSED_LATE_SECONDS: Final = 120
@@ -54,7 +53,7 @@ class Chainer:
         database: Database,
         clock: Clock,
         ids: IdSource,
-        ring: KeyRing,
+        signing: Signing,
         file: HeadsFile | None = None,
         *,
         news: Callable[[], list[Event]] = list,
@@ -62,7 +61,7 @@ class Chainer:
         self._database = database
         self._clock = clock
         self._ids = ids
-        self._signing = Signing(ring)
+        self._signing = signing
         self._file = file
         self._news = news
         self._unwritten: list[Event] = []

@@ -36,6 +36,8 @@ class EventKind(StrEnum):
     KEY_REVOKED = "key.revoked"
     SESSION_STOLEN = "session.stolen"
     ACCOUNT_CLOSED = "account.closed"
+    HAND_OVER_GIVEN = "handover.given"
+    HAND_OVER_REVOKED = "handover.revoked"
     DEVICE_REGISTERED = "device.registered"
     DEVICE_REMOVED = "device.removed"
     PROVIDER_REGISTERED = "provider.registered"

@@ -99,6 +99,7 @@ class Users:
             database,
             mimir,
             clock,
+            ids,
             users_keys,
             self.settings,
             sessions=self._sessions,
