@@ -201,7 +201,10 @@ class Chainer:
 
     async def _catch_up(self, file: HeadsFile) -> bool:
         """What a crash kept from the file, or all if there is none yet. False if it could not be written."""
-        last = await asyncio.to_thread(file.last)
+        try:
+            last = await asyncio.to_thread(file.last)
+        except OSError as error:
+            return self._unwritable(error)
         place = None if last is None else (last.at, last.network_id, last.number)
         while True:
             async with self._database.transaction(System(store.JOB)) as tx:
@@ -218,10 +221,13 @@ class Chainer:
         try:
             await asyncio.to_thread(file.append, heads)
         except OSError as error:
-            AUDIT_UNWRITTEN.inc()
-            _log.error("audit_heads_not_written", error=error.strerror)
-            return False
+            return self._unwritable(error)
         return True
+
+    def _unwritable(self, error: OSError) -> bool:
+        AUDIT_UNWRITTEN.inc()
+        _log.error("audit_heads_not_written", error=error.strerror)
+        return False
 
 
 def _utc(at: datetime) -> str:

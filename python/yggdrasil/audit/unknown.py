@@ -193,7 +193,7 @@ class UnknownIds:
         )
         self._add(event)
         self._add(told)
-        _log.warning("unknown_ids_unusual", rule=rule, event=str(told.event_id))
+        _log.warning("unknown_ids_unusual", rule=rule, audit_event=str(told.event_id))
 
     def _event(
         self,
