@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
     from yggdrasil.devices.service import Devices
-    from yggdrasil.kernel import Network
     from yggdrasil.marketplace.service import Marketplace
     from yggdrasil.users.service import Users
 
@@ -72,11 +71,6 @@ class Hot:
                     return
         await self._app(scope, receive, send)
 
-    async def _caller(self, scope: Scope, authorization: str | None) -> Network:
-        caller = await self._users.authenticate(authorization)
-        cast("dict[str, Any]", scope)[CALLER] = caller
-        return caller
-
     def _device_page(self, scope: Scope) -> Callable[[], Awaitable[Answer]] | None:
         found = _PAGE.fullmatch(scope["query_string"])
         if found is None:
@@ -86,7 +80,8 @@ class Hot:
         _matched(scope, DEVICES)
 
         async def answer() -> Answer:
-            caller = await self._caller(scope, _authorization(scope))
+            caller = await self._users.authenticate(_authorization(scope))
+            scope[CALLER] = caller  # type: ignore[typeddict-unknown-key]
             page = await self._devices.page(caller, everyone=False, limit=limit, cursor=cursor)
             return _encode(page), []
 
@@ -99,7 +94,8 @@ class Hot:
         _matched(scope, DEVICE)
 
         async def answer() -> Answer:
-            caller = await self._caller(scope, _authorization(scope))
+            caller = await self._users.authenticate(_authorization(scope))
+            scope[CALLER] = caller  # type: ignore[typeddict-unknown-key]
             return _encode(await self._devices.get(caller, device_id)), []
 
         return answer
@@ -121,9 +117,10 @@ class Hot:
 
         async def answer() -> Answer:
             authorization = headers.get(b"authorization")
-            caller = await self._caller(
-                scope, None if authorization is None else authorization.decode("latin-1")
+            caller = await self._users.authenticate(
+                None if authorization is None else authorization.decode("latin-1")
             )
+            scope[CALLER] = caller  # type: ignore[typeddict-unknown-key]
             run = await openai.begin_chat(self._marketplace, caller, asked, {})
             last = await run.outcome()
             added = openai.headers_of(last).items()
