@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from litestar import Litestar, Request
@@ -24,20 +24,23 @@ from yggdrasil.adapters import devmail
 from yggdrasil.adapters.devmail import DevMailer
 from yggdrasil.adapters.sandbox import SandboxGateway
 from yggdrasil.adapters.smtp import SmtpMailer
-from yggdrasil.admin import operator_routes
+from yggdrasil.admin import audit_routes, operator_routes
 from yggdrasil.admin import routes as admin_routes
 from yggdrasil.admin.door import OperatorDoor
 from yggdrasil.admin.operators import Operators
+from yggdrasil.admin.trail import Trail
+from yggdrasil.audit.heads_file import HEADS_FILE
+from yggdrasil.audit.service import Audit
 from yggdrasil.bifrost import endpoint as bifrost_endpoint
 from yggdrasil.bifrost.hub import Hello, Hub, Member
 from yggdrasil.config import Settings, load_keys
 from yggdrasil.db.bootstrap import Databases, bootstrap
 from yggdrasil.devices import routes as device_routes
 from yggdrasil.devices.service import Devices
-from yggdrasil.edge import BODY_BYTES_MAX, EdgeRequest, check_query
+from yggdrasil.edge import BODY_BYTES_MAX, CALLER, EdgeRequest, check_query
 from yggdrasil.errors import ConfigurationError, YggdrasilError
 from yggdrasil.hot import Hot
-from yggdrasil.kernel import Clock, IdSource, Market, Network, SystemClock, SystemIds
+from yggdrasil.kernel import SENTINEL_NETWORKS, Clock, IdSource, Market, Network, SystemClock, SystemIds
 from yggdrasil.keys import Keys
 from yggdrasil.marketplace import analytics_routes
 from yggdrasil.marketplace import routes as marketplace_routes
@@ -68,6 +71,9 @@ from yggdrasil.users import hand_over_routes
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
+
+if TYPE_CHECKING:
+    from litestar.types import Scope
 
 READY_SECONDS_MAX: Final = 2.0
 
@@ -100,6 +106,7 @@ class Services:
     quotas: Quotas
     sentinel: Sentinel
     hub: Hub
+    audit: Audit
 
     async def readiness(self) -> dict[str, bool]:
         """Which parts answer within two seconds. Anybody may ask, so the asking leaves no audit row."""
@@ -133,6 +140,7 @@ async def build(
         stack.push_async_callback(databases.close)
         node = Node(stack.enter_context(_node_id(settings.data_dir, ids)), ids.uuid())
         services = _assemble(settings, keys, databases, node, clock, ids, upstreams)
+        stack.push_async_callback(services.audit.close)
         stack.push_async_callback(services.users.close)
         await services.users.start()
         await services.quotas.refresh()
@@ -158,6 +166,8 @@ def _assemble(
     database = databases.main
     mailer = _mailer(settings, clock, ids)
     gateway = _gateway(settings, databases, clock)
+    heads = settings.audit_heads_file or settings.data_dir / HEADS_FILE
+    audit = Audit(database, clock, ids, keys.audit_signing, heads)
     users = Users(database, Mimir(databases.mimir, keys, clock, ids), mailer, clock, ids, keys)
     payments = Payments(database, gateway, clock, ids, node)
 
@@ -229,7 +239,13 @@ def _assemble(
             "reconciled_last": None if last is None else last[1],
         }
 
+    def unknown(member: Member, device_id: str) -> None:
+        # The watch asks for what is not there all day.
+        if member.network_id not in SENTINEL_NETWORKS:
+            audit.unknown_device(member, device_id)
+
     users.on_revoked.append(revoked)
+    hub.on_unknown.append(unknown)
     users.close_network = payments.close
     hub.on_presence.append(present)
     hub.meter = quotas.frame
@@ -249,7 +265,14 @@ def _assemble(
         marketplace=marketplace,
         nornen=Nornen(database, marketplace, clock, ids),
         reconciler=reconciler,
-        operators=Operators(database, clock, ids, here=here, trial_balance=payments.trial_balance),
+        operators=Operators(
+            database,
+            clock,
+            ids,
+            here=here,
+            trial_balance=payments.trial_balance,
+            trail=Trail(database, audit.signing),
+        ),
         quotas=quotas,
         sentinel=Sentinel(
             users,
@@ -259,6 +282,7 @@ def _assemble(
             probes_per_minute=settings.isolation_probes_per_minute,
         ),
         hub=hub,
+        audit=audit,
     )
 
 
@@ -324,10 +348,16 @@ def create_app(services: Services) -> Litestar:
             None if authorization is None else authorization.decode("latin-1")
         )
         services.quotas.request(found, body_bytes_of(scope["headers"]))
+        scope[CALLER] = found
         return found
 
     async def caller(request: Request[Any, Any, Any]) -> Network:
         return await caller_of(request.scope)
+
+    def missing(scope: Scope) -> None:
+        asker = cast("dict[str, Any]", scope).get(CALLER)
+        if isinstance(asker, Network):
+            services.audit.missing(asker, scope["path"])
 
     def give(value: object) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
@@ -347,6 +377,7 @@ def create_app(services: Services) -> Litestar:
         quota_routes.router,
         quota_routes.operator_router,
         sentinel_routes.router,
+        audit_routes.router,
         reference_routes.router,
         bifrost_endpoint.bifrost,
     ]
@@ -392,5 +423,5 @@ def create_app(services: Services) -> Litestar:
         per_minute=services.settings.sign_ins_per_address_per_minute,
         trusted=trusted_from(services.settings.trusted_proxies),
     )
-    app.asgi_handler = trace_requests(Observe(door, services.ids))
+    app.asgi_handler = trace_requests(Observe(door, services.ids, missing))
     return app

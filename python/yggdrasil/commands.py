@@ -48,7 +48,11 @@ def serve(
     uvloop.run(run(settings, ready=_greet))
 
 
-@app.command
+audits = App(name="audit", help="The trial balance of all books; `verify`: the chains of the audit.")
+app.command(audits)
+
+
+@audits.default
 def audit(*, data_dir: Path | None = None, json: bool = False) -> None:
     """Print the trial balance of all books; exit 1 if they do not balance. Works beside a running server.
 
@@ -63,6 +67,28 @@ def audit(*, data_dir: Path | None = None, json: bool = False) -> None:
     from yggdrasil.config import load_settings
 
     sys.exit(asyncio.run(run(load_settings(data_dir=data_dir), json=json)))
+
+
+@audits.command(name="verify")
+def verify_audit(
+    *, heads: list[Path] | None = None, data_dir: Path | None = None, json: bool = False
+) -> None:
+    """Verify every chain of the audit and every signed head; exit 1 and name the first bad row of each chain
+    that is not sound. Works beside a running server.
+
+    Parameters
+    ----------
+    heads
+        A file of signed heads: once for each node, and each part of a rotated file. By default this node's.
+    data_dir
+        The data directory of the server.
+    json
+        One JSON object instead of lines.
+    """
+    from yggdrasil.admin.audit import verify as run
+    from yggdrasil.config import load_settings
+
+    sys.exit(asyncio.run(run(load_settings(data_dir=data_dir), heads or [], json=json)))
 
 
 @app.command

@@ -128,6 +128,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """The key that makes the passwords of the database's roles."""
     code_pepper_key_file: Path | None = None
     """The key that goes into the hashes of e-mailed codes."""
+    audit_signing_key_file: Path | None = None
+    """The key that signs the heads of the audit's chains. Whoever has it and can write in the database can
+    rewrite the audit unseen: keep it from those who run the database."""
+    audit_heads_file: Path | None = None
+    """Where signed heads are written outside of the database, one JSON line each. Left out,
+    `data_dir/audit_heads.jsonl`; better a disk of another machine (`docs/audit.md`)."""
 
     @property
     def production(self) -> bool:

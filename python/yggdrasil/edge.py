@@ -26,6 +26,8 @@ BODY_SECONDS_MAX: Final = 30.0
 DRAINED_BYTES_MAX: Final = 4 * BODY_BYTES_MAX
 DRAIN_SECONDS_MAX: Final = 5.0
 NAME_SHOWN_CHARS_MAX: Final = 64
+CALLER: Final = "caller"
+"""The key of an ASGI scope under which lies who asks, once it is known."""
 ANY_QUERY: Final = "any_query"
 """The `opt` of a router whose clients may send query parameters that nobody here reads."""
 

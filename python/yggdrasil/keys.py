@@ -32,6 +32,7 @@ KEY_NAMES: Final = (
     "blind_index",
     "database_role",
     "code_pepper",
+    "audit_signing",
 )
 KEYS_IN_RING_MAX: Final = 16
 KEY_FILE_BYTES_MAX: Final = 16 * 1024
@@ -81,7 +82,7 @@ class KeyRing:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """All rings. `token_signing` holds Ed25519 private seeds."""
+    """All rings. `token_signing` and `audit_signing` hold Ed25519 private seeds."""
 
     token_signing: KeyRing
     key_encryption: KeyRing
@@ -89,6 +90,7 @@ class Keys:
     blind_index: KeyRing
     database_role: KeyRing
     code_pepper: KeyRing
+    audit_signing: KeyRing
 
     @classmethod
     def generate(cls, secret: Callable[[int], bytes], key_id: str = "k1") -> Keys:

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from yggdrasil import tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -60,6 +60,23 @@ ISOLATION_PROBED_AT = Gauge(
     "yggdrasil_isolation_probed_timestamp_seconds", "When the last attempt was made.", registry=REGISTRY
 )
 
+AUDIT_LINKED = Counter("yggdrasil_audit_rows", "Audit rows linked to their chains.", registry=REGISTRY)
+AUDIT_BROKEN = Gauge(
+    "yggdrasil_audit_chains_broken",
+    "Chains that are not extended; anything but 0 is an alarm.",
+    registry=REGISTRY,
+)
+AUDIT_UNWRITTEN = Counter(
+    "yggdrasil_audit_heads_unwritten", "Writes of signed heads to their file that failed.", registry=REGISTRY
+)
+UNKNOWN_IDS = Counter(
+    "yggdrasil_unknown_ids", "Ids that were asked for and are not in the asker's network.", registry=REGISTRY
+)
+UNKNOWN_ALERTS = Counter(
+    "yggdrasil_unknown_id_alerts", "Times that somebody asked for unusually many of them.", registry=REGISTRY
+)
+
+NOT_FOUND: Final = 404
 OF_THE_WATCH: Final = "of_the_watch"
 """In the scope of the server's questions to itself, which are in no log and no measure of requests."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
@@ -143,12 +160,16 @@ def configure_logging(level: str) -> None:
 class Observe:
     """Around the whole ASGI application: a request id for every answer, one log line and two measures.
 
-    The route is the template (`/api/v1/devices/{device_id}`), never the path: ids are not labels.
+    The route is the template (`/api/v1/devices/{device_id}`), never the path: ids are not labels. `missing`
+    is told of every 404, when the answer is on its way.
     """
 
-    def __init__(self, app: ASGIApp, ids: IdSource) -> None:
+    def __init__(
+        self, app: ASGIApp, ids: IdSource, missing: Callable[[Scope], None] = lambda _: None
+    ) -> None:
         self._app = app
         self._ids = ids
+        self._missing = missing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -171,6 +192,8 @@ class Observe:
         finally:
             if OF_THE_WATCH not in scope:
                 self._record(scope, request_id, status, time.perf_counter() - started)
+                if status == NOT_FOUND:
+                    self._missing(scope)
 
     def _record(self, scope: Any, request_id: str, status: int, seconds: float) -> None:
         route = scope.get("path_template") or "unmatched"

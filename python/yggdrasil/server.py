@@ -15,7 +15,6 @@ import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +26,7 @@ from granian.server.embed import Server
 from yggdrasil import tracing
 from yggdrasil.app import Services, build, create_app
 from yggdrasil.config import Settings
-from yggdrasil.db.store import AUDIT_RETENTION, prune_audit
+from yggdrasil.db.store import AUDIT_KEPT, AUDIT_RETENTION, prune_audit
 from yggdrasil.errors import ConfigurationError
 from yggdrasil.kernel import System, SystemClock, SystemIds
 from yggdrasil.observe import LEDGER_SUM, RECONCILED, configure_logging
@@ -39,7 +38,6 @@ RECONNECT_AFTER_MS: Final = int(DRAIN_SECONDS_MAX * 1000)
 SOCKETS_MAX: Final = 16_384
 HEADER_SECONDS_MAX: Final = 5
 HTTP1_BUFFER_BYTES: Final = 64 * 1024
-AUDIT_KEPT: Final = timedelta(days=90)
 
 _log = structlog.get_logger("yggdrasil.server")
 
@@ -222,6 +220,7 @@ def _jobs(services: Services) -> list[tuple[str, float, Callable[[], Awaitable[o
         ("ledger", 60.0, gauge),
         ("audit", 600.0, prune),
         ("quotas", 15.0, services.quotas.refresh),
+        ("audit chain", 1.0, services.audit.run_once),
     ]
     if services.settings.isolation_probes_per_minute:
         jobs.append(("isolation", ROUND_SECONDS, services.sentinel.run_once))

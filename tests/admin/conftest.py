@@ -15,10 +15,13 @@ from yggdrasil.adapters.devmail import DevMailer
 from yggdrasil.admin import store
 from yggdrasil.admin.credential import SECRET_BYTES, Credential
 from yggdrasil.admin.operators import MAKING_JOB, Operators
+from yggdrasil.admin.trail import Trail
 from yggdrasil.app import Services, create_app
+from yggdrasil.audit.chain import Signing
 from yggdrasil.config import Settings
 from yggdrasil.errors import Unauthenticated
 from yggdrasil.kernel import Network, System
+from yggdrasil.keys import Keys
 from yggdrasil.quotas.service import Quotas
 from yggdrasil.quotas.tiers import Tier
 
@@ -61,7 +64,7 @@ class Parts(SimpleNamespace):
 
 
 @pytest.fixture
-async def house(world: World) -> AsyncIterator[House]:
+async def house(world: World, keys: Keys) -> AsyncIterator[House]:
     async def authenticate(header: str | None) -> Network:
         found = world.tokens.get((header or "").removeprefix("Bearer "))
         if found is None:
@@ -74,6 +77,7 @@ async def house(world: World) -> AsyncIterator[House]:
         world.ids,
         here=lambda: {"sockets": world.hub.counts()[0], "requests_running": world.market.running},
         trial_balance=world.payments.trial_balance,
+        trail=Trail(world.database, Signing(keys.audit_signing)),
     )
     quotas = Quotas(world.database, world.clock, world.ids, default=Tier.FREE)
     services = Parts(

@@ -257,6 +257,10 @@ PROBES: dict[tuple[str, str], Probe] = {
     ("GET", "/api/v1/users/me/openings"): Probe(
         fields=("cursor",), why_none="a cursor is a place in the caller's own list"
     ),
+    ("GET", "/api/v1/audit"): Probe(
+        fields=("cursor",), why_none="a cursor is a place in the caller's own list"
+    ),
+    ("GET", "/api/v1/audit/head"): NOBODY,
     ("GET", "/api/v1/admin/overview"): NOBODY,
     **{
         ("GET", f"/api/v1/admin/{name}"): Probe(fields=("cursor",), why_none="answers operators alone")

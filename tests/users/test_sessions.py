@@ -8,7 +8,7 @@ from tests.support import as_superuser
 from tests.users.conftest import Device, House, all_at_once
 from yggdrasil.db.address import Login
 from yggdrasil.errors import Conflict, Unauthenticated
-from yggdrasil.kernel import Network
+from yggdrasil.kernel import Network, System
 from yggdrasil.users.gate import Revocation
 
 ASK = "ask@example.org"
@@ -299,3 +299,19 @@ async def test_tokens_name_the_device_once_it_is_attached(house: House) -> None:
     renewed = await house.users.authenticate(f"Bearer {fresh.json()['access_token']}")
     assert renewed.device_id == internal
     assert renewed.session_id == scope.session_id
+
+
+async def test_a_stolen_session_is_audited_in_its_network(house: House) -> None:
+    device = Device()
+    tokens = await house.sign_in(ASK, device)
+    for _ in range(2):
+        answer = await house.post("/users/refresh", Device().refresh_body(tokens["refresh_token"], house.at))
+        assert answer.status_code == 401
+    async with house.database.transaction(System("test")) as tx:
+        rows = await tx.fetch(
+            "SELECT network_id::text, kind, actor_kind, subject_id::text, user_id::text"
+            " FROM tenant.audit_events JOIN tenant.audit_pending USING (network_id, event_id)"
+        )
+    assert [tuple(row) for row in rows] == [
+        (tokens["network_id"], "session.stolen", "system", tokens["session_id"], tokens["user_id"])
+    ]

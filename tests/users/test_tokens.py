@@ -143,6 +143,7 @@ def test_rotation_keeps_the_old_key_until_it_is_dropped() -> None:
             RINGS.blind_index,
             RINGS.database_role,
             RINGS.code_pepper,
+            RINGS.audit_signing,
         )
     )
     old = tokens.Refresh(USER, SESSION, 4)

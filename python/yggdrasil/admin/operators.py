@@ -15,12 +15,24 @@ from yggdrasil.admin import store
 from yggdrasil.admin.credential import PREFIX, SECRET_BYTES, Credential, OperatorScope, parse
 from yggdrasil.admin.explain import Explanation, check_reason, open_request
 from yggdrasil.admin.store import Opening
+from yggdrasil.admin.trail import Trail, alerts
+from yggdrasil.audit import CONSOLE, Event, EventKind, record
 from yggdrasil.config import Settings, load_keys
 from yggdrasil.db import Database, Tx
 from yggdrasil.db.bootstrap import attach
 from yggdrasil.devices.paging import Page, decode_cursor, encode_cursor, limit_from
 from yggdrasil.errors import InvalidInput, NotFound, Unavailable
-from yggdrasil.kernel import Clock, Identity, IdSource, Network, Scope, System, SystemClock, SystemIds
+from yggdrasil.kernel import (
+    PLATFORM_NETWORK,
+    Clock,
+    Identity,
+    IdSource,
+    Network,
+    Scope,
+    System,
+    SystemClock,
+    SystemIds,
+)
 from yggdrasil.payments.ledger import TrialBalance
 
 JOB: Final = "operator"
@@ -42,7 +54,8 @@ class Here(Protocol):
 
 
 class Operators:
-    """`here` tells this process' own numbers; `trial_balance` reads all books."""
+    """`here` tells this process' own numbers; `trial_balance` reads all books; `trail` is what networks read
+    of their own audit."""
 
     def __init__(
         self,
@@ -52,7 +65,9 @@ class Operators:
         *,
         here: Here,
         trial_balance: Callable[[], Awaitable[TrialBalance]],
+        trail: Trail,
     ) -> None:
+        self.trail = trail
         self._database = database
         self._clock = clock
         self._ids = ids
@@ -82,10 +97,12 @@ class Operators:
             await self._note(tx, operator, "the overview")
             since = await tx.clock() - timedelta(seconds=NODE_SILENT_SECONDS)
             counts = await store.counts(tx, since)
+            unusual = await alerts(tx, self._clock.now())
         balance = await self._trial_balance()
         return {
             "at": self._clock.now(),
             "counts": counts,
+            "alerts": unusual,
             "node": self._here(),
             "ledger": {**asdict(balance), "sound": balance.sound},
         }
@@ -201,6 +218,18 @@ def _place(cursor: str) -> tuple[datetime, UUID]:
 # At the server's console
 
 
+def _event(kind: EventKind, operator_id: UUID, clock: Clock, ids: IdSource) -> Event:
+    return Event(
+        network_id=PLATFORM_NETWORK,
+        event_id=ids.uuid(),
+        at=clock.now(),
+        kind=kind,
+        actor=CONSOLE,
+        subject="operator",
+        subject_id=operator_id,
+    )
+
+
 async def create(settings: Settings, name: str) -> None:
     """Make an operator and print the credential, this once."""
     if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
@@ -212,6 +241,7 @@ async def create(settings: Settings, name: str) -> None:
         database.transaction(System(MAKING_JOB)) as tx,
     ):
         await store.insert_operator(tx, made.operator_id, name, made.digest(), clock.now())
+        await record(tx, _event(EventKind.OPERATOR_CREATED, made.operator_id, clock, ids))
     sys.stdout.write(
         f"operator    {made.operator_id}  {name}\ncredential  {made.text()}\n"
         f"It is not shown again. Use it as `Authorization: Bearer {PREFIX}…` below /api/v1/admin.\n"
@@ -244,4 +274,5 @@ async def revoke(settings: Settings, operator: str) -> None:
     ):
         if not await store.revoke_operator(tx, operator_id, clock.now()):
             raise NotFound("no working operator has this id")
+        await record(tx, _event(EventKind.OPERATOR_REVOKED, operator_id, clock, ids))
     sys.stdout.write(f"operator {operator_id} is revoked\n")

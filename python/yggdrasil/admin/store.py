@@ -9,8 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from yggdrasil.admin.tables import OperatorRow
+from yggdrasil.audit import Event, EventKind, operator, record
 from yggdrasil.db import Tx
-from yggdrasil.kernel import SENTINEL_NETWORKS
+from yggdrasil.kernel import PLATFORM_NETWORK, SENTINEL_NETWORKS
 
 
 async def insert_operator(tx: Tx, operator_id: UUID, name: str, digest: bytes, now: datetime) -> None:
@@ -62,7 +63,7 @@ class Opening:
 
 
 async def insert_openings(tx: Tx, job: str, openings: Sequence[Opening]) -> None:
-    """Both lists: that of the network, and the audit of System."""
+    """The list of the network, the audit of System, and the chains of both."""
     await tx.executemany(
         "INSERT INTO tenant.openings (network_id, opening_id, operator_id, user_id, subject, subject_id,"
         " reason, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -93,10 +94,41 @@ async def insert_openings(tx: Tx, job: str, openings: Sequence[Opening]) -> None
             for one in openings
         ],
     )
+    await record(
+        tx, *(_opened(one, of) for one in openings for of in sorted({one.network_id, PLATFORM_NETWORK}))
+    )
+
+
+def _opened(opening: Opening, network_id: UUID) -> Event:
+    """For the network: what it can read in its list. For the operators: by whom and of which network."""
+    kind = EventKind.OPENING_NETWORK if opening.subject == "network" else EventKind.OPENING_REQUEST
+    theirs = network_id == opening.network_id
+    return Event(
+        network_id=network_id,
+        event_id=opening.opening_id,
+        at=opening.at,
+        kind=kind,
+        actor=operator(opening.operator_id),
+        subject=opening.subject,
+        subject_id=opening.subject_id,
+        user_id=opening.user_id if theirs else None,
+        detail={"reason": opening.reason} | ({} if theirs else {"network": str(opening.network_id)}),
+    )
 
 
 async def note_look(tx: Tx, job: str, audit_id: UUID, operator_id: UUID, what: str, at: datetime) -> None:
     """Which operator looked at which list: the audit of System alone knows the job only."""
+    event = Event(
+        network_id=PLATFORM_NETWORK,
+        event_id=audit_id,
+        at=at,
+        kind=EventKind.OPERATOR_LOOKED,
+        actor=operator(operator_id),
+        subject="operator",
+        subject_id=operator_id,
+        detail={"at": what},
+    )
+    await record(tx, event)
     await tx.execute(
         "INSERT INTO jobs.audit (id, job, scope, detail, at) VALUES ($1, $2, 'look', $3, $4)",
         audit_id,

@@ -60,7 +60,8 @@ class Hub:
     `authenticate` judges a hello: a `Member`, or an error (`Unauthenticated` and its like are final, all
     others mean "not now"). `directory` lists the devices of a member's own network; `exists` (default: by
     `directory`) says whether one of that name is in it. Callbacks in `on_presence` run inside the hub: they
-    must be quick and must not wait.
+    must be quick and must not wait. So do those in `on_unknown`, which hear of devices that a member asked
+    for and that are not in its network.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Hub:
         self.on_presence: list[Callable[[Member, bool], None]] = []
         self.meter: Callable[[UUID, int], float] = lambda _network, _bytes: 0.0
         """Counts a message of a network; the seconds until its socket may be read again."""
+        self.on_unknown: list[Callable[[Member, str], None]] = []
         self._authenticate, self._directory = authenticate, directory
         self._exists = exists or self._exists_by_directory
         self._clock, self._ids = clock, ids
@@ -340,7 +342,11 @@ class Hub:
 
     async def _look_up(self, number: int, ticket: int, device_id: str) -> None:
         found = await self._ask(number, lambda member: self._exists(member, device_id))
+        session = self._sessions.get(number)
         self._apply(self._core.exists(ticket, found, self._now_ms()))
+        if found is False and session is not None and session.member is not None:
+            for callback in self.on_unknown:
+                callback(session.member, device_id)
 
     async def _ask(self, number: int, question: Callable[[Member], Awaitable[_T]]) -> _T | None:
         session = self._sessions.get(number)

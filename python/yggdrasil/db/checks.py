@@ -43,7 +43,7 @@ SCOPES_IN_STORES: Final = re.compile(
     r"\b(leave_scope|enter_scope|admit_batch|finish_batch)\s*\(", re.IGNORECASE
 )
 READS_CATALOG: Final = re.compile(
-    r"\b(pg_(?!(column_size|advisory_xact_lock)\b)\w+|reltuples|relpages|information_schema)\b", re.I
+    r"\b(pg_(?!(column_size|(try_)?advisory_xact_lock)\b)\w+|reltuples|relpages|information_schema)\b", re.I
 )
 """Row estimates and the like count everybody's rows, and stay readable to every role."""
 ASKS: Final = frozenset({"fetch", "fetchrow", "fetchval", "execute", "executemany"})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from yggdrasil.db.transaction import Tx
 
 AUDIT_RETENTION: Final = "audit-retention"
 """The one job whose scope may remove audit rows."""
+AUDIT_KEPT: Final = timedelta(days=90)
 PRUNE_ROWS_MAX: Final = 10_000
 
 

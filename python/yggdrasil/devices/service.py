@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
+from yggdrasil.audit import Event, EventKind, actor_of, record
 from yggdrasil.db import Database
 from yggdrasil.devices import model, store
 from yggdrasil.devices.model import Device, StoredDevice
@@ -153,6 +154,7 @@ class Devices:
                         f"At most {most} devices of one network; it has {have}", limit=most, used=have
                     )
                 await store.insert(tx, stored, capabilities=capabilities_text, hardware=hardware_text)
+                await record(tx, self._event(scope, EventKind.DEVICE_REGISTERED, stored))
         except asyncpg.UniqueViolationError:
             raise Conflict("device_id: is already used in this network", field="device_id") from None
         return stored.shown(online=False)
@@ -234,6 +236,7 @@ class Devices:
         async with self._database.transaction(scope) as tx:
             if not await store.delete(tx, scope.network_id, found.id):
                 raise NotFound
+            await record(tx, self._event(scope, EventKind.DEVICE_REMOVED, found))
         self._on_removed(scope.network_id, found.id)
 
     async def _changeable(self, tx: Any, scope: Network, device_id: str) -> StoredDevice:
@@ -247,6 +250,18 @@ class Devices:
         if found.user_id != scope.user_id and scope.role not in (Role.OWNER, Role.ADMIN):
             raise Forbidden("This device belongs to another member; the role owner or admin is needed")
         return found
+
+    def _event(self, scope: Network, kind: EventKind, device: StoredDevice) -> Event:
+        return Event(
+            network_id=scope.network_id,
+            event_id=self._ids.uuid(),
+            at=self._clock.now(),
+            kind=kind,
+            actor=actor_of(scope),
+            subject="device",
+            subject_id=device.id,
+            user_id=device.user_id,
+        )
 
     def online(self, network_id: UUID, device: UUID) -> bool:
         """Whether a device holds a socket now."""

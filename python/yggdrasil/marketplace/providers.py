@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from yggdrasil.audit import Event, EventKind, actor_of, record
 from yggdrasil.db import Database, Tx
 from yggdrasil.devices.model import StoredDevice, group_of
 from yggdrasil.devices.service import Devices
@@ -120,6 +121,18 @@ class Providers:
             async with self._database.transaction(scope) as tx:
                 await self._check_payout(tx, scope, audience)
                 await store.insert_provider(tx, provider, offers)
+                event = Event(
+                    network_id=scope.network_id,
+                    event_id=self._ids.uuid(),
+                    at=now,
+                    kind=EventKind.PROVIDER_REGISTERED,
+                    actor=actor_of(scope),
+                    subject="provider",
+                    subject_id=provider.id,
+                    user_id=scope.user_id,
+                    detail={"audience": audience, "device": str(device.id)},
+                )
+                await record(tx, event)
         except asyncpg.UniqueViolationError as error:
             raise _taken(error) from None
         except asyncpg.ForeignKeyViolationError:

@@ -17,6 +17,8 @@ from uuid import UUID
 
 import structlog
 
+from yggdrasil import audit
+from yggdrasil.audit import Actor, ActorKind, Event, EventKind
 from yggdrasil.db import Database, Tx
 from yggdrasil.errors import CodeRejected, InvalidInput, Unauthenticated
 from yggdrasil.kernel import Clock, Identity, IdSource, Network
@@ -220,6 +222,7 @@ class HandOvers:
                 )
             )
             await store_hand_over.insert_hand_over(tx, network, made[0])
+            await audit.record(tx, self._event(network, made[0]))
             keep = self._settings.hand_overs_max
             return await store_hand_over.end_oldest(tx, session.user_id, session.created_at, keep)
 
@@ -243,6 +246,19 @@ class HandOvers:
         sealed = wire.seal_parcel(parcel, ask.flow, ask.device_key, ask.sealing_key)
         await self._tell(Network(network, account.user_id, tokens.role), note, made[0])
         return sealed
+
+    def _event(self, network_id: UUID, made: HandOver) -> Event:
+        return Event(
+            network_id=network_id,
+            event_id=self._ids.uuid(),
+            at=made.given_at,
+            kind=EventKind.HAND_OVER_GIVEN,
+            actor=Actor(ActorKind.USER, made.user_id),
+            subject="hand_over",
+            subject_id=made.hand_over_id,
+            user_id=made.user_id,
+            detail={"session": str(made.session_id), "proven_by": made.proven_by},
+        )
 
     async def _tell(self, scope: Network, note: Note, made: HandOver) -> None:
         """Mail to the person and to the network's owners. What cannot be told does not undo the hand-over."""

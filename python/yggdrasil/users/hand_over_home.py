@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
+from yggdrasil.audit import Event, EventKind, actor_of, record
 from yggdrasil.db import Database
 from yggdrasil.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
-from yggdrasil.kernel import Clock, Identity, Network
+from yggdrasil.kernel import Clock, Identity, IdSource, Network
 from yggdrasil.mimir.addresses import normalise
 from yggdrasil.mimir.service import Mimir
 from yggdrasil.users import codes, store_hand_over
@@ -59,6 +60,7 @@ class AtHome:
         database: Database,
         mimir: Mimir,
         clock: Clock,
+        ids: IdSource,
         keys: UsersKeys,
         settings: UsersSettings,
         *,
@@ -68,6 +70,7 @@ class AtHome:
         self._database = database
         self._mimir = mimir
         self._clock = clock
+        self._ids = ids
         self._keys = keys
         self._settings = settings
         self._sessions = sessions
@@ -177,9 +180,19 @@ class AtHome:
         # First, so that a failure in between leaves what can be revoked again.
         self._spread([await self._sessions.end(made.user_id, made.session_id, "logout")])
         async with self._database.transaction(scope) as tx:
-            await store_hand_over.revoke_hand_over(
-                tx, scope.network_id, hand_over_id, scope.user_id, self._clock.now()
-            )
+            now = self._clock.now()
+            if await store_hand_over.revoke_hand_over(tx, scope.network_id, hand_over_id, scope.user_id, now):
+                event = Event(
+                    network_id=scope.network_id,
+                    event_id=self._ids.uuid(),
+                    at=now,
+                    kind=EventKind.HAND_OVER_REVOKED,
+                    actor=actor_of(scope),
+                    subject="hand_over",
+                    subject_id=hand_over_id,
+                    user_id=made.user_id,
+                )
+                await record(tx, event)
 
     async def check_at_home(self, scope: Network, doing: str, *, but_key: bytes | None = None) -> LiveSession:
         """The caller's session, if it was signed in itself. Forbidden for an API key, and for a session that

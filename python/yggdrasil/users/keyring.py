@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 
+from yggdrasil.audit import Event, EventKind, actor_of, record
 from yggdrasil.db import Database
 from yggdrasil.errors import Conflict, InvalidInput, LimitReached, NotFound, Unauthenticated, Unavailable
 from yggdrasil.kernel import Clock, Identity, IdSource, Network, System
@@ -77,6 +78,7 @@ class KeyRing:
             await store_keys.insert_key(
                 tx, scope.network_id, key.key_id, scope.user_id, name, key.digest(), now, terms
             )
+            await record(tx, self._event(scope, EventKind.KEY_CREATED, key.key_id, now))
             row = await store_keys.select_shown_key(
                 tx, scope.network_id, scope.user_id, _month(now), key.key_id
             )
@@ -116,6 +118,8 @@ class KeyRing:
         until = now + timedelta(seconds=overlap_seconds) if overlap_seconds else None
         async with self._database.transaction(scope) as tx:
             rotated = await store_keys.rotate_key(tx, scope.network_id, key_id, key.digest(), now, until)
+            if rotated:
+                await record(tx, self._event(scope, EventKind.KEY_ROTATED, key_id, now))
             row = await store_keys.select_shown_key(tx, scope.network_id, scope.user_id, _month(now), key_id)
         if row is None:
             raise NotFound
@@ -132,6 +136,7 @@ class KeyRing:
                 raise NotFound
             ended = store.Ended(scope.user_id, None, key_id, None)
             await store.insert_revocation(tx, self._ids.uuid(), ended, now)
+            await record(tx, self._event(scope, EventKind.KEY_REVOKED, key_id, now))
         return Revocation(scope.user_id, key_id=key_id)
 
     async def authenticate(self, text: str) -> Network:
@@ -191,6 +196,18 @@ class KeyRing:
         except Unavailable:
             self._used = uses | self._used
             raise
+
+    def _event(self, scope: Network, kind: EventKind, key_id: UUID, at: datetime) -> Event:
+        return Event(
+            network_id=scope.network_id,
+            event_id=self._ids.uuid(),
+            at=at,
+            kind=kind,
+            actor=actor_of(scope),
+            subject="api_key",
+            subject_id=key_id,
+            user_id=scope.user_id,
+        )
 
     def _new_text(self, network_id: UUID, key_id: UUID) -> apikeys.ApiKey:
         return apikeys.ApiKey(network_id, key_id, self._ids.secret(apikeys.SECRET_BYTES))

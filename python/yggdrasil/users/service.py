@@ -13,6 +13,7 @@ from uuid import UUID
 
 import structlog
 
+from yggdrasil.audit import Event, EventKind, actor_of, record
 from yggdrasil.db import Database
 from yggdrasil.errors import Forbidden, Unauthenticated, Unavailable
 from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role, System
@@ -98,6 +99,7 @@ class Users:
             database,
             mimir,
             clock,
+            ids,
             users_keys,
             self.settings,
             sessions=self._sessions,
@@ -229,6 +231,17 @@ class Users:
             if epoch is not None:
                 ended = store.Ended(scope.user_id, None, None, epoch)
                 await store.insert_revocation(tx, self._ids.uuid(), ended, now)
+                event = Event(
+                    network_id=home,
+                    event_id=self._ids.uuid(),
+                    at=now,
+                    kind=EventKind.ACCOUNT_CLOSED,
+                    actor=actor_of(scope),
+                    subject="user",
+                    subject_id=scope.user_id,
+                    user_id=scope.user_id,
+                )
+                await record(tx, event)
         if epoch is None:
             raise Unauthenticated
         self._spread([Revocation(scope.user_id)], epoch)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import structlog
 
+from yggdrasil.audit import SYSTEM, Event, EventKind, record
 from yggdrasil.db import Database, Tx
 from yggdrasil.errors import Unauthenticated
 from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role
@@ -141,21 +142,43 @@ class Sessions:
             if session is None or session.revoked_at is not None or session.expires_at <= now:
                 raise Unauthenticated
             use = judge(said.counter, session.counter)
-            if use is Use.THEFT or not codes.proof_holds(session.device_key, proof, message):
-                revocation = Revocation(session.user_id, session_id=session.session_id)
-                await store.end_session(tx, session.session_id, "theft", now)
+            if use is not Use.THEFT and codes.proof_holds(session.device_key, proof, message):
+                return await self._succeed(tx, session, said.counter, use, now), []
+        return None, [await self._end_stolen(session, use, now)]
+
+    async def _succeed(
+        self, tx: Tx, session: store.Session, presented: int, use: Use, now: datetime
+    ) -> Tokens:
+        account = await store.select_account(tx, session.user_id)
+        role = await self._role(tx, session)
+        if account is None:
+            raise Unauthenticated
+        if use is Use.ADVANCE:
+            session = await self._advance(tx, session, presented, now)
+        soon = now - session.refreshed_at < timedelta(seconds=TWIN_SECONDS)
+        issued_at = session.refreshed_at if use is Use.RETRY and soon else now
+        return self._tokens(session, role, account.epoch, issued_at)
+
+    async def _end_stolen(self, session: store.Session, use: Use, now: datetime) -> Revocation:
+        """In a transaction that claims the session's network, not known before, to audit it there."""
+        revocation = Revocation(session.user_id, session_id=session.session_id)
+        async with self._database.transaction(Identity(session.network_id, session.user_id)) as tx:
+            if await store.end_session(tx, session.session_id, "theft", now):
                 await self._publish(tx, revocation)
-                _log.error("refresh_token_theft", session_id=str(session.session_id), use=use.value)
-                return None, [revocation]
-            account = await store.select_account(tx, session.user_id)
-            role = await self._role(tx, session)
-            if account is None:
-                raise Unauthenticated
-            if use is Use.ADVANCE:
-                session = await self._advance(tx, session, said.counter, now)
-            soon = now - session.refreshed_at < timedelta(seconds=TWIN_SECONDS)
-            issued_at = session.refreshed_at if use is Use.RETRY and soon else now
-        return self._tokens(session, role, account.epoch, issued_at), []
+                event = Event(
+                    network_id=session.network_id,
+                    event_id=self._ids.uuid(),
+                    at=now,
+                    kind=EventKind.SESSION_STOLEN,
+                    actor=SYSTEM,
+                    subject="session",
+                    subject_id=session.session_id,
+                    user_id=session.user_id,
+                    detail={"use": use.value},
+                )
+                await record(tx, event)
+        _log.error("refresh_token_theft", session_id=str(session.session_id), use=use.value)
+        return revocation
 
     async def of_reserved(self, user_id: UUID, network_id: UUID) -> str:
         """An access token without a session: nothing refreshes it."""

@@ -247,9 +247,9 @@ async def select_hand_over(tx: Tx, network_id: UUID, hand_over_id: UUID) -> Hand
 
 async def revoke_hand_over(
     tx: Tx, network_id: UUID, hand_over_id: UUID, user_id: UUID, now: datetime
-) -> None:
-    """The first revocation stays."""
-    await tx.execute(
+) -> bool:
+    """The first revocation stays; False for a later one."""
+    status = await tx.execute(
         "UPDATE tenant.hand_overs SET revoked_at = $3, revoked_by = $4"
         " WHERE network_id = $1 AND hand_over_id = $2 AND revoked_at IS NULL",
         network_id,
@@ -257,6 +257,7 @@ async def revoke_hand_over(
         now,
         user_id,
     )
+    return status.endswith(" 1")
 
 
 async def delete_of_user(tx: Tx, user_id: UUID) -> None:
