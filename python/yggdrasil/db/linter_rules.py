@@ -14,7 +14,8 @@ PARAMETERS: Final = """
     WITH p AS (
         SELECT $1::text[] AS schemas, $2::text AS owner, $3::text[] AS roles, $4::text AS tenant, $5::text AS reader,
                $6::text[] AS reach, $7::text[] AS open_policies, $8::text[] AS global_keys,
-               $9::text[] AS scope_functions, $10::text AS setter
+               $9::text[] AS scope_functions, $10::text AS setter,
+               $11::text[] AS scope_readers
     ), tables AS (
         SELECT c.oid, c.relname, n.nspname, n.nspname || '.' || c.relname AS name, c.relrowsecurity,
                c.relforcerowsecurity, c.relacl, c.relowner, c.relpersistence, c.relispartition
@@ -98,9 +99,13 @@ RULES: Final[dict[str, str]] = {
     """,  # noqa: S608  our own patterns
     "policy-calls": """
         SELECT DISTINCT q.name, 'policy ' || q.polname || ' calls ' || f.name || ', which is no reader of the scope'
-        FROM policies q JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = q.policy
+        FROM p, policies q JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = q.policy
         JOIN functions f ON d.refclassid = 'pg_proc'::regclass AND d.refobjid = f.oid
-        WHERE f.name !~ '^platform\\.current_[a-z_]+$'""",
+        WHERE f.name <> ALL (SELECT split_part(unnest(p.scope_readers), ' ', 1))""",
+    "scope-reader": """
+        SELECT f.name, 'is not what policies take it for: ' || coalesce(pg_get_function_sqlbody(f.oid), 'a body of text')
+        FROM p, functions f WHERE f.name = ANY (SELECT split_part(unnest(p.scope_readers), ' ', 1))
+          AND f.name || ' ' || coalesce(pg_get_function_sqlbody(f.oid), '') <> ALL (p.scope_readers)""",
     "grant-public": """
         SELECT name, verb || ' is granted to PUBLIC' FROM grants WHERE role = 'PUBLIC'
         UNION ALL
@@ -134,7 +139,12 @@ RULES: Final[dict[str, str]] = {
         WHERE g.is_grantable AND g.grantee <> n.nspowner""",
     "grant-reach": """
         SELECT DISTINCT name, role || ' has no business in the schema ' || nspname FROM p, grants
-        WHERE role = ANY (p.roles) AND role || ' ' || nspname <> ALL (p.reach)""",
+        WHERE role = ANY (p.roles) AND role || ' ' || nspname <> ALL (p.reach)
+        UNION ALL
+        SELECT n.nspname, r.rolname || ' has no business in it'
+        FROM p, ours n, aclexplode(n.nspacl) g JOIN pg_roles r ON r.oid = g.grantee
+        WHERE r.rolname = ANY (p.roles) AND n.nspname = ANY (p.schemas) AND n.nspname <> 'platform'
+          AND r.rolname || ' ' || n.nspname <> ALL (p.reach)""",
     "grant-schema": """
         SELECT n.nspname, g.privilege_type || ' on the schema is granted to ' || r.rolname
         FROM p, ours n, aclexplode(n.nspacl) g JOIN pg_roles r ON r.oid = g.grantee
