@@ -119,3 +119,18 @@ async def test_keys_are_their_makers_and_not_the_networks(house: House) -> None:
             await ring.revoke(other, made.key_id)
         (mine,) = (await ring.page(maker))[0]
         assert (mine.key_id, mine.rotated_at) == (made.key_id, None)  # the control: it is there, unchanged
+
+
+async def test_somebodys_flow_is_refused_like_one_that_never_was(house: House) -> None:
+    """Signed as it must be by a device of the stranger's own: only the flow is another's, spent, or none."""
+    mine, stranger = Device(), Device()
+    flow, code = await house.start(ASK, mine)
+    spent, old = await house.start(EMBLA, mine)
+    assert (await house.verify(mine, spent, old)).status_code == 200
+    answers = [
+        await house.verify(stranger, asked, code) for asked in (flow, spent, str(house.ids.uuid()))
+    ] + [await house.verify(mine, spent, old), await house.verify(mine, flow, other_code(code))]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({answer.content for answer in answers}) == 1
+    assert len({str(sorted(answer.headers.items())) for answer in answers}) == 1
+    assert (await house.verify(mine, flow, code)).status_code == 200  # the control: it was there

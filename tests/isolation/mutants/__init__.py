@@ -59,9 +59,9 @@ def apply(mutant: Mutant, root: Path) -> None:
 
 def all_mutants() -> tuple[Mutant, ...]:
     """Every one, schema first. Names are unique."""
-    from tests.isolation.mutants import code, edges, schema
+    from tests.isolation.mutants import code, edges, market, schema
 
-    found = (*schema.MUTANTS, *code.MUTANTS, *edges.MUTANTS)
+    found = (*schema.MUTANTS, *code.MUTANTS, *edges.MUTANTS, *market.MUTANTS)
     names = [mutant.name for mutant in found]
     assert len(set(names)) == len(names), sorted(name for name in names if names.count(name) > 1)
     return found

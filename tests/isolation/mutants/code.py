@@ -35,7 +35,7 @@ MUTANTS = (
     Mutant(
         "api-key-look-up-across-networks",
         "a key of one network opens another, whose name its text claims",
-        ("tests/users/test_borders.py", KEYS),
+        (KEYS + "::test_forged_keys_have_one_answer", KEYS),
         (
             Patch(
                 "users/keyring.py",
@@ -117,7 +117,10 @@ MUTANTS = (
     Mutant(
         "early-return-for-an-unknown-address",
         "an address without an account gets no mail",
-        ("tests/users/test_sign_in.py",),
+        (
+            "tests/users/test_sign_in.py::test_known_and_unknown_addresses_get_the_same_bytes",
+            "tests/users/test_sign_in.py",
+        ),
         (
             Patch(
                 "users/signin.py",
@@ -298,15 +301,13 @@ MUTANTS = (
     ),
     Mutant(
         "job-under-the-wrong-scope",
-        "the reconciler works under the name of another job",
-        ("tests/marketplace/test_reconciler.py",),
+        "the job that notes when keys were used works under another name, and finds no row to change",
+        (KEYS + "::test_last_uses_of_many_networks_are_written_together_and_seldom",),
         (
             Patch(
-                "marketplace/reconciler.py",
-                "        now = self._clock.now()\n"
-                '        async with self._database.transaction(System("reconciler")) as tx:',
-                "        now = self._clock.now()\n"
-                '        async with self._database.transaction(System("audit-retention")) as tx:',
+                "users/keyring.py",
+                'async with self._database.transaction(System("key-use")) as tx:',
+                'async with self._database.transaction(System("keys-used")) as tx:',
             ),
         ),
     ),
