@@ -68,6 +68,12 @@ BAD = [
      " USING (id = (SELECT platform.current_network()))"),
     ("policy-unscoped", "tenant.good", "CREATE POLICY p ON tenant.good FOR SELECT TO ygg_network"
      " USING (EXISTS (SELECT FROM tenant.networks n WHERE n.network_id = (SELECT platform.current_network())))"),
+    ("policy-unscoped", "tenant.devices", "CREATE POLICY p ON tenant.devices FOR SELECT TO ygg_network"
+     " USING (user_id = (SELECT platform.current_user_id()))"),
+    ("policy-unscoped", "tenant.hand_overs", "CREATE POLICY p ON tenant.hand_overs FOR INSERT TO ygg_identity"
+     " WITH CHECK (user_id = (SELECT platform.current_user_id()))"),
+    ("policy-unscoped", "tenant.hand_overs", "CREATE POLICY p ON tenant.hand_overs FOR SELECT TO ygg_identity"
+     " USING (user_id = (SELECT platform.current_user_id()) OR proven_by = 'code')"),
     ("policy-unscoped", "identity.accounts", "CREATE POLICY p ON identity.accounts FOR SELECT TO ygg_network USING (true)"),
     ("policy-unscoped", "platform.attempts", "CREATE POLICY p ON platform.attempts FOR SELECT TO ygg_settle USING (true)"),
     ("policy-unscoped", "platform.canaries", "GRANT SELECT ON platform.canaries TO ygg_market;"

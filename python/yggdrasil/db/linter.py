@@ -82,6 +82,7 @@ MAIN_HOUSE: Final = House(
         "identity.erasures.identity_all",
         "identity.revocations.identity_all",
         "identity.operators.identity_looks_up",
+        "identity.hand_over_asks.identity_all",
         # What the router must know of everybody, and what it notes of its own work.
         "tenant.offers.offers_market_select",
         "platform.models.models_market_select",

@@ -64,6 +64,11 @@ _IN_NETWORK: Final = (
     "^\\((\\()?network_id = (ANY \\(\\( SELECT platform\\.current_networks\\(\\) AS current_networks\\)::uuid\\[\\]\\)"
     "|\\( SELECT platform\\.current_network\\(\\) AS current_network\\))\\)( AND |$)"
 )
+# A login knows the person before the network: it reads and deletes his own rows in all of his, and writes in none.
+_OF_PERSON: Final = (
+    _IN_NETWORK
+    + "|^\\((\\()?user_id = \\( SELECT platform\\.current_user_id\\(\\) AS current_user_id\\)\\)( AND |$)"
+)
 
 STATISTICS: Final = f"""
     SELECT c.oid, format('pg_catalog.%I', c.relname) AS name, false AS callable, c.relacl AS acl FROM pg_class c
@@ -88,10 +93,14 @@ RULES: Final[dict[str, str]] = {
     "policy-unscoped": f"""
         SELECT name, 'policy ' || polname || ' for ' || of.role || ' does not ask for the scope'
         FROM p, policies CROSS JOIN unnest(to_roles) AS of (role)
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN nspname <> p.tenant THEN '{_SCOPES}'
+                        WHEN of.role = 'ygg_identity' AND NOT verbs && ARRAY['INSERT', 'UPDATE'] THEN '{_OF_PERSON}'
+                        ELSE '{_IN_NETWORK}' END
+        ) AS must (begin)
         WHERE polpermissive AND of.role = ANY (p.roles) AND of.role <> p.reader
           AND name || '.' || polname <> ALL (p.open_policies)
-          AND (coalesce(using_, check_) !~ CASE WHEN nspname = p.tenant THEN '{_IN_NETWORK}' ELSE '{_SCOPES}' END
-            OR coalesce(check_, using_) !~ CASE WHEN nspname = p.tenant THEN '{_IN_NETWORK}' ELSE '{_SCOPES}' END)
+          AND (coalesce(using_, check_) !~ must.begin OR coalesce(check_, using_) !~ must.begin)
         UNION ALL
         SELECT name, 'policy ' || polname || ' lets every job write' FROM p, policies
         WHERE polpermissive AND polcmd <> 'r' AND p.reader = ANY (to_roles)

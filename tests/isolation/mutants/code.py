@@ -139,8 +139,8 @@ MUTANTS = (
         (
             Patch(
                 "users/signin.py",
-                "        if not (known and own):\n            return address_key",
-                '        if not (known and own):\n            return blind_index(bytes(32), "address", "")',
+                "    if not (known and own):\n        return address_key\n",
+                "    if not (known and own):\n        return bytes(32)\n",
             ),
         ),
     ),
