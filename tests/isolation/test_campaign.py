@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.isolation import campaign as campaign_
-from tests.isolation.campaign import PARTS, Part, all_of, at_least, campaign, last_object, main
+from tests.isolation.campaign import (
+    PARTS,
+    Part,
+    _found,
+    _refused,
+    all_of,
+    at_least,
+    campaign,
+    last_object,
+    main,
+)
 
 FORM = {
     "seeds", "probes", "slot_coverage", "two_world_runs", "differences", "planted", "bad_schemas",
@@ -65,7 +75,9 @@ def test_it_is_complete_when_every_part_is_and_repeats_none(modules: Path) -> No
     ("says", "status", "why"),
     [
         ('{"probes": 9, "differences": 1}', 0, "differences"),
-        ('{"probes": 8, "differences": 0}', 2, "of 9"),
+        ('{"probes": 8, "differences": 0}', 2, "so far probes is 8 of 9"),
+        ('{"probes": 8, "differences": 0}', 0, "so far probes is 8 of 9"),
+        ('{"probes": 9, "differences": [{"route": "/x"}]}', 0, "differences is 1"),
         ('{"probes": 9}', 0, "differences is None"),
         ('{"probes": 9, "differences": 0}', 1, "exit status 1"),
         ("all is well", 0, "no result"),
@@ -77,13 +89,15 @@ def test_a_part_that_is_not_clean_is_said(modules: Path, says: str, status: int,
     result, statuses = campaign(parts, 60, "tree", parts)
     assert not result["complete"]
     assert why in result["wrong"]["probes"]
-    assert statuses == {"probes": status or 1}
+    assert statuses == {"probes": 2 if "so far" in why else status or 1}
 
 
 def test_a_part_that_is_not_there_is_said(modules: Path) -> None:
     gone = [
         Part("worlds", ("no_such_module",), 0.5, at_least("two_world_runs", 1)),
-        Part("bad schemas", ("no/such/test_file.py",), 0.5, all_of("bad_schemas", "refused"), counted="test"),
+        Part(
+            "bad schemas", ("no/such/test_file.py",), 0.5, all_of("bad_schemas", "refused"), counted=_refused
+        ),
     ]
     result, statuses = campaign(gone, 60, "tree", [*gone, *PARTS[:1]])
     assert set(result["wrong"]) == {"worlds", "bad schemas"}
@@ -106,11 +120,21 @@ def test_bad_schemas_are_counted_by_test(modules: Path) -> None:
         "def test_each_break(n):\n    assert n < 2\n"
     )
     counted = Part(
-        "bad schemas", ("test_schemas.py",), 1.0, all_of("bad_schemas", "refused"), counted="test_each"
+        "bad schemas", ("test_schemas.py",), 1.0, all_of("bad_schemas", "refused"), counted=_refused
     )
     result, _ = campaign([counted], 60, "tree", [counted])
     assert result["bad_schemas"] == {"refused": 2, "total": 3}
     assert not result["complete"]
+
+
+@pytest.mark.parametrize(("prints", "wrong"), [("9 tamperings, all found: {}", False), ("", True)])
+def test_tamperings_are_those_that_the_test_says(modules: Path, prints: str, wrong: bool) -> None:
+    (modules / "test_chain.py").write_text(f"def test_found():\n    print({prints!r})\n")
+    suite = ("test_chain.py::test_found", "-s")
+    counted = Part("tamperings", suite, 1.0, at_least("tamperings", 9), counted=_found)
+    result, _ = campaign([counted], 60, "tree", [counted])
+    assert result["tamperings"] == (None if wrong else 9)
+    assert result["complete"] is not wrong
 
 
 def test_the_last_object_is_the_result() -> None:
