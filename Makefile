@@ -69,6 +69,11 @@ campaign-money: build ## 20 rounds of kill -9 of the server and of PostgreSQL un
 	@mkdir -p build
 	YGG_CRASH_ROUNDS=20 YGG_MONEY_EXAMPLES=3000 $(BIN)/pytest tests/crash tests/batches
 
+ISOLATION_SECONDS ?= 3600
+campaign-isolation: build ## two worlds, probes, planted leaks, bad schemas, pool chaos, timing: build/isolation.json, ISOLATION_SECONDS=3600
+	@mkdir -p build
+	$(BIN)/python -m tests.isolation.campaign --seconds $(ISOLATION_SECONDS)
+
 FUZZ_SECONDS ?= 300
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 campaign-fuzz: ## every parser under strange bytes, FUZZ_SECONDS=300 each; guided by coverage if cargo-fuzz is installed
@@ -131,4 +136,4 @@ clean: ## remove what was built; never touches .yggdrasil, where a server's data
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: announce build demo serve quickstart quick check test campaign-money campaign-fuzz bench bench-engines bench-ci wheel doctor clean help
+.PHONY: announce build demo serve quickstart quick check test campaign-money campaign-isolation campaign-fuzz bench bench-engines bench-ci wheel doctor clean help

@@ -182,6 +182,27 @@ async def test_the_control_a_own_ids_answer_otherwise(two: Two) -> None:
         assert never.status_code == httpx.codes.NOT_FOUND
 
 
+async def test_what_was_read_is_not_answered_to_others(two: Two) -> None:
+    """A reads each of its things, twice; then B asks for them, and gets what is said of nothing at all."""
+    paths = [
+        f"/api/v1/devices/{two.known['device_id']}",
+        f"/api/v1/marketplace/providers/{two.known['provider']}",
+        f"/api/v1/marketplace/providers/{two.known['provider']}/work",
+        f"/api/v1/marketplace/registrations/{two.known['registration']}",
+        *(f"/api/v1/marketplace/transactions/{two.known[word]}" for word in WORDS),
+        f"/api/v1/marketplace/requests/{two.known['bought']}",
+        f"/api/v1/marketplace/requests/{two.known['bought']}/result",
+    ]
+    for path in paths:
+        for _ in range(2):
+            assert (await two.http_a.get(path)).status_code == httpx.codes.OK, path
+        answer = await two.http_b.get(path)
+        assert answer.status_code == httpx.codes.NOT_FOUND, path
+        part = path.split("/")[5 if "/marketplace/" in path else 4]
+        fresh = random_device() if part == two.known["device_id"] else random_uuid()
+        assert shape(answer, part) == shape(await two.http_b.get(path.replace(part, fresh)), fresh), path
+
+
 async def test_offers_do_not_name_their_owners(two: Two) -> None:
     """A and B see the same offer under pseudonyms that share nothing, and nothing of A in what B sees."""
     mine = (await two.http_a.get("/api/v1/marketplace/providers", params={"model": MODEL})).text

@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+import asyncpg
+
 from yggdrasil.db.address import Address, Login, connect
 from yggdrasil.db.linter_rules import PARAMETERS, RULES
 from yggdrasil.db.migrate import MAIN_OWNER, MAIN_ROLES, MIMIR_OWNER, MIMIR_ROLES
 
-__all__ = ["MAIN_HOUSE", "MIMIR_HOUSE", "RULES", "Finding", "House", "lint"]
+__all__ = ["MAIN_HOUSE", "MIMIR_HOUSE", "RULES", "Finding", "House", "lint", "lint_on"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,7 +54,12 @@ class House:
     scope_functions: tuple[str, ...] = ()
     """`schema.function`: may set the scope; `setter` alone may call it."""
     setter: str = ""
+    scope_readers: dict[str, str] = field(default_factory=dict)
+    """Function of `platform` → the one expression that it may be; policies may call these alone."""
 
+
+_UUID: Final = "(NULLIF(current_setting('app.{0}'::text, true), ''::text))::uuid"
+_TEXT: Final = "NULLIF(current_setting('app.{0}'::text, true), ''::text)"
 
 MAIN_HOUSE: Final = House(
     schemas=("tenant", "identity", "platform", "jobs"),
@@ -102,6 +109,13 @@ MAIN_HOUSE: Final = House(
         "platform.finish_batch",
     ),
     setter="ygg_settle",
+    scope_readers={
+        "current_network": _UUID.format("network"),
+        "current_user_id": _UUID.format("user"),
+        "current_role_name": _TEXT.format("role"),
+        "current_networks": f"(string_to_array({_TEXT.format('networks')}, ','::text))::uuid[]",
+        "current_job": _TEXT.format("job"),
+    },
 )
 MIMIR_HOUSE: Final = House(
     schemas=("vault", "platform"),
@@ -126,22 +140,28 @@ async def lint(address: Address, login: Login, house: House) -> list[Finding]:
     """All findings, sorted. `login` may be any role: the catalog is open to read; nothing is changed."""
     connection = await connect(address, login)
     try:
-        findings: list[Finding] = []
-        for rule, sql in RULES.items():
-            rows = await connection.fetch(
-                PARAMETERS + sql,
-                list(house.schemas),
-                house.owner,
-                list(house.roles),
-                house.tenant,
-                house.reader,
-                [f"{role} {schema}" for role, schemas in house.reach.items() for schema in schemas],
-                list(house.open_policies),
-                list(house.global_keys),
-                list(house.scope_functions),
-                house.setter,
-            )
-            findings += [Finding(rule, row[0], row[1]) for row in rows]
+        return await lint_on(connection, house)
     finally:
         await connection.close()
+
+
+async def lint_on(connection: asyncpg.Connection, house: House) -> list[Finding]:
+    """The same, of what `connection` sees: within a transaction, what it has changed."""
+    findings: list[Finding] = []
+    for rule, sql in RULES.items():
+        rows = await connection.fetch(
+            PARAMETERS + sql,
+            list(house.schemas),
+            house.owner,
+            list(house.roles),
+            house.tenant,
+            house.reader,
+            [f"{role} {schema}" for role, schemas in house.reach.items() for schema in schemas],
+            list(house.open_policies),
+            list(house.global_keys),
+            list(house.scope_functions),
+            house.setter,
+            [f"platform.{name} RETURN {body}" for name, body in house.scope_readers.items()],
+        )
+        findings += [Finding(rule, row[0], row[1]) for row in rows]
     return sorted(set(findings))

@@ -14,7 +14,8 @@ PARAMETERS: Final = """
     WITH p AS (
         SELECT $1::text[] AS schemas, $2::text AS owner, $3::text[] AS roles, $4::text AS tenant, $5::text AS reader,
                $6::text[] AS reach, $7::text[] AS open_policies, $8::text[] AS global_keys,
-               $9::text[] AS scope_functions, $10::text AS setter
+               $9::text[] AS scope_functions, $10::text AS setter,
+               $11::text[] AS scope_readers
     ), tables AS (
         SELECT c.oid, c.relname, n.nspname, n.nspname || '.' || c.relname AS name, c.relrowsecurity,
                c.relforcerowsecurity, c.relacl, c.relowner, c.relpersistence, c.relispartition
@@ -63,6 +64,11 @@ _IN_NETWORK: Final = (
     "^\\((\\()?network_id = (ANY \\(\\( SELECT platform\\.current_networks\\(\\) AS current_networks\\)::uuid\\[\\]\\)"
     "|\\( SELECT platform\\.current_network\\(\\) AS current_network\\))\\)( AND |$)"
 )
+# A login knows the person before the network: it reads and deletes his own rows in all of his, and writes in none.
+_OF_PERSON: Final = (
+    _IN_NETWORK
+    + "|^\\((\\()?user_id = \\( SELECT platform\\.current_user_id\\(\\) AS current_user_id\\)\\)( AND |$)"
+)
 
 STATISTICS: Final = f"""
     SELECT c.oid, format('pg_catalog.%I', c.relname) AS name, false AS callable, c.relacl AS acl FROM pg_class c
@@ -87,10 +93,14 @@ RULES: Final[dict[str, str]] = {
     "policy-unscoped": f"""
         SELECT name, 'policy ' || polname || ' for ' || of.role || ' does not ask for the scope'
         FROM p, policies CROSS JOIN unnest(to_roles) AS of (role)
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN nspname <> p.tenant THEN '{_SCOPES}'
+                        WHEN of.role = 'ygg_identity' AND NOT verbs && ARRAY['INSERT', 'UPDATE'] THEN '{_OF_PERSON}'
+                        ELSE '{_IN_NETWORK}' END
+        ) AS must (begin)
         WHERE polpermissive AND of.role = ANY (p.roles) AND of.role <> p.reader
           AND name || '.' || polname <> ALL (p.open_policies)
-          AND (coalesce(using_, check_) !~ CASE WHEN nspname = p.tenant THEN '{_IN_NETWORK}' ELSE '{_SCOPES}' END
-            OR coalesce(check_, using_) !~ CASE WHEN nspname = p.tenant THEN '{_IN_NETWORK}' ELSE '{_SCOPES}' END)
+          AND (coalesce(using_, check_) !~ must.begin OR coalesce(check_, using_) !~ must.begin)
         UNION ALL
         SELECT name, 'policy ' || polname || ' lets every job write' FROM p, policies
         WHERE polpermissive AND polcmd <> 'r' AND p.reader = ANY (to_roles)
@@ -98,9 +108,13 @@ RULES: Final[dict[str, str]] = {
     """,  # noqa: S608  our own patterns
     "policy-calls": """
         SELECT DISTINCT q.name, 'policy ' || q.polname || ' calls ' || f.name || ', which is no reader of the scope'
-        FROM policies q JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = q.policy
+        FROM p, policies q JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = q.policy
         JOIN functions f ON d.refclassid = 'pg_proc'::regclass AND d.refobjid = f.oid
-        WHERE f.name !~ '^platform\\.current_[a-z_]+$'""",
+        WHERE f.name <> ALL (SELECT split_part(unnest(p.scope_readers), ' ', 1))""",
+    "scope-reader": """
+        SELECT f.name, 'is not what policies take it for: ' || coalesce(pg_get_function_sqlbody(f.oid), 'a body of text')
+        FROM p, functions f WHERE f.name = ANY (SELECT split_part(unnest(p.scope_readers), ' ', 1))
+          AND f.name || ' ' || coalesce(pg_get_function_sqlbody(f.oid), '') <> ALL (p.scope_readers)""",
     "grant-public": """
         SELECT name, verb || ' is granted to PUBLIC' FROM grants WHERE role = 'PUBLIC'
         UNION ALL
@@ -134,7 +148,12 @@ RULES: Final[dict[str, str]] = {
         WHERE g.is_grantable AND g.grantee <> n.nspowner""",
     "grant-reach": """
         SELECT DISTINCT name, role || ' has no business in the schema ' || nspname FROM p, grants
-        WHERE role = ANY (p.roles) AND role || ' ' || nspname <> ALL (p.reach)""",
+        WHERE role = ANY (p.roles) AND role || ' ' || nspname <> ALL (p.reach)
+        UNION ALL
+        SELECT n.nspname, r.rolname || ' has no business in it'
+        FROM p, ours n, aclexplode(n.nspacl) g JOIN pg_roles r ON r.oid = g.grantee
+        WHERE r.rolname = ANY (p.roles) AND n.nspname = ANY (p.schemas) AND n.nspname <> 'platform'
+          AND r.rolname || ' ' || n.nspname <> ALL (p.reach)""",
     "grant-schema": """
         SELECT n.nspname, g.privilege_type || ' on the schema is granted to ' || r.rolname
         FROM p, ours n, aclexplode(n.nspacl) g JOIN pg_roles r ON r.oid = g.grantee
