@@ -1,29 +1,28 @@
-//! Rows on their way to their aggregates: brought together by where those lie, weighed and added a block at a time.
+//! Rows on their way to their aggregates, and batches of those whose times are near each other.
 
-use std::hint::black_box;
+use std::sync::Mutex;
 
-use crate::aggregate::{two_to, Aggregate, HalfLife};
-use crate::bins::Spreads;
+use crate::aggregate::HalfLife;
 use crate::columns::{Observations, Times};
-use crate::mapping::mapping;
 
-/// Rows brought together at a time, if there are bins: without them the sort costs more than it saves. 16 bytes each.
-pub const BATCH: usize = 1 << 21;
-/// Slots that are worked on together: their aggregates and bins fit in the second cache.
-const SLOTS_TOGETHER: usize = 1 << SHIFT;
-const SHIFT: u32 = 13;
-/// Rows whose aggregates are asked of the memory together, so that the waits overlap.
-pub const BLOCK: usize = 128;
 /// A batch's times are counted in 32 bits, with the first row's in the middle: 24 days either way.
 const MIDDLE_MS: i64 = 1 << 31;
 
 /// What a row weighs of its own: 1 or a number. Rows without weights carry none around.
-pub trait Own: Copy + Default {
+pub trait Own: Copy + Default + 'static {
     /// The weight.
     fn weight(self) -> f64;
+
+    /// Room for sorting, kept from one column to the next: taking fresh pages costs as much as sorting.
+    fn room() -> &'static Mutex<Vec<Event<Self>>>;
 }
 
 impl Own for () {
+    fn room() -> &'static Mutex<Vec<Event<Self>>> {
+        static ROOM: Mutex<Vec<Event<()>>> = Mutex::new(Vec::new());
+        &ROOM
+    }
+
     #[inline]
     fn weight(self) -> f64 {
         1.0
@@ -31,6 +30,11 @@ impl Own for () {
 }
 
 impl Own for f64 {
+    fn room() -> &'static Mutex<Vec<Event<Self>>> {
+        static ROOM: Mutex<Vec<Event<f64>>> = Mutex::new(Vec::new());
+        &ROOM
+    }
+
     #[inline]
     fn weight(self) -> f64 {
         self
@@ -40,62 +44,135 @@ impl Own for f64 {
 /// A row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Event<W> {
-    value: f64,
-    slot: u32,
+    pub value: f64,
+    /// The slot below the time, in one: fewer and wider stores, which is what sorting waits for.
+    place: u64,
+    pub own: W,
+}
+
+impl<W> Event<W> {
+    #[inline]
+    fn new(value: f64, slot: u32, since_ms: u32, own: W) -> Self {
+        Self {
+            value,
+            place: u64::from(since_ms) << 32 | u64::from(slot),
+            own,
+        }
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // the lower half
+    pub fn slot(&self) -> u32 {
+        self.place as u32
+    }
+
     /// From the origin of its batch.
-    since_ms: u32,
-    own: W,
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // the upper half
+    pub fn since_ms(&self) -> u32 {
+        (self.place >> 32) as u32
+    }
+}
+
+/// The slot in a handle; slots are counted in 32 bits.
+#[inline]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the upper half is the generation
+pub fn slot_of(handle: i64) -> u32 {
+    handle as u32
+}
+
+/// The half-life in which all times of a batch lie, and how long before the origin of the batch it began.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole {
+    pub number: i64,
+    pub lead_ms: i64,
 }
 
 /// Rows whose times are near each other.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a, W> {
-    slots: &'a [u32],
+    handles: &'a [i64],
     values: &'a [f64],
     times: Times<'a>,
     own: &'a [W],
-    origin_ms: i64,
+    /// From when its times are counted.
+    pub origin_ms: i64,
+    /// None if its times lie in more than one half-life.
+    pub whole: Option<Whole>,
 }
 
-impl<'a, W> Batch<'a, W> {
+impl<'a, W: Own> Batch<'a, W> {
     /// The batch that begins with the row `from`, which must be there.
     pub fn new(
-        slots: &'a [u32],
+        handles: &'a [i64],
         of: &Observations<'a>,
         own: &'a [W],
         from: usize,
         rows_max: usize,
+        half_life: HalfLife,
     ) -> Self {
-        let most = slots.len().min(from + rows_max);
-        let (rows, origin_ms) = match of.at_ms {
-            Times::One(at_ms) => (from..most, at_ms),
+        let most = handles.len().min(from + rows_max);
+        let (rows, times, origin_ms, (first, last)) = match of.at_ms {
+            Times::One(at_ms) => (from..most, of.at_ms, at_ms, (at_ms, at_ms)),
             Times::Each(times) => {
                 let origin_ms = times[from].saturating_sub(MIDDLE_MS);
-                let near = times[from..most].iter();
-                let near = near.take_while(|&&at_ms| is_near(at_ms, origin_ms));
-                (from..from + near.count(), origin_ms)
+                let mut near = &times[from..most];
+                let mut ends = ends(near);
+                if !(is_near(ends.0, origin_ms) && is_near(ends.1, origin_ms)) {
+                    let count = near
+                        .iter()
+                        .take_while(|&&at_ms| is_near(at_ms, origin_ms))
+                        .count();
+                    near = &near[..count];
+                    ends = self::ends(near);
+                }
+                (from..from + near.len(), Times::Each(near), origin_ms, ends)
             }
         };
         Self {
-            slots: &slots[rows.clone()],
+            handles: &handles[rows.clone()],
             values: &of.values[rows.clone()],
-            times: match of.at_ms {
-                one @ Times::One(_) => one,
-                Times::Each(times) => Times::Each(&times[rows.clone()]),
-            },
+            times,
             own: &own[rows],
             origin_ms,
+            whole: whole(first, last, origin_ms, half_life),
         }
-    }
-
-    /// From when its times are counted.
-    pub fn origin_ms(&self) -> i64 {
-        self.origin_ms
     }
 
     /// Rows in it.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.handles.len()
+    }
+
+    /// Whose the rows are.
+    pub fn slots(&self) -> impl Iterator<Item = u32> + 'a {
+        self.handles.iter().map(|&handle| slot_of(handle))
+    }
+
+    /// Calls `each` with every row from `from` to before `to`, in their order.
+    #[inline]
+    pub fn for_each(&self, from: usize, to: usize, mut each: impl FnMut(Event<W>)) {
+        let (handles, values, own) = (
+            &self.handles[from..to],
+            &self.values[from..to],
+            &self.own[from..to],
+        );
+        let rows = handles.iter().zip(values).zip(own);
+        match self.times {
+            Times::One(_) => {
+                for ((&handle, &value), &own) in rows {
+                    each(Event::new(value, slot_of(handle), 0, own));
+                }
+            }
+            Times::Each(times) => {
+                for (((&handle, &value), &own), &at_ms) in rows.zip(&times[from..to]) {
+                    // They are near.
+                    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                    let since_ms = at_ms.wrapping_sub(self.origin_ms) as u32;
+                    each(Event::new(value, slot_of(handle), since_ms, own));
+                }
+            }
+        }
     }
 }
 
@@ -105,152 +182,20 @@ fn is_near(at_ms: i64, origin_ms: i64) -> bool {
     at_ms >= origin_ms && u32::try_from(at_ms.abs_diff(origin_ms)).is_ok()
 }
 
-/// Brings the rows of a batch together by a counting sort by the upper bits of the slot, so that their aggregates stay in the
-/// cache. It is stable: every provider's rows keep their order, and the result is the same to the bit.
-pub struct Sorter<W> {
-    ends: Vec<usize>,
-    events: Vec<Event<W>>,
+/// The first and the last time.
+fn ends(times: &[i64]) -> (i64, i64) {
+    let none = (i64::MAX, i64::MIN);
+    times.iter().fold(none, |(first, last), &at_ms| {
+        (first.min(at_ms), last.max(at_ms))
+    })
 }
 
-impl<W: Own> Sorter<W> {
-    pub fn new(slots: usize) -> Self {
-        Self {
-            ends: vec![0; slots.div_ceil(SLOTS_TOGETHER) + 1],
-            events: Vec::new(),
-        }
+fn whole(first: i64, last: i64, origin_ms: i64, half_life: HalfLife) -> Option<Whole> {
+    let (number, _) = half_life.split(first);
+    if number != half_life.split(last).0 {
+        return None;
     }
-
-    /// The rows in their new order.
-    pub fn sorted(&mut self, batch: &Batch<'_, W>) -> &[Event<W>] {
-        match batch.times {
-            Times::One(_) => self.place(batch, std::iter::repeat_n(0, batch.len())),
-            Times::Each(times) => {
-                // They are near.
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                let since = |&at_ms: &i64| at_ms.wrapping_sub(batch.origin_ms) as u32;
-                self.place(batch, times.iter().map(since));
-            }
-        }
-        &self.events
-    }
-
-    #[inline]
-    fn place(&mut self, batch: &Batch<'_, W>, since_ms: impl Iterator<Item = u32>) {
-        let rows = batch.slots.iter().zip(batch.values).zip(batch.own);
-        let rows = rows
-            .zip(since_ms)
-            .map(|(((&slot, &value), &own), since_ms)| Event {
-                value,
-                slot,
-                since_ms,
-                own,
-            });
-        let Self { ends, events } = self;
-        if ends.len() <= 2 || batch.len() < ends.len() * BLOCK {
-            events.clear();
-            events.extend(rows);
-            return;
-        }
-        events.resize(batch.len(), Event::default());
-        ends.fill(0);
-        for &slot in batch.slots {
-            ends[(slot >> SHIFT) as usize + 1] += 1;
-        }
-        for group in 1..ends.len() {
-            ends[group] += ends[group - 1];
-        }
-        // From here on the start of each group moves up to its end.
-        for event in rows {
-            let next = &mut ends[(event.slot >> SHIFT) as usize];
-            events[*next] = event;
-            *next += 1;
-        }
-    }
-}
-
-/// Up to [`BLOCK`] rows, weighed.
-pub struct Block {
-    half_life: HalfLife,
-    /// Seen from the start of the half-life in `wholes`.
-    weights: [f64; BLOCK],
-    wholes: [i64; BLOCK],
-    keys: [i16; BLOCK],
-}
-
-impl Block {
-    pub fn new(half_life: HalfLife) -> Self {
-        Self {
-            half_life,
-            weights: [0.0; BLOCK],
-            wholes: [0; BLOCK],
-            keys: [0; BLOCK],
-        }
-    }
-
-    /// Weighs at most [`BLOCK`] events: their half-lives, and two to the power of what part of those has gone by.
-    pub fn weigh<W: Own>(&mut self, events: &[Event<W>], origin_ms: i64) {
-        let at = |since_ms: u32| self.half_life.split(origin_ms + i64::from(since_ms));
-        let first = events.iter().map(|event| event.since_ms).min().unwrap_or(0);
-        let last = events.iter().map(|event| event.since_ms).max().unwrap_or(0);
-        let (whole, _) = at(first);
-        // Mostly all are of one half-life, which then costs no division of integers each.
-        let start_ms = whole.checked_mul(self.half_life.ms());
-        let lead_ms = start_ms
-            .filter(|_| whole == at(last).0)
-            .and_then(|start_ms| origin_ms.checked_sub(start_ms));
-        let places = self.weights.iter_mut().zip(&mut self.wholes).zip(events);
-        if let Some(lead_ms) = lead_ms {
-            for ((weight, its), event) in places {
-                *its = whole;
-                let rest = self.half_life.rest(lead_ms + i64::from(event.since_ms));
-                *weight = two_to(rest) * event.own.weight();
-            }
-            return;
-        }
-        for ((weight, its), event) in places {
-            let (whole, rest) = at(event.since_ms);
-            *its = whole;
-            *weight = two_to(rest) * event.own.weight();
-        }
-    }
-
-    /// Adds the events that were weighed.
-    pub fn add<W: Own>(
-        &mut self,
-        events: &[Event<W>],
-        aggregates: &mut [Aggregate],
-        spreads: Option<&mut Spreads>,
-    ) {
-        // Read once, all together: the processor fetches them side by side. Added up, so that it must.
-        let mut touched = 0.0;
-        for event in events {
-            touched += aggregates[event.slot as usize].weight;
-        }
-        black_box(touched);
-        if let Some(spreads) = spreads {
-            self.add_to_spreads(events, spreads);
-        }
-        for ((event, &weight), &whole) in events.iter().zip(&self.weights).zip(&self.wholes) {
-            aggregates[event.slot as usize].add(event.value, weight, whole);
-        }
-    }
-
-    fn add_to_spreads<W: Own>(&mut self, events: &[Event<W>], spreads: &mut Spreads) {
-        let mapping = mapping();
-        let mut touched = 0;
-        for (key, event) in self.keys.iter_mut().zip(events) {
-            *key = mapping.key(event.value);
-            touched ^= spreads.touch_head(event.slot as usize);
-        }
-        black_box(touched);
-        let mut touched = 0.0;
-        for (&key, event) in self.keys.iter().zip(events) {
-            touched += spreads.touch(event.slot as usize, key);
-        }
-        black_box(touched);
-        let rows = events.iter().zip(&self.weights).zip(&self.wholes);
-        for (((event, &weight), &whole), &key) in rows.zip(&self.keys) {
-            spreads.add(event.slot as usize, key, weight, whole);
-        }
-    }
+    let start_ms = number.checked_mul(half_life.ms())?;
+    let lead_ms = origin_ms.checked_sub(start_ms)?;
+    Some(Whole { number, lead_ms })
 }

@@ -19,8 +19,10 @@ const CLASSES: usize = 11;
 /// From this many bins on, a window is worth its empty places if it has at most [`SPARSENESS`] places a bin.
 const WINDOW_FROM: usize = 8;
 const SPARSENESS: usize = 4;
-/// Up to here, comparing with all keys at once is faster than halving.
-const COMPARED: usize = 64;
+/// Up to here, comparing with all keys at once is faster than halving. In units.
+const COMPARED: usize = 16;
+/// The key of an empty place in a list: above all others.
+const NO_KEY: i16 = i16::MAX;
 
 /// The weight in one bin.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +36,16 @@ pub struct Bin {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(32))]
 struct Weights([f64; UNIT]);
+
+/// The keys of [`UNIT`] bins of a list.
+#[derive(Clone, Copy, Debug)]
+struct Keys([i16; UNIT]);
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self([NO_KEY; UNIT])
+    }
+}
 
 /// Where the bins of one slot lie.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +62,7 @@ struct Head {
 }
 
 impl Head {
+    #[inline]
     fn units(self) -> std::ops::Range<usize> {
         let block = self.block as usize;
         block..block + self.places() / UNIT
@@ -72,6 +85,7 @@ impl Head {
         usize::try_from(key - self.start).unwrap_or(usize::MAX)
     }
 
+    #[inline]
     fn is_empty(self) -> bool {
         !self.window && self.start == 0
     }
@@ -83,7 +97,7 @@ pub struct Spreads {
     heads: Vec<Head>,
     weights: Vec<Weights>,
     /// Of lists, beside their weights.
-    keys: Vec<[i16; UNIT]>,
+    keys: Vec<Keys>,
     /// Blocks given back, by class.
     free: [Vec<u32>; CLASSES],
 }
@@ -112,17 +126,53 @@ impl Spreads {
             weight *= power_of_two(whole.saturating_sub(head.landmark));
         }
         let head = self.heads[slot];
-        let place = if head.window {
-            Some(head.place(key)).filter(|&place| place < head.places())
-        } else {
-            let keys = &self.keys[head.units()].as_flattened()[..head.listed()];
-            let place = lower(keys, key);
-            Some(place).filter(|&place| keys.get(place) == Some(&key))
-        };
-        match place {
+        match self.find(head, key) {
             Some(place) => *self.weight_mut(head, place) += weight,
             None => self.insert(slot, Bin { key, weight }),
         }
+    }
+
+    /// Adds what [`Spreads::add`] would add one by one, to the bit, and calls `also` for each row but the first: what waits for
+    /// other numbers is better done in turns.
+    #[inline]
+    pub fn add_run(
+        &mut self,
+        slot: usize,
+        rows: (&[i16], &[f64]),
+        whole: i64,
+        mut also: impl FnMut(usize),
+    ) {
+        let (keys, weights) = rows;
+        let mut rows = keys.iter().zip(weights).enumerate();
+        let Some((_, (&key, &weight))) = rows.next() else {
+            return;
+        };
+        self.add(slot, key, weight, whole);
+        // After one there is something, and the landmark is not before `whole`.
+        let mut head = self.heads[slot];
+        let late = power_of_two(whole.saturating_sub(head.landmark));
+        for (row, (&key, &weight)) in rows {
+            also(row);
+            let weight = weight * late;
+            if let Some(place) = self.find(head, key) {
+                *self.weight_mut(head, place) += weight;
+            } else {
+                self.insert(slot, Bin { key, weight });
+                head = self.heads[slot];
+            }
+        }
+    }
+
+    /// Where the bin of the key is, if there is one.
+    #[inline]
+    fn find(&self, head: Head, key: i16) -> Option<usize> {
+        if head.window {
+            return Some(head.place(key)).filter(|&place| place < head.places());
+        }
+        let keys = &self.keys[head.units()];
+        let place = lower(keys, key);
+        let found = keys.get(place / UNIT)?.0[place % UNIT];
+        (found == key).then_some(place)
     }
 
     /// Something of the head; only to have the memory fetch it.
@@ -145,6 +195,11 @@ impl Spreads {
         &mut self.weights[head.block as usize + place / UNIT].0[place % UNIT]
     }
 
+    #[inline]
+    fn key_mut(&mut self, head: Head, place: usize) -> &mut i16 {
+        &mut self.keys[head.block as usize + place / UNIT].0[place % UNIT]
+    }
+
     #[inline(never)]
     fn insert(&mut self, slot: usize, bin: Bin) {
         if bin.weight <= 0.0 {
@@ -153,14 +208,14 @@ impl Spreads {
         let head = self.heads[slot];
         if !head.window && head.listed() < head.places() {
             let listed = head.listed();
-            let keys = self.keys[head.units()].as_flattened_mut();
-            let place = lower(&keys[..listed], bin.key);
-            keys.copy_within(place..listed, place + 1);
-            keys[place] = bin.key;
+            let place = lower(&self.keys[head.units()], bin.key);
             for place in (place..listed).rev() {
                 let weight = *self.weight_mut(head, place);
                 *self.weight_mut(head, place + 1) = weight;
+                let key = *self.key_mut(head, place);
+                *self.key_mut(head, place + 1) = key;
             }
+            *self.key_mut(head, place) = bin.key;
             *self.weight_mut(head, place) = bin.weight;
             self.heads[slot].start += 1;
             return;
@@ -202,11 +257,12 @@ impl Spreads {
         };
         self.heads[slot] = head;
         self.weights[head.units()].fill(Weights::default());
+        self.keys[head.units()].fill(Keys::default());
         for (listed, bin) in bins.iter().enumerate() {
             let place = if is_window {
                 head.place(bin.key)
             } else {
-                self.keys[head.units()].as_flattened_mut()[listed] = bin.key;
+                *self.key_mut(head, listed) = bin.key;
                 listed
             };
             *self.weight_mut(head, place) = bin.weight;
@@ -221,7 +277,7 @@ impl Spreads {
         let block = self.weights.len();
         let units = (2_usize << class) / UNIT;
         self.weights.resize(block + units, Weights::default());
-        self.keys.resize(block + units, [0; UNIT]);
+        self.keys.resize(block + units, Keys::default());
         // 2³² units are 160 GB.
         u32::try_from(block).unwrap_or(u32::MAX)
     }
@@ -260,7 +316,7 @@ impl Spreads {
     pub fn iter(&self, slot: usize) -> impl Iterator<Item = Bin> + '_ {
         let head = self.heads[slot];
         let weights = &self.weights[head.units()];
-        let keys = self.keys[head.units()].as_flattened();
+        let keys = &self.keys[head.units()];
         let places = if head.window {
             head.places()
         } else {
@@ -271,7 +327,7 @@ impl Spreads {
                 key: if head.window {
                     head.start + i16::try_from(place).unwrap_or(i16::MAX)
                 } else {
-                    keys[place]
+                    keys[place / UNIT].0[place % UNIT]
                 },
                 weight: weights[place / UNIT].0[place % UNIT],
             })
@@ -315,22 +371,30 @@ impl Spreads {
         let free: usize = self.free.iter().map(Vec::capacity).sum();
         self.heads.capacity() * size_of::<Head>()
             + self.weights.capacity() * size_of::<Weights>()
-            + self.keys.capacity() * size_of::<[i16; UNIT]>()
+            + self.keys.capacity() * size_of::<Keys>()
             + free * size_of::<u32>()
     }
 }
 
-/// How many keys are smaller.
+/// How many keys are smaller. Places that are empty are compared like others, so that no loop ends by chance.
 #[inline]
-fn lower(keys: &[i16], key: i16) -> usize {
-    if keys.len() > COMPARED {
-        return keys.partition_point(|&held| held < key);
+fn lower(keys: &[Keys], key: i16) -> usize {
+    let smaller = |unit: &Keys| {
+        let of = |place: usize| u32::from(unit.0[place] < key);
+        (of(0).wrapping_add(of(1))).wrapping_add(of(2).wrapping_add(of(3)))
+    };
+    match keys {
+        [] => 0,
+        [unit] => smaller(unit) as usize,
+        _ if keys.len() <= COMPARED => {
+            let sum = |sum: u32, unit| sum.wrapping_add(smaller(unit));
+            keys.iter().fold(0, sum) as usize
+        }
+        _ => {
+            let below = keys.partition_point(|unit| unit.0[UNIT - 1] < key);
+            below * UNIT + keys.get(below).map_or(0, |unit| smaller(unit) as usize)
+        }
     }
-    // At most 64, so nothing wraps; eight keys an instruction, which the check would prevent.
-    let smaller = keys
-        .iter()
-        .fold(0_u16, |sum, &held| sum.wrapping_add(u16::from(held < key)));
-    usize::from(smaller)
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
-use crate::batches::{Batch, Block, Own, Sorter, BATCH, BLOCK};
+use crate::batches::{slot_of, Batch, Own};
+use crate::blocks::{Block, BLOCK};
 use crate::bounds::{ensure, Invalid, InvalidRow};
 use crate::change::Change;
 use crate::quality::{check_provider, check_value, check_weight, Quality};
 use crate::settings::Metric;
+use crate::sorting::{Sorter, BATCH};
 
 /// When each row was observed.
 #[derive(Clone, Copy, Debug)]
@@ -93,59 +95,65 @@ impl Quality {
     ) -> Result<Vec<Change>, InvalidRow> {
         check_lengths(providers.len(), observations)?;
         check_rows(observations)?;
-        let slots: Vec<u32> = match providers {
-            Providers::Handles(handles) => self.slots_of(handles)?,
+        let made;
+        let handles = match providers {
+            Providers::Handles(handles) => {
+                self.check_handles(handles)?;
+                handles
+            }
             Providers::Keys(keys) => {
-                let handles = self.handles(keys.iter().copied())?;
-                handles.into_iter().map(slot_of).collect()
+                made = self.handles(keys.iter().copied())?;
+                &made
             }
         };
         match observations.weights {
-            Some(weights) => self.add_rows(&slots, observations, weights),
-            None => self.add_rows(&slots, observations, &vec![(); slots.len()]),
+            Some(weights) => self.add_rows(handles, observations, weights),
+            None => self.add_rows(handles, observations, &vec![(); handles.len()]),
         }
-        Ok(self.changes(slots, observations))
+        Ok(self.changes(handles, observations))
     }
 
-    fn slots_of(&self, handles: &[i64]) -> Result<Vec<u32>, InvalidRow> {
-        let known = |&handle: &i64| self.slots.slot(handle).is_some();
-        if let Some(row) = first_refused(handles, known) {
+    fn check_handles(&self, handles: &[i64]) -> Result<(), InvalidRow> {
+        if let Some(row) = self.slots.first_unknown(handles) {
             return Err(InvalidRow {
                 field: "providers",
                 rule: "must be a handle of a provider that is here",
                 row: Some(row),
             });
         }
-        Ok(handles.iter().map(|&handle| slot_of(handle)).collect())
+        Ok(())
     }
 
-    fn add_rows<W: Own>(&mut self, slots: &[u32], observations: &Observations<'_>, own: &[W]) {
+    fn add_rows<W: Own>(&mut self, handles: &[i64], observations: &Observations<'_>, own: &[W]) {
         let metric = observations.metric;
         let spread = metric.spread().filter(|_| self.settings.quantiles);
         let aggregates = &mut self.aggregates[metric as usize];
         let mut spreads = spread.map(|place| &mut self.spreads[place]);
         let mut sorter = Sorter::new(self.slots.slots());
         let mut block = Block::new(self.half_life);
-        let rows_max = if spreads.is_some() { BATCH } else { BLOCK };
         let mut from = 0;
-        while from < slots.len() {
-            let batch = Batch::new(slots, observations, own, from, rows_max);
+        while from < handles.len() {
+            let batch = Batch::new(handles, observations, own, from, BATCH, self.half_life);
             from += batch.len();
-            for events in sorter.sorted(&batch).chunks(BLOCK) {
-                block.weigh(events, batch.origin_ms());
-                block.add(events, aggregates, spreads.as_deref_mut());
-            }
+            sorter.pieces(&batch, |events| {
+                for events in events.chunks(BLOCK) {
+                    let spreads = spreads.as_deref_mut();
+                    block.add(events, batch.origin_ms, batch.whole, aggregates, spreads);
+                }
+            });
         }
+        sorter.done();
     }
 
-    fn changes(&mut self, mut slots: Vec<u32>, observations: &Observations<'_>) -> Vec<Change> {
-        if self.settings.notice.is_none() || slots.is_empty() {
+    fn changes(&mut self, handles: &[i64], observations: &Observations<'_>) -> Vec<Change> {
+        if self.settings.notice.is_none() || handles.is_empty() {
             return Vec::new();
         }
         let at_ms = match observations.at_ms {
             Times::One(at_ms) => at_ms,
             Times::Each(times) => times.iter().copied().max().unwrap_or_default(),
         };
+        let mut slots: Vec<u32> = handles.iter().map(|&handle| slot_of(handle)).collect();
         slots.sort_unstable();
         slots.dedup();
         slots
@@ -162,12 +170,6 @@ fn at(row: usize) -> impl Fn(Invalid) -> InvalidRow {
         rule,
         row: Some(row),
     }
-}
-
-/// The slot in a handle; slots are counted in 32 bits.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the upper half is the generation
-fn slot_of(handle: i64) -> u32 {
-    handle as u32
 }
 
 fn check_lengths(rows: usize, observations: &Observations<'_>) -> Result<(), Invalid> {

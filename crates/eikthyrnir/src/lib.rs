@@ -7,6 +7,7 @@
 mod aggregate;
 mod batches;
 mod bins;
+mod blocks;
 mod bounds;
 mod change;
 mod columns;
@@ -18,6 +19,7 @@ mod raters;
 mod settings;
 mod slots;
 mod snapshot;
+mod sorting;
 
 pub use aggregate::{Aggregate, HalfLife};
 pub use bounds::{Invalid, InvalidRow, PROVIDERS_MAX, PROVIDER_BYTES_MAX};

@@ -1,6 +1,6 @@
 //! What is known of each provider, metric by metric.
 
-use crate::aggregate::{two_to, Aggregate, HalfLife};
+use crate::aggregate::{powers, two_to, Aggregate, HalfLife};
 use crate::bins::Spreads;
 use crate::bounds::{ensure, Invalid, PROVIDER_BYTES_MAX};
 use crate::change::Change;
@@ -90,7 +90,7 @@ impl Quality {
         self.check(provider, metric, value, weight)?;
         let slot = self.slot(provider);
         let (whole, rest) = self.half_life.split(at_ms);
-        let weight = weight * two_to(rest);
+        let weight = weight * two_to(powers(), rest);
         self.aggregates[metric as usize][slot].add(value, weight, whole);
         if let Some(place) = metric.spread().filter(|_| self.settings.quantiles) {
             self.spreads[place].add(slot, mapping().key(value), weight, whole);
@@ -129,7 +129,7 @@ impl Quality {
         let slot = self.slot(provider);
         let (whole, rest) = self.half_life.split(at_ms);
         let said = self.raters.entry(slot, metric as u8, rater);
-        said.add(value, weight * two_to(rest), whole);
+        said.add(value, weight * two_to(powers(), rest), whole);
         Ok(self.told_of(slot, metric, at_ms))
     }
 

@@ -5,6 +5,9 @@ use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
+/// Slots whose generations are told by one.
+const TOGETHER: usize = 64;
+
 /// Keys to slots and back. A handle is a slot and how often it was given away, so that one of a provider that was
 /// removed finds nothing, and never another's aggregates.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +18,9 @@ pub struct Slots {
     keys: Vec<Box<[u8]>>,
     /// Odd while the slot is taken.
     generations: Vec<u32>,
+    /// For each [`TOGETHER`] slots, the generation of all of them; 0 if they are not all taken for the same time. Columns of
+    /// handles are mostly checked by this, which stays in the cache.
+    common: Vec<u32>,
     free: Vec<u32>,
 }
 
@@ -46,6 +52,7 @@ impl Slots {
         });
         self.keys[slot as usize] = key.into();
         self.generations[slot as usize] += 1;
+        self.compare(slot as usize);
         let Self {
             hasher,
             by_key,
@@ -68,10 +75,24 @@ impl Slots {
         let place = slot as usize;
         self.keys[place] = Box::default();
         self.generations[place] = self.generations[place].wrapping_add(1);
+        self.compare(place);
         if self.generations[place] != 0 {
             self.free.push(slot);
         }
         Some(place)
+    }
+
+    /// Keeps `common` after a change of this slot's generation.
+    fn compare(&mut self, slot: usize) {
+        let first = slot / TOGETHER * TOGETHER;
+        let Some(generations) = self.generations.get(first..first + TOGETHER) else {
+            return;
+        };
+        let generation = generations[0];
+        let differ = |differ, &other: &u32| differ | (other ^ generation);
+        let same = generation % 2 == 1 && generations.iter().fold(0, differ) == 0;
+        self.common.resize(self.generations.len() / TOGETHER, 0);
+        self.common[first / TOGETHER] = if same { generation } else { 0 };
     }
 
     /// What stands for a taken slot outside.
@@ -91,6 +112,28 @@ impl Slots {
         taken.then_some(slot)
     }
 
+    /// The first row whose handle is none of a provider that is here. Mostly the generations of many slots tell, and no row
+    /// is a branch.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // both halves
+    pub fn first_unknown(&self, handles: &[i64]) -> Option<usize> {
+        const ROWS: usize = 64;
+        for (block, rows) in handles.chunks(ROWS).enumerate() {
+            let differ = |differ: u32, &handle: &i64| {
+                let generation = (handle >> 32) as u32;
+                let common = self.common.get(handle as u32 as usize / TOGETHER);
+                differ | (common.copied().unwrap_or(0) ^ generation) | !generation & 1
+            };
+            if rows.iter().fold(0, differ) == 0 {
+                continue;
+            }
+            let unknown = |&handle: &i64| self.slot(handle).is_none();
+            if let Some(row) = rows.iter().position(unknown) {
+                return Some(block * ROWS + row);
+            }
+        }
+        None
+    }
+
     pub fn key(&self, slot: usize) -> &[u8] {
         &self.keys[slot]
     }
@@ -107,6 +150,7 @@ impl Slots {
         self.by_key.allocation_size()
             + self.keys.capacity() * size_of::<Box<[u8]>>()
             + self.keys.iter().map(|key| key.len()).sum::<usize>()
-            + (self.generations.capacity() + self.free.capacity()) * size_of::<u32>()
+            + (self.generations.capacity() + self.common.capacity() + self.free.capacity())
+                * size_of::<u32>()
     }
 }
