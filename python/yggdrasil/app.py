@@ -139,7 +139,14 @@ async def build(
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(databases.close)
         node = Node(stack.enter_context(_node_id(settings.data_dir, ids)), ids.uuid())
-        services = _assemble(settings, keys, databases, node, clock, ids, upstreams)
+        services = assemble(settings, keys, databases, node, clock, ids, upstreams)
+        yield await stack.enter_async_context(running(services))
+
+
+@contextlib.asynccontextmanager
+async def running(services: Services) -> AsyncIterator[Services]:
+    """Start the services over their open databases, in order; stop them in reverse."""
+    async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(services.audit.close)
         stack.push_async_callback(services.users.close)
         await services.users.start()
@@ -154,15 +161,16 @@ async def build(
         yield services
 
 
-def _assemble(
+def assemble(
     settings: Settings,
     keys: Keys,
     databases: Databases,
     node: Node,
     clock: Clock,
     ids: IdSource,
-    upstreams: Sequence[KeyedUpstream],
+    upstreams: Sequence[KeyedUpstream] = (),
 ) -> Services:
+    """Everything of a server, made and joined but not started. Errors: ConfigurationError."""
     database = databases.main
     mailer = _mailer(settings, clock, ids)
     gateway = _gateway(settings, databases, clock)
@@ -415,7 +423,7 @@ def create_app(services: Services) -> Litestar:
     )
     apidoc.complete(app)
     # Around the router too, which answers unknown paths and methods itself.
-    guarded = OperatorDoor(app.asgi_handler, services.operators)
+    guarded = OperatorDoor(app.asgi_handler, services.operators, behind_proxy=services.settings.behind_proxy)
     hot = Hot(guarded, caller=caller_of, devices=services.devices, marketplace=services.marketplace)
     door = SourceDoor(
         hot,

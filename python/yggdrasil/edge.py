@@ -7,7 +7,9 @@ parameter that no handler knows. Here each of these is an `InvalidInput` that na
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -31,6 +33,7 @@ CALLER: Final = "caller"
 ANY_QUERY: Final = "any_query"
 """The `opt` of a router whose clients may send query parameters that nobody here reads."""
 
+_FORWARDED: Final = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"))
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _STATUS_ERRORS: Final[dict[int, type[errors.YggdrasilError]]] = {
@@ -178,6 +181,28 @@ class EdgeRequest(Request[Any, Any, Any]):
                     left -= len(event["body"])
         except TimeoutError:
             return
+
+
+def from_this_machine(scope: Mapping[str, Any]) -> bool:
+    """Whether an ASGI request comes from this machine, for nobody elsewhere.
+
+    The Host header is checked too, or a web page elsewhere could ask through DNS rebinding; and a forwarded
+    request comes from a proxy on this machine for somebody who is not.
+    """
+    client = scope.get("client")
+    names = {name.lower(): value for name, value in scope["headers"]}
+    host = names.get(b"host", b"").decode("latin-1").lower()
+    name = host[1 : host.find("]")] if host.startswith("[") else host.partition(":")[0]
+    if client is None or not _FORWARDED.isdisjoint(names):
+        return False
+    return _is_loopback(client[0]) and _is_loopback(name)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @cache

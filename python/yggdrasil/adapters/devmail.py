@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import ipaddress
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from litestar import MediaType, Request, Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from yggdrasil.edge import from_this_machine
 from yggdrasil.errors import ConfigurationError, NotFound
 from yggdrasil.kernel import Clock
 from yggdrasil.ports import Mail, Mailer
@@ -26,7 +26,6 @@ _HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-_FORWARDED: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 _PAGE: Final = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Mail of this development server</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}}
@@ -100,24 +99,9 @@ class KeptMails(msgspec.Struct, frozen=True):
     items: list[KeptMailView]
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _guard(request: Request[Any, Any, Any], mailer: Mailer) -> DevMailer:
-    """The development mailer, for a browser on this machine; anybody else is told there is no such page.
-
-    The Host header is checked too, or a web page elsewhere could read the codes through DNS rebinding, and
-    a forwarded request comes from a proxy on this machine for somebody who is not.
-    """
-    client = request.client.host if request.client is not None else ""
-    host = request.headers.get("host", "").lower()
-    name = host[1 : host.find("]")] if host.startswith("[") else host.partition(":")[0]
-    forwarded = any(name in request.headers for name in _FORWARDED)
-    if isinstance(mailer, DevMailer) and _is_loopback(client) and _is_loopback(name) and not forwarded:
+    """The development mailer, for a browser on this machine; anybody else is told there is no such page."""
+    if isinstance(mailer, DevMailer) and from_this_machine(request.scope):
         return mailer
     raise NotFound
 

@@ -33,6 +33,7 @@ HEALING_MAX: Final = 32
 LOOKED_AT_MAX: Final = 512
 OFFERS_AT_ONCE: Final = 1_000
 HEALING_JOBS: Final = 3
+SEED_BYTES: Final = 16
 DOUBTFUL_AVAILABILITY: Final = 0.9
 DEADLINE_MS: Final = 120_000
 UNWRITTEN_MAX: Final = 1_000
@@ -105,13 +106,13 @@ class Canaries:
         """Test what could heal, and some of what nobody has used for long. Returns how many jobs ran."""
         if self._settings.canaries_per_round < 1:
             return 0
-        chance = Random(int.from_bytes(self._ids.secret(8), "big"))  # noqa: S311  draws tests, no secrets
-        offers = list(self._routing.at_work())
-        looked_at = chance.sample(offers, min(LOOKED_AT_MAX, len(offers)))
+        seed = self._ids.secret(SEED_BYTES)
+        chance = Random(seed)  # noqa: S311  draws tests, no secrets
+        healing, for_all = await self._sorted_out()
+        looked_at = chance.sample(for_all, min(LOOKED_AT_MAX, len(for_all)))
         idle = [offer for offer in looked_at if self._is_idle(offer)]
-        healing = (await self._healing(offers))[:HEALING_MAX]
         drawn = chance.sample(idle, min(self._settings.canaries_per_round, len(idle)))
-        ran = await self._all(healing, drawn, chance)
+        ran = await self._all([*healing[:HEALING_MAX], *drawn], len(healing[:HEALING_MAX]), seed)
         await self._write()
         return ran
 
@@ -129,22 +130,25 @@ class Canaries:
             self._unwritten.extendleft(reversed(results))
             _log.warning("canaries not written", error=error.code)
 
-    async def _healing(self, offers: Sequence[Offer]) -> list[Offer]:
-        """One offer of each device whose breaker, or whose owner's, is half-open; one device of an owner."""
-        found: dict[bytes, Offer] = {}
-        for number, offer in enumerate(offers):
+    async def _sorted_out(self) -> tuple[list[Offer], list[Offer]]:
+        """One offer of each device whose breaker, or whose owner's, is half-open (one device of an
+        owner), and
+        all that may be tested when idle. The operator's own upstreams, which cost him money by the token, are
+        not among these, nor is what is at home: its number would show in how seldom an offer is drawn."""
+        healing: dict[bytes, Offer] = {}
+        for_all: list[Offer] = []
+        for number, offer in enumerate(list(self._routing.at_work())):
             if number % OFFERS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # there may be very many
             if self._routing.breaker(offer) == "half_open":
                 owners = self._routing.owner_fails(offer.network_id)
-                found.setdefault(offer.network_id.bytes if owners else offer.group, offer)
-        return list(found.values())
+                healing.setdefault(offer.network_id.bytes if owners else offer.group, offer)
+            if offer.audience == "market" and offer.network_id != PLATFORM_NETWORK:
+                for_all.append(offer)
+        return list(healing.values()), for_all
 
     def _is_idle(self, offer: Offer) -> bool:
-        """Whether nothing was heard of it for so long; of new and of doubtful ones, for a tenth of that. The
-        operator's own upstreams cost him money by the token, and what is at home is nobody's to test."""
-        if offer.network_id == PLATFORM_NETWORK or offer.audience != "market":
-            return False
+        """Whether nothing was heard of it for so long; of new and of doubtful ones, for a tenth of that."""
         standing = self._routing.standing(offer)
         known = standing.weight >= NEW_WEIGHT and standing.availability >= DOUBTFUL_AVAILABILITY
         seconds = self._settings.canary_idle_seconds * (1.0 if known else 0.1)
@@ -154,10 +158,12 @@ class Canaries:
             and self._routing.breaker(offer) == "closed"
         )
 
-    async def _all(self, healing: Sequence[Offer], idle: Sequence[Offer], chance: Random) -> int:
+    async def _all(self, offers: Sequence[Offer], healing: int, seed: bytes) -> int:
+        """The first `healing` of them heal. What one offer is asked depends on no other."""
+        chances = [Random(seed + offer.id.bytes) for offer in offers]  # noqa: S311
         ran = await asyncio.gather(
-            *(self._heal(offer, Random(chance.getrandbits(64))) for offer in healing),  # noqa: S311
-            *(self._try(offer, Random(chance.getrandbits(64))) for offer in idle),  # noqa: S311
+            *map(self._heal, offers[:healing], chances[:healing]),
+            *map(self._try, offers[healing:], chances[healing:]),
         )
         return sum(ran)
 

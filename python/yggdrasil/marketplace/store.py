@@ -248,10 +248,12 @@ async def provider_of_device(tx: Tx, network_id: UUID, device: UUID) -> StoredPr
 
 
 async def offers_of(tx: Tx, network_id: UUID, provider_id: UUID) -> list[Offer]:
+    """By kind and model: without an order, rows come as they lie on disk, among those of other networks."""
     rows = await tx.run(
-        OfferRow.select(*OfferRow.all_columns(exclude=[OfferRow.created_at])).where(
-            (OfferRow.network_id == network_id) & (OfferRow.provider == provider_id)
-        )
+        OfferRow.select(*OfferRow.all_columns(exclude=[OfferRow.created_at]))
+        .where((OfferRow.network_id == network_id) & (OfferRow.provider == provider_id))
+        .order_by(OfferRow.kind)
+        .order_by(OfferRow.model)
     )
     return [_offer(row) for row in rows]
 

@@ -112,14 +112,15 @@ class HandOvers:
         ask = Ask(flow, address_key, device_key, sealing_key, digest, now)
         async with self._database.transaction(Identity()) as tx:
             counted = await counted_key(tx, address_key, device_key, own=True)
-            refused = await count_send(tx, counted, now, settings)
+            refused, mailed = await count_send(tx, counted, address_key, device_key, now, settings)
             if refused is None:
                 await store_hand_over.insert_ask(tx, ask, expires_at)
         if refused is not None:
             raise refused
         # The name is kept sealed until somebody proves that this device is theirs.
         await self._mimir.remember(flow, address, name, expires_at)
-        self._postman.post(hand_over_code_mail(address, code, settings.code_seconds))
+        if mailed:
+            self._postman.post(hand_over_code_mail(address, code, settings.code_seconds))
         return Asked(flow, settings.code_seconds, wire.check_number(flow, device_key, sealing_key))
 
     async def take(self, *, flow: UUID, code: str | None, device_key: bytes, proof: bytes) -> bytes | None:

@@ -91,6 +91,10 @@ class SignIn:
     ) -> Started:
         """Remember the wish, and mail a code after the answer.
 
+        Two limits: what one device key asks for at one address is refused beyond it; what all
+        strangers ask for
+        at one address is mailed no more, and answered as ever, or whoever asks would learn that others do.
+
         Errors: InvalidInput; LimitReached, for known and unknown addresses alike.
         """
         address = normalise(email)
@@ -104,14 +108,15 @@ class SignIn:
         expires_at = now + timedelta(seconds=settings.code_seconds)
         async with self._database.transaction(Identity()) as tx:
             counted = await counted_key(tx, address_key, device_key, own=proven)
-            refused = await count_send(tx, counted, now, settings)
+            refused, mailed = await count_send(tx, counted, address_key, device_key, now, settings)
             if refused is None:
                 digest = codes.code_digest(self._keys.peppers[0], flow, device_key, code)
                 await store.insert_flow(tx, flow, address_key, device_key, digest, now, expires_at)
         if refused is not None:
             raise refused
         await self._mimir.remember(flow, address, name, expires_at)
-        self._postman.post(code_mail(address, code, settings.code_seconds))
+        if mailed:
+            self._postman.post(code_mail(address, code, settings.code_seconds))
         return Started(flow, settings.code_seconds)
 
     async def verify(self, *, flow: UUID, code: str, device_key: bytes, proof: bytes) -> Proven:
@@ -223,16 +228,30 @@ async def counted_key(tx: Tx, address_key: bytes, device_key: bytes, *, own: boo
     return blind_index(address_key, "known device", device_key.hex())
 
 
-async def count_send(tx: Tx, counted: bytes, now: datetime, settings: UsersSettings) -> LimitReached | None:
-    """Count one more mailed code, of whatever purpose; what to raise, after the commit, if it is too many."""
+async def count_send(
+    tx: Tx, counted: bytes, address_key: bytes, device_key: bytes, now: datetime, settings: UsersSettings
+) -> tuple[LimitReached | None, bool]:
+    """Count one more code asked for, of whatever purpose: what to raise, after the commit, if that is too many,
+    and whether it may be mailed.
+
+    Refused is what goes beyond the asker's own count at this address, that of a known device or of a device key
+    that is a stranger to it. What all strangers together ask for is not mailed beyond the limit, and answered as
+    ever: or whoever asks would learn that others do.
+    """
     window = timedelta(seconds=settings.window_seconds)
-    count, opened = await store.count_one(tx, "send", counted, now, now - window)
-    if count <= settings.sends_max:
-        return None
-    return LimitReached(
-        f"email: at most {settings.sends_max} codes in {settings.window_seconds} seconds",
-        retry_after_seconds=max(1, int((opened + window - now).total_seconds())),
-    )
+    stranger = counted == address_key
+    asker = blind_index(address_key, "asker", device_key.hex()) if stranger else counted
+    count, opened = await store.count_one(tx, "send", asker, now, now - window)
+    if count > settings.sends_max:
+        refused = LimitReached(
+            f"email: at most {settings.sends_max} codes in {settings.window_seconds} seconds",
+            retry_after_seconds=max(1, int((opened + window - now).total_seconds())),
+        )
+        return refused, False
+    if not stranger:
+        return None, True
+    total, _ = await store.count_one(tx, "send", address_key, now, now - window)
+    return None, total <= settings.sends_max
 
 
 async def count_try(
