@@ -22,6 +22,16 @@ MODEL = "probe-model"
 
 
 @dataclass
+class Person:
+    """An account with a client of its own. `known`: its ids by what they name."""
+
+    account: Account
+    http: httpx.AsyncClient
+    known: dict[str, str]
+    online: Connection
+
+
+@dataclass
 class Two:
     """`known`: A's ids by what they name."""
 
@@ -32,6 +42,7 @@ class Two:
     http_b: httpx.AsyncClient
     known: dict[str, str]
     online: Connection
+    c: Person
 
     async def view_of_a(self) -> list[Any]:
         """Everything A can see of its own, to show that a probe changed none of it."""
@@ -55,16 +66,6 @@ class Two:
                 item.pop("last_seen_at", None)
             found.append(seen)
         return found
-
-
-@dataclass
-class Person:
-    """An account with a client of its own. `known`: its ids by what they name."""
-
-    account: Account
-    http: httpx.AsyncClient
-    known: dict[str, str]
-    online: Connection
 
 
 async def handed_over(house: House, name: str) -> tuple[str, str]:
@@ -101,7 +102,7 @@ async def open_two(house: House) -> AsyncIterator[Two]:
         # C sells too, so that A has bought as well as sold.
         await trade(a, c)
         await note_everything(house, a, "network-a")
-        yield Two(house, a.account, b, a.http, http_b, a.known, a.online)
+        yield Two(house, a.account, b, a.http, http_b, a.known, a.online, c)
 
 
 async def client(house: House, account: Account) -> httpx.AsyncClient:
@@ -110,12 +111,16 @@ async def client(house: House, account: Account) -> httpx.AsyncClient:
 
 
 @asynccontextmanager
-async def trader(house: House, name: str, *, sells: str) -> AsyncIterator[Person]:
+async def trader(
+    house: House, name: str, *, sells: str, cents: int = 1_000, price_cents: int = 3
+) -> AsyncIterator[Person]:
     """Somebody with money whose device is online and sells a model; nothing of him is noted yet."""
     async with AsyncExitStack() as stack:
         account = await stack.enter_async_context(await person(house, name))
-        await fund(account, 1_000)
-        online = await stack.enter_async_context(selling(account, model=sells, script=Script(words=2)))
+        await fund(account, cents)
+        online = await stack.enter_async_context(
+            selling(account, model=sells, script=Script(words=2), price_cents=price_cents)
+        )
         http = await stack.enter_async_context(await client(house, account))
         yield Person(account, http, {"model": sells}, online)
 
@@ -123,11 +128,12 @@ async def trader(house: House, name: str, *, sells: str) -> AsyncIterator[Person
 async def trade(one: Person, other: Person) -> None:
     """Each buys of the other, once."""
     for buyer, seller in ((one, other), (other, one)):
-        body = {
+        body: dict[str, Any] = {
             "kind": "chat",
             "request": {"model": seller.known["model"], "messages": [{"role": "user", "content": "hello"}]},
-            "idempotency_key": f"bought-by-{buyer.account.identity.device_id}",
+            "idempotency_key": f"{buyer.known['model']} for {seller.known['model']}",
         }
+        buyer.known["idempotency"] = body["idempotency_key"]
         (await buyer.http.post("/api/v1/marketplace/requests", json=body)).raise_for_status()
 
 
@@ -158,6 +164,5 @@ async def note_everything(house: House, who: Person, name: str) -> None:
         "flow": str(flow.flow),
         "network": me["network_id"],
         "user": me["user_id"],
-        "idempotency": f"bought-by-{account.identity.device_id}",
         "cursor": (await http.get("/api/v1/keys", params={"limit": 1})).json()["next"] or "",
     }
