@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,16 @@ MODEL = "probe-model"
 
 
 @dataclass
+class Person:
+    """An account with a client of its own. `known`: its ids by what they name."""
+
+    account: Account
+    http: httpx.AsyncClient
+    known: dict[str, str]
+    online: Connection
+
+
+@dataclass
 class Two:
     """`known`: A's ids by what they name."""
 
@@ -32,6 +42,7 @@ class Two:
     http_b: httpx.AsyncClient
     known: dict[str, str]
     online: Connection
+    c: Person
 
     async def view_of_a(self) -> list[Any]:
         """Everything A can see of its own, to show that a probe changed none of it."""
@@ -57,12 +68,12 @@ class Two:
         return found
 
 
-async def handed_over(house: House) -> tuple[str, str]:
-    """An ask of A's that is open, and a hand-over that holds."""
-    email = "network-a@example.org"
-    file = IdentityFile(house.place / "network-a-away.json")
+async def handed_over(house: House, name: str) -> tuple[str, str]:
+    """An ask of somebody's that is open, and a hand-over that holds."""
+    email = f"{name}@example.org"
+    file = IdentityFile(house.place / f"{name}-away.json")
     file.save(Identity.new(house.url, "away", IDS))
-    async with HandOver(file) as away, HandOver(IdentityFile(house.place / "network-a.json")) as home:
+    async with HandOver(file) as away, HandOver(IdentityFile(house.place / f"{name}.json")) as home:
         asked = await away.ask(email, "away", IDS)
         await away.take(asked, await house.mail.code(email))
         (given,) = await home.given()
@@ -74,55 +85,84 @@ async def handed_over(house: House) -> tuple[str, str]:
 @pytest.fixture(scope="package")
 async def two() -> AsyncIterator[Two]:
     place = make_directory()
-    async with open_house(place) as house, AsyncExitStack() as stack:
-        a = await stack.enter_async_context(await person(house, "network-a"))
-        b = await stack.enter_async_context(await person(house, "network-b"))
-        c = await stack.enter_async_context(await person(house, "network-c"))
-        for account in (a, b, c):
-            await fund(account, 1_000)
-        online = await stack.enter_async_context(selling(a, model=MODEL, script=Script(words=2)))
-        # C sells too, so that A has bought as well as sold.
-        await stack.enter_async_context(selling(c, model="other-model", script=Script(words=2)))
-        clients = []
-        for account in (a, b, c):
-            headers = {"authorization": f"Bearer {await account.token()}"}
-            clients.append(
-                await stack.enter_async_context(
-                    httpx.AsyncClient(base_url=house.url, headers=headers, timeout=30)
-                )
-            )
-        http_a, http_b, http_c = clients
-
-        async def buy(http: httpx.AsyncClient, model: str) -> None:
-            body = {
-                "kind": "chat",
-                "request": {"model": model, "messages": [{"role": "user", "content": "hello"}]},
-            }
-            (await http.post("/api/v1/marketplace/requests", json=body)).raise_for_status()
-
-        await buy(http_c, MODEL)
-        await buy(http_a, "other-model")
-        key = await a.create_key("probe")
-        mine = await a.transactions()
-        offers = (await http_a.get("/api/v1/marketplace/providers", params={"model": MODEL})).json()["items"]
-        registrations = (await http_a.get("/api/v1/marketplace/registrations")).json()["items"]
-        ask, hand_over = await handed_over(house)
-        flow = await a.begin("network-a@example.org")
-        methods = await a.payment_methods()
-        known = {
-            "ask": ask,
-            "hand_over": hand_over,
-            "device_id": a.identity.device_id,
-            "device": str(a.identity.device),
-            "provider": str(a.identity.provider),
-            "offer": offers[0]["offer"] if "offer" in offers[0] else offers[0]["id"],
-            "bought": next(one["transaction_id"] for one in mine if one["side"] == "requester"),
-            "sold": next(one["transaction_id"] for one in mine if one["side"] == "provider"),
-            "key": key["key_id"],
-            "registration": registrations[0]["registration_id"],
-            "method": methods[0]["method_id"],
-            "flow": str(flow.flow),
-            "cursor": (await http_a.get("/api/v1/keys", params={"limit": 1})).json()["next"] or "",
-        }
-        yield Two(house, a, b, http_a, http_b, known, online)
+    async with open_house(place) as house, open_two(house) as made:
+        yield made
     shutil.rmtree(place, ignore_errors=True)
+
+
+@asynccontextmanager
+async def open_two(house: House) -> AsyncIterator[Two]:
+    """A with one of everything, B alone, and C, with whom A trades."""
+    async with AsyncExitStack() as stack:
+        b = await stack.enter_async_context(await person(house, "network-b"))
+        await fund(b, 1_000)
+        http_b = await stack.enter_async_context(await client(house, b))
+        c = await stack.enter_async_context(trader(house, "network-c", sells="other-model"))
+        a = await stack.enter_async_context(trader(house, "network-a", sells=MODEL))
+        # C sells too, so that A has bought as well as sold.
+        await trade(a, c)
+        await note_everything(house, a, "network-a")
+        yield Two(house, a.account, b, a.http, http_b, a.known, a.online, c)
+
+
+async def client(house: House, account: Account) -> httpx.AsyncClient:
+    headers = {"authorization": f"Bearer {await account.token()}"}
+    return httpx.AsyncClient(base_url=house.url, headers=headers, timeout=30)
+
+
+@asynccontextmanager
+async def trader(
+    house: House, name: str, *, sells: str, cents: int = 1_000, price_cents: int = 3
+) -> AsyncIterator[Person]:
+    """Somebody with money whose device is online and sells a model; nothing of him is noted yet."""
+    async with AsyncExitStack() as stack:
+        account = await stack.enter_async_context(await person(house, name))
+        await fund(account, cents)
+        online = await stack.enter_async_context(
+            selling(account, model=sells, script=Script(words=2), price_cents=price_cents)
+        )
+        http = await stack.enter_async_context(await client(house, account))
+        yield Person(account, http, {"model": sells}, online)
+
+
+async def trade(one: Person, other: Person) -> None:
+    """Each buys of the other, once."""
+    for buyer, seller in ((one, other), (other, one)):
+        body: dict[str, Any] = {
+            "kind": "chat",
+            "request": {"model": seller.known["model"], "messages": [{"role": "user", "content": "hello"}]},
+            "idempotency_key": f"{buyer.known['model']} for {seller.known['model']}",
+        }
+        buyer.known["idempotency"] = body["idempotency_key"]
+        (await buyer.http.post("/api/v1/marketplace/requests", json=body)).raise_for_status()
+
+
+async def note_everything(house: House, who: Person, name: str) -> None:
+    """One of everything, by what it is."""
+    account, http, model = who.account, who.http, who.known["model"]
+    key = await account.create_key("probe")
+    mine = await account.transactions()
+    offers = (await http.get("/api/v1/marketplace/providers", params={"model": model})).json()["items"]
+    registrations = (await http.get("/api/v1/marketplace/registrations")).json()["items"]
+    ask, hand_over = await handed_over(house, name)
+    flow = await account.begin(f"{name}@example.org")
+    methods = await account.payment_methods()
+    me = (await http.get("/api/v1/users/me")).json()
+    who.known |= {
+        "ask": ask,
+        "hand_over": hand_over,
+        "device_id": account.identity.device_id,
+        "device": str(account.identity.device),
+        "provider": str(account.identity.provider),
+        "offer": offers[0]["offer"] if "offer" in offers[0] else offers[0]["id"],
+        "bought": next(one["transaction_id"] for one in mine if one["side"] == "requester"),
+        "sold": next(one["transaction_id"] for one in mine if one["side"] == "provider"),
+        "key": key["key_id"],
+        "key_text": key["key"],
+        "registration": registrations[0]["registration_id"],
+        "method": methods[0]["method_id"],
+        "flow": str(flow.flow),
+        "network": me["network_id"],
+        "user": me["user_id"],
+        "cursor": (await http.get("/api/v1/keys", params={"limit": 1})).json()["next"] or "",
+    }

@@ -60,7 +60,7 @@ def test_every_message_is_probed() -> None:
     assert set(PROBES) == known
 
 
-async def dial(two: Two, device_id: str) -> tuple[ClientConnection, dict[str, Any]]:
+async def dial(two: Two, device_id: Any) -> tuple[ClientConnection, dict[str, Any]]:
     """B's socket with a hello sent for `device_id`."""
     socket = await connect(
         f"ws://127.0.0.1:{two.house.port}/bifrost",
@@ -101,6 +101,24 @@ async def frames_after(two: Two, kind: str, say: Say, value: str) -> list[Any]:
                 seen.append(without(frame, value))
                 if "request" in message and frame.get("request") == message["request"]:
                     await socket.send(PING)
+        except ConnectionClosed as closed:
+            seen.append(closed.rcvd and (closed.rcvd.code, closed.rcvd.reason))
+        return seen
+
+
+async def frames_after_data(two: Two, frame: bytes) -> list[Any]:
+    """What B sees after a binary frame, until a later pong, or the end."""
+    socket, _ = await dial(two, two.b.identity.device_id)
+    async with socket:
+        assert json.loads(await socket.recv())["type"] == "welcome"
+        await socket.send(frame)
+        await socket.send(PING)
+        seen: list[Any] = []
+        try:
+            while not seen or seen[-1].get("type") != "pong":
+                heard = json.loads(await socket.recv())
+                if heard["type"] != "ping":
+                    seen.append(heard)
         except ConnectionClosed as closed:
             seen.append(closed.rcvd and (closed.rcvd.code, closed.rcvd.reason))
         return seen

@@ -46,6 +46,8 @@ class House:
     process: subprocess.Popen[bytes] | None = None
     more: dict[str, str] = field(default_factory=dict)
     """More of its environment."""
+    command: tuple[str, ...] = ("-m", "yggdrasil", "serve")
+    """What Python runs."""
 
     @property
     def url(self) -> str:
@@ -76,7 +78,7 @@ class House:
         self.place.mkdir(parents=True, exist_ok=True)
         with (self.place / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "yggdrasil", "serve"],
+                [sys.executable, *self.command],
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
