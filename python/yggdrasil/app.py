@@ -63,6 +63,8 @@ from yggdrasil.users import hand_over_routes
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
+from yggdrasil.visibility import routes as visibility_routes
+from yggdrasil.visibility.service import Visibility
 
 READY_SECONDS_MAX: Final = 2.0
 
@@ -93,6 +95,7 @@ class Services:
     reconciler: Reconciler
     operators: Operators
     sentinel: Sentinel
+    visibility: Visibility
     hub: Hub
 
     async def readiness(self) -> dict[str, bool]:
@@ -223,6 +226,7 @@ def _assemble(
     OFFERS_ONLINE.set_function(marketplace.routing.online_count)
     REQUESTS_WAITING.set_function(lambda: len(marketplace.queue))
     WAITING_SECONDS.set_function(marketplace.queue.oldest_seconds)
+    operators = Operators(database, clock, ids, here=here, trial_balance=payments.trial_balance)
     return Services(
         settings=settings,
         clock=clock,
@@ -236,13 +240,16 @@ def _assemble(
         marketplace=marketplace,
         nornen=Nornen(database, marketplace, clock, ids),
         reconciler=reconciler,
-        operators=Operators(database, clock, ids, here=here, trial_balance=payments.trial_balance),
+        operators=operators,
         sentinel=Sentinel(
             users,
             clock,
             ids,
             node_id=node.node_id,
             probes_per_minute=settings.isolation_probes_per_minute,
+        ),
+        visibility=Visibility(
+            database, ids, users=users, devices=devices, marketplace=marketplace, operators=operators
         ),
         hub=hub,
     )
@@ -323,6 +330,7 @@ def create_app(services: Services) -> Litestar:
         operator_routes.router,
         operator_routes.tenant_router,
         sentinel_routes.router,
+        visibility_routes.router,
         reference_routes.router,
         bifrost_endpoint.bifrost,
     ]
@@ -341,6 +349,7 @@ def create_app(services: Services) -> Litestar:
             "hub": give(services.hub),
             "operators": give(services.operators),
             "sentinel": give(services.sentinel),
+            "visibility": give(services.visibility),
             "mailer": give(services.mailer),
             "readiness": give(services.readiness),
         },

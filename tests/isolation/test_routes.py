@@ -68,6 +68,7 @@ def routes() -> Iterator[Route]:
         hub=None,
         operators=None,
         sentinel=None,
+        visibility=None,
         readiness=None,
         settings=Settings(),
     )

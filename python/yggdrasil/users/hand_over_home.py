@@ -181,6 +181,14 @@ class AtHome:
                 tx, scope.network_id, hand_over_id, scope.user_id, self._clock.now()
             )
 
+    async def sessions(self, scope: Network) -> list[LiveSession]:
+        """The caller's sessions in this network that have not ended, newest first: home and away."""
+        most = self._settings.sessions_max + self._settings.hand_overs_max
+        async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
+            return await store_hand_over.live_sessions(
+                tx, scope.network_id, scope.user_id, self._clock.now(), most
+            )
+
     async def check_at_home(self, scope: Network, doing: str, *, but_key: bytes | None = None) -> None:
         """Forbidden for an API key, and for a session that was handed over, unless with the device key
         `but_key`. Unauthenticated for a session that ended on another node a moment ago.
