@@ -71,6 +71,8 @@ from yggdrasil.users import hand_over_routes
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
+from yggdrasil.visibility import routes as visibility_routes
+from yggdrasil.visibility.service import Visibility
 
 if TYPE_CHECKING:
     from litestar.types import Scope
@@ -105,6 +107,7 @@ class Services:
     operators: Operators
     quotas: Quotas
     sentinel: Sentinel
+    visibility: Visibility
     hub: Hub
     audit: Audit
 
@@ -260,6 +263,14 @@ def assemble(
     OFFERS_ONLINE.set_function(marketplace.routing.online_count)
     REQUESTS_WAITING.set_function(lambda: len(marketplace.queue))
     WAITING_SECONDS.set_function(marketplace.queue.oldest_seconds)
+    operators = Operators(
+        database,
+        clock,
+        ids,
+        here=here,
+        trial_balance=payments.trial_balance,
+        trail=Trail(database, audit.signing),
+    )
     return Services(
         settings=settings,
         clock=clock,
@@ -273,14 +284,7 @@ def assemble(
         marketplace=marketplace,
         nornen=Nornen(database, marketplace, clock, ids),
         reconciler=reconciler,
-        operators=Operators(
-            database,
-            clock,
-            ids,
-            here=here,
-            trial_balance=payments.trial_balance,
-            trail=Trail(database, audit.signing),
-        ),
+        operators=operators,
         quotas=quotas,
         sentinel=Sentinel(
             users,
@@ -288,6 +292,9 @@ def assemble(
             ids,
             node_id=node.node_id,
             probes_per_minute=settings.isolation_probes_per_minute,
+        ),
+        visibility=Visibility(
+            database, ids, users=users, devices=devices, marketplace=marketplace, operators=operators
         ),
         hub=hub,
         audit=audit,
@@ -386,6 +393,7 @@ def create_app(services: Services) -> Litestar:
         quota_routes.operator_router,
         sentinel_routes.router,
         audit_routes.router,
+        visibility_routes.router,
         reference_routes.router,
         bifrost_endpoint.bifrost,
     ]
@@ -405,6 +413,7 @@ def create_app(services: Services) -> Litestar:
             "operators": give(services.operators),
             "quotas": give(services.quotas),
             "sentinel": give(services.sentinel),
+            "visibility": give(services.visibility),
             "mailer": give(services.mailer),
             "readiness": give(services.readiness),
         },

@@ -254,6 +254,10 @@ PROBES: dict[tuple[str, str], Probe] = {
         fields=("ignore", "call_id", "id", "provider"),
     ),
     ("POST", "/v1/embeddings"): Probe(wished({"model": MODEL, "input": "hi"}), fields=("ignore", "provider")),
+    ("GET", "/api/v1/users/me/visibility"): NOBODY,
+    ("GET", "/api/v1/users/me/visibility/members"): Probe(
+        fields=("cursor",), why_none="a cursor is a place in the caller's own list"
+    ),
     ("GET", "/api/v1/users/me/openings"): Probe(
         fields=("cursor",), why_none="a cursor is a place in the caller's own list"
     ),

@@ -70,6 +70,7 @@ def routes() -> Iterator[Route]:
         sentinel=None,
         quotas=None,
         clock=clock,
+        visibility=None,
         readiness=None,
         settings=Settings(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -363,3 +364,15 @@ async def test_a_handed_over_device_is_not_known_by_it(house: House, admin: Logi
     await away.handed(house, ASK)
     rows = await as_superuser(house.database, admin, "SELECT device_key FROM identity.known_devices")
     assert away.key not in [row["device_key"] for row in rows]
+
+
+async def test_a_token_that_another_node_ended_makes_nothing_in_that_moment(house: House) -> None:
+    """The gate of this node has not heard of it yet; the row tells."""
+    home = await house.sign_in(ASK, Device())
+    parcel = await Away().handed(house, ASK)
+    elsewhere = house.another_node()
+    session = await elsewhere.authenticate(f"Bearer {home['access_token']}")
+    await elsewhere.at_home.revoke(session, UUID(parcel["hand_over_id"]))
+    answer = await house.post("/keys", {"name": "x"}, parcel["access_token"])
+    assert answer.status_code == 401
+    await elsewhere.close()

@@ -144,7 +144,7 @@ class Providers:
         """A provider of the own network."""
         async with self._database.transaction(scope) as tx:
             found = await store.provider(tx, scope.network_id, provider_id)
-            if found is None or (found.audience == "own" and found.user_id != scope.user_id):
+            if found is None or not may_see(scope, found.audience, found.user_id):
                 raise NotFound
             return found, await store.offers_of(tx, scope.network_id, provider_id)
 
@@ -289,6 +289,11 @@ class Providers:
             )
         for offer in offers:
             self._routing.put(offer, online=self._devices.online(offer.network_id, offer.device))
+
+
+def may_see(scope: Network, audience: str, user_id: UUID) -> bool:
+    """Whether the viewer may see a provider of his own network: one that works for its owner alone is his."""
+    return audience != "own" or user_id == scope.user_id
 
 
 def offer_id(group: bytes, kind: str, model: str) -> UUID:

@@ -56,6 +56,12 @@ class Reach:
             keys.append(offer.bytes)
         return keys
 
+    def of_user(self, scope: Network) -> list[Offer]:
+        """The caller's own offers in the own network."""
+        found = (self._market.offer(offer_id) for offer_id in self._of_network.get(scope.network_id, ()))
+        mine = [offer for offer in found if offer is not None and offer.user_id == scope.user_id]
+        return sorted(mine, key=lambda offer: (offer.model, offer.id))
+
     def lists(self, scope: Network, request: ComputeRequest) -> Iterator[list[bytes]]:
         """What the router is asked for, one after another, as its `only`; an empty list is any offer.
         Raises NoProvider naming a wish that leaves nothing to ask for."""

@@ -15,7 +15,7 @@ from yggdrasil.marketplace.providers import Providers
 from yggdrasil.marketplace.pseudonym import Pseudonyms
 from yggdrasil.marketplace.requests import Offer
 from yggdrasil.marketplace.routing import Routing
-from yggdrasil.marketplace.shown import ProviderView, offer_view
+from yggdrasil.marketplace.shown import OfferView, ProviderView, offer_view
 
 
 class Selling:
@@ -84,6 +84,18 @@ class Selling:
             )
         items = rows[:limit]
         return Page(items=items, next=encode_cursor(items[-1].device_id) if len(rows) > limit else None)
+
+    def offers_of(self, scope: Network) -> list[Offer]:
+        """The caller's own offers, by model."""
+        return self._routing.reach.of_user(scope)
+
+    def shown(self, viewer: Network, offer: Offer) -> OfferView | None:
+        """What a viewer is shown of an offer now; None if he may not know of it."""
+        if not self._routing.may_see(viewer, offer):
+            return None
+        name = self._pseudonyms.name(viewer.network_id, offer.id)
+        online = self._routing.online(offer)
+        return offer_view(viewer, offer, name, self._routing.standing(offer), online=online)
 
     def _state(self, offer: Offer) -> str:
         """How an offer stands, in a word."""

@@ -108,7 +108,7 @@ class AtHome:
         Errors: Forbidden (an API key, a session away, a device that is not registered here), InvalidInput,
         and NotFound for all else: unknown, another person's, wrong number, spent, expired.
         """
-        session = await self.check_at_home(scope, "approving a hand-over")
+        session = await self._session_at_home(scope, "approving a hand-over")
         check_recent(at_seconds, self._clock, self._settings.proof_skew_seconds)
         signed = wire.approve_message(flow, check, scope.network_id, at_seconds)
         if not codes.proof_holds(session.device_key, proof, signed):
@@ -194,18 +194,38 @@ class AtHome:
                 )
                 await record(tx, event)
 
-    async def check_at_home(self, scope: Network, doing: str, *, but_key: bytes | None = None) -> LiveSession:
-        """The caller's session, if it was signed in itself. Forbidden for an API key, and for a session that
-        was handed over, unless it was with the device key `but_key`.
+    async def sessions(self, scope: Network) -> list[LiveSession]:
+        """The caller's sessions in this network that have not ended, newest first: home and away."""
+        most = self._settings.sessions_max + self._settings.hand_overs_max
+        async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
+            return await store_hand_over.live_sessions(
+                tx, scope.network_id, scope.user_id, self._clock.now(), most
+            )
+
+    async def check_at_home(self, scope: Network, doing: str, *, but_key: bytes | None = None) -> None:
+        """Forbidden for an API key, and for a session that was handed over, unless with the device key
+        `but_key`. Unauthenticated for a session that ended on another node a moment ago.
         """
         if scope.session_id is None:
             raise Forbidden(f"{doing} needs a signed-in session; an API key cannot do it")
         async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
-            session = await store_hand_over.live_session(tx, scope.session_id, self._clock.now())
-        if session is None:
+            session = await store_hand_over.session_at(tx, scope.session_id)
+        if session is None:  # a token of the house itself: what is handed over has a row
+            return
+        if session.revoked_at is not None or session.expires_at <= self._clock.now():
             raise Unauthenticated
         if session.ends_at is not None and session.device_key != but_key:
             raise Forbidden(f"{doing} needs a device at home; this one's network was handed over to it")
+
+    async def _session_at_home(self, scope: Network, doing: str) -> LiveSession:
+        """The caller's session, if it was signed in itself; errors as `check_at_home`."""
+        await self.check_at_home(scope, doing)
+        if scope.session_id is None:
+            raise Unauthenticated
+        async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
+            session = await store_hand_over.live_session(tx, scope.session_id, self._clock.now())
+        if session is None:
+            raise Unauthenticated
         return session
 
     async def _own_address_key(self, scope: Network) -> bytes:

@@ -301,6 +301,24 @@ async def end_oldest(tx: Tx, user_id: UUID, now: datetime, keep: int) -> list[UU
     return [row["session_id"] for row in await tx.fetch(_END_OLDEST, user_id, now, keep)]
 
 
+@dataclass(frozen=True, slots=True)
+class SessionStanding:
+    """A session, whether or not it has ended."""
+
+    device_key: bytes = field(repr=False)
+    expires_at: datetime
+    revoked_at: datetime | None
+    ends_at: datetime | None
+
+
+async def session_at(tx: Tx, session_id: UUID) -> SessionStanding | None:
+    row = await tx.fetchrow(
+        "SELECT device_key, expires_at, revoked_at, ends_at FROM identity.sessions WHERE session_id = $1",
+        session_id,
+    )
+    return None if row is None else SessionStanding(**dict(row))
+
+
 async def live_session(tx: Tx, session_id: UUID, now: datetime) -> LiveSession | None:
     row = await tx.fetchrow(
         "SELECT session_id, device_key, device_id, created_at, refreshed_at, expires_at, ends_at"
