@@ -231,12 +231,12 @@ async def counted_key(tx: Tx, address_key: bytes, device_key: bytes, *, own: boo
 async def count_send(
     tx: Tx, counted: bytes, address_key: bytes, device_key: bytes, now: datetime, settings: UsersSettings
 ) -> tuple[LimitReached | None, bool]:
-    """Count one more code asked for, of whatever purpose: what to raise, after the commit, if that is too many,
-    and whether it may be mailed.
+    """Count one more code asked for, of whatever purpose: what to raise, after the commit, if that is too
+    many, and whether it may be mailed.
 
-    Refused is what goes beyond the asker's own count at this address, that of a known device or of a device key
-    that is a stranger to it. What all strangers together ask for is not mailed beyond the limit, and answered as
-    ever: or whoever asks would learn that others do.
+    Refused is what goes beyond the asker's own count at this address, that of a known device or of a device
+    key that is a stranger to it. What all strangers together ask for is not mailed beyond the limit, and
+    answered as ever: or whoever asks would learn that others do.
     """
     window = timedelta(seconds=settings.window_seconds)
     stranger = counted == address_key
