@@ -59,7 +59,7 @@ from yggdrasil.reference import routes as reference_routes
 from yggdrasil.sentinel import routes as sentinel_routes
 from yggdrasil.sentinel.sentinel import Sentinel
 from yggdrasil.tracing import trace_requests
-from yggdrasil.users import hand_over_routes
+from yggdrasil.users import hand_over_routes, member_routes, roles
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
@@ -197,7 +197,13 @@ def _assemble(
         marketplace.device_removed(network_id, device)
 
     def revoked(revocation: Revocation) -> None:
-        hub.revoke(user_id=revocation.user_id, session_id=revocation.session_id, key_id=revocation.key_id)
+        if not revocation.keeps_sockets:
+            hub.revoke(
+                network_id=revocation.network_id,
+                user_id=revocation.user_id,
+                session_id=revocation.session_id,
+                key_id=revocation.key_id,
+            )
 
     def present(member: Member, online: bool) -> None:
         devices.presence(member, online)
@@ -219,6 +225,8 @@ def _assemble(
 
     users.on_revoked.append(revoked)
     users.close_network = payments.close
+    users.members.on_changed.append(devices.member_changed)
+    users.members.withdraw = payments.withdraw
     hub.on_presence.append(present)
     OFFERS_ONLINE.set_function(marketplace.routing.online_count)
     REQUESTS_WAITING.set_function(lambda: len(marketplace.queue))
@@ -305,7 +313,8 @@ def create_app(services: Services) -> Litestar:
     """The HTTP and socket surface over `services`."""
 
     async def caller(request: Request[Any, Any, Any]) -> Network:
-        return await services.users.authenticate(request.headers.get("authorization"))
+        scope = await services.users.authenticate(request.headers.get("authorization"))
+        return roles.guard(scope, request.route_handler.opt)
 
     def give(value: object) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
@@ -313,6 +322,7 @@ def create_app(services: Services) -> Litestar:
     handlers: list[Any] = [
         user_routes.router,
         hand_over_routes.router,
+        member_routes.router,
         device_routes.router,
         payment_routes.router,
         marketplace_routes.router,

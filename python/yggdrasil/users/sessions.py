@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from yggdrasil.db import Database, Tx
-from yggdrasil.errors import Unauthenticated
+from yggdrasil.errors import Forbidden, NotFound, Unauthenticated
 from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role
 from yggdrasil.users import codes, store
 from yggdrasil.users.gate import Revocation
@@ -57,18 +57,7 @@ class Sessions:
     async def open(self, proven: Proven) -> tuple[Tokens, list[Revocation]]:
         """A new session in the account's home network; the oldest beyond the limit end."""
         now, account = self._clock.now(), proven.account
-        session = store.Session(
-            session_id=self._ids.uuid(),
-            user_id=account.user_id,
-            network_id=account.home_network_id,
-            device_key=proven.device_key,
-            device_id=None,
-            counter=1,
-            created_at=now,
-            refreshed_at=now,
-            expires_at=self._expiry(now, now),
-            revoked_at=None,
-        )
+        session = self._new(account.user_id, account.home_network_id, proven.device_key, now)
         async with self._database.transaction(Identity(account.home_network_id, account.user_id)) as tx:
             role = await self._role(tx, session)
             await store.know_device(
@@ -79,10 +68,7 @@ class Sessions:
                 now,
                 self._settings.known_devices_max,
             )
-            ended = await store.insert_session(tx, session, self._settings.sessions_max)
-            revocations = [Revocation(account.user_id, session_id=session_id) for session_id in ended]
-            for revocation in revocations:
-                await self._publish(tx, revocation)
+            revocations = await self._insert(tx, session)
         return self._tokens(session, role, account.epoch, now), revocations
 
     async def open_away(
@@ -137,16 +123,9 @@ class Sessions:
         message = codes.refresh_message(refresh_token, at_seconds)
         now = self._clock.now()
         async with self._database.transaction(Identity(user_id=said.user_id)) as tx:
-            session = await store.lock_session(tx, said.session_id)
-            if session is None or session.revoked_at is not None or session.expires_at <= now:
-                raise Unauthenticated
-            use = judge(said.counter, session.counter)
-            if use is Use.THEFT or not codes.proof_holds(session.device_key, proof, message):
-                revocation = Revocation(session.user_id, session_id=session.session_id)
-                await store.end_session(tx, session.session_id, "theft", now)
-                await self._publish(tx, revocation)
-                _log.error("refresh_token_theft", session_id=str(session.session_id), use=use.value)
-                return None, [revocation]
+            session, use = await self._presented(tx, said, message, proof, now)
+            if use is Use.THEFT:
+                return None, [Revocation(session.user_id, session_id=session.session_id)]
             account = await store.select_account(tx, session.user_id)
             role = await self._role(tx, session)
             if account is None:
@@ -174,6 +153,36 @@ class Sessions:
             issued_at + self._settings.access_seconds,
         )
         return issue_access(self._keys.current, access)
+
+    async def switch(
+        self, *, refresh_token: str, network_id: UUID, at_seconds: int, proof: bytes
+    ) -> tuple[Tokens | None, list[Revocation]]:
+        """Another session, of the same device key, in another network of the user's own. The session that
+        asks goes on. None and the ended session if the token was in the wrong hands.
+
+        Errors: as `refresh`; NotFound for a network the user is no member of.
+        """
+        said = read_refresh(self._keys, refresh_token)
+        if said is None:
+            raise Unauthenticated
+        check_recent(at_seconds, self._clock, self._settings.proof_skew_seconds)
+        message = codes.switch_message(refresh_token, network_id, at_seconds)
+        now = self._clock.now()
+        async with self._database.transaction(Identity(network_id, said.user_id)) as tx:
+            asking, use = await self._presented(tx, said, message, proof, now)
+            if use is Use.THEFT:
+                return None, [Revocation(asking.user_id, session_id=asking.session_id)]
+            if asking.ends_at is not None:
+                raise Forbidden("switching networks needs a device at home; this one's was handed over to it")
+            account = await store.select_account(tx, said.user_id)
+            if account is None or account.status != "active":
+                raise Unauthenticated
+            role = await store.select_role(tx, network_id, said.user_id)
+            if role is None:
+                raise NotFound
+            session = self._new(said.user_id, network_id, asking.device_key, now)
+            revocations = await self._insert(tx, session)
+        return self._tokens(session, role, account.epoch, now), revocations
 
     async def end(self, user_id: UUID, session_id: UUID, reason: Reason) -> Revocation:
         """End one session; safe to repeat."""
@@ -203,6 +212,43 @@ class Sessions:
         async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
             await store.set_session_device(tx, scope.session_id, device_id)
 
+    async def _presented(
+        self, tx: Tx, said: Refresh, message: bytes, proof: bytes, now: datetime
+    ) -> tuple[store.Session, Use]:
+        """The open session of a refresh token, locked. THEFT: it is in the wrong hands, and ended here."""
+        session = await store.lock_session(tx, said.session_id)
+        if session is None or session.revoked_at is not None or session.expires_at <= now:
+            raise Unauthenticated
+        use = judge(said.counter, session.counter)
+        if use is not Use.THEFT and codes.proof_holds(session.device_key, proof, message):
+            return session, use
+        await store.end_session(tx, session.session_id, "theft", now)
+        await self._publish(tx, Revocation(session.user_id, session_id=session.session_id))
+        _log.error("refresh_token_theft", session_id=str(session.session_id), use=use.value)
+        return session, Use.THEFT
+
+    def _new(self, user_id: UUID, network_id: UUID, device_key: bytes, now: datetime) -> store.Session:
+        return store.Session(
+            session_id=self._ids.uuid(),
+            user_id=user_id,
+            network_id=network_id,
+            device_key=device_key,
+            device_id=None,
+            counter=1,
+            created_at=now,
+            refreshed_at=now,
+            expires_at=self._expiry(now, now),
+            revoked_at=None,
+        )
+
+    async def _insert(self, tx: Tx, session: store.Session) -> list[Revocation]:
+        """Open the session; the oldest beyond the limit end."""
+        ended = await store.insert_session(tx, session, self._settings.sessions_max)
+        revocations = [Revocation(session.user_id, session_id=session_id) for session_id in ended]
+        for revocation in revocations:
+            await self._publish(tx, revocation)
+        return revocations
+
     async def _advance(self, tx: Tx, session: store.Session, presented: int, now: datetime) -> store.Session:
         counter = presented + 1
         if counter > COUNTER_MAX:
@@ -211,7 +257,7 @@ class Sessions:
         await store.advance_session(tx, session.session_id, counter, now, expires_at)
         return replace(session, counter=counter, refreshed_at=now, expires_at=expires_at)
 
-    async def _role(self, tx: Tx, session: store.Session) -> Role:
+    async def _role(self, tx: Tx, session: store.Session) -> tuple[Role, int]:
         role = await store.select_role(tx, session.network_id, session.user_id)
         if role is None:
             raise Unauthenticated
@@ -228,7 +274,11 @@ class Sessions:
             *(() if ends_at is None else (ends_at,)),
         )
 
-    def _tokens(self, session: store.Session, role: Role, epoch: int, issued_at: datetime) -> Tokens:
+    def _tokens(
+        self, session: store.Session, standing: tuple[Role, int], epoch: int, issued_at: datetime
+    ) -> Tokens:
+        """`standing`: the role and the epoch of the membership."""
+        role, member_epoch = standing
         issued_at_seconds = int(issued_at.timestamp())
         expires_at_seconds = issued_at_seconds + self._settings.access_seconds
         now = self._clock.now()
@@ -242,6 +292,7 @@ class Sessions:
             device_id=session.device_id,
             issued_at_seconds=issued_at_seconds,
             expires_at_seconds=expires_at_seconds,
+            member_epoch=member_epoch,
         )
         return Tokens(
             access_token=issue_access(secret, access),

@@ -1,0 +1,364 @@
+"""Members come, change and go at once, in one network and in no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.support import as_superuser
+from tests.users.conftest import House, all_at_once
+from tests.users.people import Person, member, person
+from yggdrasil.db.address import Login
+from yggdrasil.errors import Forbidden, Unauthenticated
+from yggdrasil.kernel import Network, Role
+from yggdrasil.users.gate import ENDED_SECONDS, Revocation
+
+
+async def alive(one: Person) -> bool:
+    return (await one.get("/users/me")).status_code == 200
+
+
+async def key_of(one: Person) -> str:
+    text: str = (await one.post("/keys", {"name": "app"})).json()["key"]
+    return text
+
+
+async def key_lives(house: House, key: str) -> bool:
+    return (await house.get("/users/me", key)).status_code == 200
+
+
+async def test_removal_ends_everything_here_and_nothing_elsewhere(house: House) -> None:
+    ask, loki = await person(house, "ask"), await person(house, "loki")
+    home, inside = await member(ask, "embla")
+    assert (await home.accept(await loki.invite(home.email))).status_code == 201
+    elsewhere = await home.inside(loki.network_id)
+    keys = [await key_of(one) for one in (home, inside, elsewhere)]
+    heard: list[Revocation] = []
+    house.users.on_revoked.append(heard.append)
+    other_node = house.another_node()
+    await other_node.start()
+    for key in keys:
+        assert await key_lives(house, key)
+        await other_node.authenticate(f"Bearer {key}")
+
+    assert (await ask.delete(f"/members/{home.user_id}")).status_code == 204
+    assert heard == [Revocation(UUID(home.user_id), network_id=UUID(ask.network_id))]
+    assert not await alive(inside)
+    assert (await inside.refresh()).status_code == 401
+    assert await alive(home)
+    assert await alive(elsewhere)
+    assert [await key_lives(house, key) for key in keys] == [True, False, True]
+    assert (await home.switch(ask.network_id)).status_code == 404
+    assert (await elsewhere.refresh()).status_code == 200
+    networks = [one["network_id"] for one in (await home.get("/users/me/networks")).json()["items"]]
+    assert networks == [home.network_id, loki.network_id]
+    # Another node hears of it at its next sweep, keys it has in memory included.
+    await other_node.sweep()
+    for token, lives in zip(
+        [home.token, inside.token, elsewhere.token, *keys], [True, False, True] * 2, strict=True
+    ):
+        if lives:
+            await other_node.authenticate(f"Bearer {token}")
+        else:
+            with pytest.raises(Unauthenticated):
+                await other_node.authenticate(f"Bearer {token}")
+    assert (await ask.delete(f"/members/{home.user_id}")).status_code == 404
+
+
+async def test_coming_back_revives_nothing(house: House) -> None:
+    ask = await person(house, "ask")
+    home, inside = await member(ask, "embla")
+    key = await key_of(inside)
+    assert (await ask.delete(f"/members/{home.user_id}")).status_code == 204
+    assert (await home.accept(await ask.invite(home.email))).status_code == 201
+    again = await home.inside(ask.network_id)
+    assert await alive(again)
+    assert not await alive(inside)
+    assert (await inside.refresh()).status_code == 401
+    assert not await key_lives(house, key)
+    other_node = house.another_node()
+    await other_node.start()
+    await other_node.authenticate(f"Bearer {again.token}")
+    with pytest.raises(Unauthenticated):
+        await other_node.authenticate(f"Bearer {inside.token}")
+    house.clock.advance(2 * ENDED_SECONDS + 1)
+    await house.users.sweep()
+    again.tokens = (await again.refresh()).json()
+    assert await alive(again)
+
+
+async def test_a_changed_role_holds_at_once(house: House) -> None:
+    ask = await person(house, "ask")
+    home, inside = await member(ask, "embla", "admin")
+    key = await key_of(inside)
+    scope = await house.users.authenticate(f"Bearer {key}")
+    assert scope.role is Role.ADMIN
+    heard: list[Revocation] = []
+    house.users.on_revoked.append(heard.append)
+    answer = await ask.put(f"/members/{home.user_id}", {"role": "member"})
+    assert (answer.status_code, answer.json()["role"]) == (200, "member")
+    assert answer.json()["email"] == home.email
+    # The token that says admin is refused; its successor says member. Sockets carry no role, and stay.
+    assert (await inside.get("/members")).status_code == 401
+    inside.tokens = (await inside.refresh()).json()
+    assert inside.tokens["role"] == "member"
+    assert (await inside.get("/members")).status_code == 403
+    assert (await house.users.authenticate(f"Bearer {key}")).role is Role.MEMBER
+    assert await alive(home)
+    assert [one.keeps_sockets for one in heard] == [True]
+    assert (await ask.put(f"/members/{home.user_id}", {"role": "member"})).status_code == 200  # nothing to do
+    assert await alive(inside)
+    assert (await ask.put(f"/members/{home.user_id}", {"role": "guest"})).status_code == 200
+    assert [one.keeps_sockets for one in heard] == [True, False]
+    inside.tokens = (await inside.refresh()).json()
+    assert inside.tokens["role"] == "guest"
+
+
+async def test_who_may_change_whom(house: House) -> None:
+    ask = await person(house, "ask")
+    people: dict[str, Person] = {"owner": ask}
+    for role in ("admin", "admin2", "member", "guest"):
+        _, people[role] = await member(ask, f"the-{role}", role.removesuffix("2"))
+    loki = await person(house, "loki")
+
+    async def change(by: str, whom: str, role: str = "guest") -> int:
+        return (await people[by].put(f"/members/{people[whom].user_id}", {"role": role})).status_code
+
+    for by in ("member", "guest"):
+        assert [await change(by, whom) for whom in people] == [403] * 5
+        assert (await people[by].get("/members")).status_code == 403
+        assert (await people[by].delete(f"/members/{people['guest'].user_id}")).status_code == 403
+    # An admin: members and guests, to member and guest.
+    assert [await change("admin", whom) for whom in ("owner", "admin", "admin2")] == [403] * 3
+    assert await change("admin", "member", "admin") == 403
+    assert (await people["admin"].delete(f"/members/{people['admin2'].user_id}")).status_code == 403
+    assert (await people["admin"].delete(f"/members/{ask.user_id}")).status_code == 403
+    assert await change("admin", "guest", "member") == 200
+    # The owner: everybody but the owner.
+    assert await change("owner", "owner") == 403
+    assert (await ask.delete(f"/members/{ask.user_id}")).status_code == 403
+    assert (await ask.put(f"/members/{people['guest'].user_id}", {"role": "owner"})).status_code == 400
+    assert await change("owner", "guest", "admin") == 200
+    assert await change("owner", "admin2", "member") == 200
+    # Nobody of another network, and one answer for all that is not here.
+    answers = [
+        await loki.put(f"/members/{user}", {"role": "guest"}) for user in (ask.user_id, house.ids.uuid())
+    ]
+    answers += [await loki.delete(f"/members/{user}") for user in (people["admin"].user_id, house.ids.uuid())]
+    assert {(answer.status_code, answer.content) for answer in answers} == {(404, answers[0].content)}
+    key = await key_of(ask)
+    assert (await house.delete(f"/members/{people['member'].user_id}", key)).status_code == 403
+
+
+async def test_the_list_of_members_is_for_those_who_manage_them(house: House) -> None:
+    ask = await person(house, "ask")
+    await ask.put("/users/me", {"display_name": "Ask"})
+    home, inside = await member(ask, "embla", "admin")
+    await home.put("/users/me", {"display_name": "Embla"})
+
+    def seen(answer: Any) -> list[tuple[str, str | None, str | None]]:
+        return [(one["role"], one["email"], one["display_name"]) for one in answer.json()["items"]]
+
+    assert seen(await ask.get("/members")) == [
+        ("owner", ask.email, "Ask"),
+        ("admin", home.email, "Embla"),
+    ]
+    # What the inviter is called and where he reads mail was never told to those he invited.
+    assert seen(await inside.get("/members")) == [("owner", None, None), ("admin", home.email, "Embla")]
+    assert seen(await home.get("/members")) == [("owner", home.email, "Embla")]
+
+
+async def test_leaving_is_for_everybody_but_the_owner(house: House) -> None:
+    ask, loki = await person(house, "ask"), await person(house, "loki")
+    home, inside = await member(ask, "embla", "guest")
+    key = await key_of(inside)
+    assert (await home.delete(f"/users/me/networks/{home.network_id}")).status_code == 409
+    assert (await ask.delete(f"/users/me/networks/{ask.network_id}")).status_code == 409
+    foreign = await home.delete(f"/users/me/networks/{loki.network_id}")
+    never = await home.delete(f"/users/me/networks/{house.ids.uuid()}")
+    assert (
+        (foreign.status_code, foreign.content) == (never.status_code, never.content) == (404, never.content)
+    )
+    assert (await house.delete(f"/users/me/networks/{ask.network_id}", key)).status_code == 403
+    assert (await home.delete(f"/users/me/networks/{ask.network_id}")).status_code == 204
+    assert not await alive(inside)
+    assert not await key_lives(house, key)
+    assert await alive(home)
+    assert (await home.delete(f"/users/me/networks/{ask.network_id}")).status_code == 404
+    assert len((await ask.get("/members")).json()["items"]) == 1
+
+
+async def test_switching_is_for_members_with_the_key_of_the_session(house: House) -> None:
+    ask, loki = await person(house, "ask"), await person(house, "loki")
+    home, inside = await member(ask, "embla")
+    assert inside.tokens["role"] == "member"
+    assert inside.tokens["session_id"] != home.tokens["session_id"]
+    back = await inside.inside(home.network_id)
+    assert back.tokens["role"] == "owner"
+    assert await alive(home)
+    foreign, never = await home.switch(loki.network_id), await home.switch(str(house.ids.uuid()))
+    assert (foreign.status_code, foreign.content) == (404, never.content)
+    assert (await home.switch(ask.network_id, at_seconds=house.at - 400)).status_code == 400
+    # A signature for one network is none for another, and ends the session as a stolen token does.
+    assert (await home.switch(ask.network_id, network_id=home.network_id)).status_code == 401
+    assert not await alive(home)
+    assert await alive(inside)
+    assert (await home.switch(ask.network_id)).status_code == 401
+    old = inside.tokens["refresh_token"]
+    for _ in range(2):
+        inside.tokens = (await inside.refresh()).json()
+    inside.tokens["refresh_token"] = old
+    assert (await inside.switch(home.network_id)).status_code == 401
+    assert not await alive(inside)
+
+
+async def test_removed_while_accepting_has_an_order(house: House) -> None:
+    """A member holds a second invitation; removal and acceptance at once leave one of two worlds."""
+    ask = await person(house, "ask")
+    home, _ = await member(ask, "embla")
+    outcomes = set()
+    for _ in range(4):
+        text = await ask.invite(home.email)
+        accepted, removed = await all_at_once(home.accept(text), ask.delete(f"/members/{home.user_id}"))
+        assert removed.status_code == 204
+        # Before the removal it is refused (a member already), after it it joins anew.
+        assert accepted.status_code in (201, 409)
+        in_it = (await home.switch(ask.network_id)).status_code
+        assert in_it == (200 if accepted.status_code == 201 else 404)
+        outcomes.add(accepted.status_code)
+        if in_it == 404:
+            assert (await home.accept(text)).status_code == 201
+    assert outcomes <= {201, 409}
+
+
+async def test_a_role_lowered_during_a_request_counts_for_it(house: House) -> None:
+    """The admin's requests have passed the gate when the role changes: they are refused by the new one."""
+    ask = await person(house, "ask")
+    home, inside = await member(ask, "embla", "admin")
+    _, edgar = await member(ask, "edgar", "guest")
+    scope = await house.users.authenticate(f"Bearer {inside.token}")
+    members, inviting = house.users.members, house.users.inviting
+    lock = f"SELECT pg_advisory_xact_lock(hashtextextended('members:{ask.network_id}', 18))"
+
+    def late() -> list[Coroutine[Any, Any, Any]]:
+        return [
+            members.change_role(scope, UUID(edgar.user_id), Role.MEMBER),
+            members.remove(scope, UUID(edgar.user_id)),
+            inviting.invite(scope, email="x@example.org", role=Role.GUEST, name="House"),
+        ]
+
+    async with house.database.transaction(Network(UUID(ask.network_id), UUID(ask.user_id))) as tx:
+        await tx.execute(lock)
+        waiting = asyncio.gather(*late(), return_exceptions=True)
+        await asyncio.sleep(0.3)  # they stand in front of the lock
+        assert not waiting.done()
+        await tx.execute("SELECT 1")
+    assert {type(one).__name__ for one in await waiting} <= {
+        "MemberInfo",
+        "NoneType",
+        "InvitationInfo",
+        "NotFound",
+    }
+    assert (await ask.put(f"/members/{home.user_id}", {"role": "guest"})).status_code == 200
+    for one in late():
+        with pytest.raises(Forbidden, match="needs the role admin; yours is guest"):
+            await one
+    assert (await ask.delete(f"/members/{home.user_id}")).status_code == 204
+    for one in late():
+        with pytest.raises(Unauthenticated):
+            await one
+    assert (await ask.get("/members/invitations")).json()["items"] == []
+    async with house.vault.transaction() as tx:
+        assert await tx.fetch("SELECT flow FROM vault.flows") == []
+
+
+async def test_changes_at_once_have_an_order_and_a_network_one_owner(house: House, admin: Login) -> None:
+    ask = await person(house, "ask")
+    _, one = await member(ask, "embla", "admin")
+    _, two = await member(ask, "edgar", "member")
+    answers = await all_at_once(
+        ask.put(f"/members/{two.user_id}", {"role": "admin"}),
+        one.delete(f"/members/{two.user_id}"),
+        ask.put(f"/members/{one.user_id}", {"role": "guest"}),
+    )
+    statuses = [answer.status_code for answer in answers]
+    assert statuses[0] in (200, 404)
+    assert statuses[1] in (204, 401, 403)
+    assert statuses[2] == 200
+    # Whatever came first: gone if the removal did, an admin if not.
+    roles = {one["user_id"]: one["role"] for one in (await ask.get("/members")).json()["items"]}
+    assert (two.user_id not in roles) == (statuses[1] == 204)
+    with pytest.raises(Exception, match="memberships_one_owner"):
+        await as_superuser(
+            house.database,
+            admin,
+            "UPDATE identity.memberships SET role = 'owner', name = NULL, invited_by = NULL,"
+            " accepted_key = NULL WHERE user_id = $1",
+            one.user_id,
+        )
+
+
+async def test_a_deleted_account_leaves_everywhere_and_dissolves_its_own_network(
+    house: House, admin: Login
+) -> None:
+    ask, loki = await person(house, "ask"), await person(house, "loki")
+    embla_home, embla = await member(ask, "embla", "admin")
+    assert (await ask.accept(await loki.invite(ask.email))).status_code == 201
+    text = await ask.invite("edgar@example.org")
+    edgar = await person(house, "edgar")
+    assert (await ask.delete("/users/me")).status_code == 204
+    assert not await alive(embla)
+    assert await alive(embla_home)
+    assert (await embla_home.switch(ask.network_id)).status_code == 404
+    assert (await edgar.accept(text)).status_code == 404
+    assert len((await loki.get("/members")).json()["items"]) == 1
+    rows = await as_superuser(
+        house.database,
+        admin,
+        "SELECT user_id::text FROM identity.memberships WHERE network_id = $1 OR user_id = $2",
+        ask.network_id,
+        ask.user_id,
+    )
+    assert rows == [{"user_id": ask.user_id}]
+    # The address is free, and is another account from now on.
+    again = await person(house, "ask")
+    assert again.user_id != ask.user_id
+    assert len((await again.get("/users/me/networks")).json()["items"]) == 1
+
+
+async def test_an_account_that_is_being_deleted_joins_nothing(house: House, admin: Login) -> None:
+    ask = await person(house, "ask")
+    for number in range(4):
+        embla = await person(house, f"embla{number}")
+        text = await ask.invite(embla.email)
+        joined, deleted = await all_at_once(embla.accept(text), embla.delete("/users/me"))
+        assert deleted.status_code == 204
+        assert joined.status_code in (201, 401, 404)
+        rows = await as_superuser(
+            house.database,
+            admin,
+            "SELECT 1 FROM identity.memberships WHERE user_id = $1 AND network_id = $2",
+            embla.user_id,
+            ask.network_id,
+        )
+        assert rows == []
+
+
+async def test_a_network_and_a_person_have_limits(house: House) -> None:
+    ask = await person(house, "ask")
+    object.__setattr__(house.users.settings, "members_max", 2)
+    await member(ask, "embla")
+    edgar = await person(house, "edgar")
+    text = await ask.invite(edgar.email)
+    answer = await edgar.accept(text)
+    assert (answer.status_code, "2 members" in answer.text) == (409, True)
+    object.__setattr__(house.users.settings, "members_max", 3)
+    object.__setattr__(house.users.settings, "memberships_max", 1)
+    answer = await edgar.accept(text)
+    assert (answer.status_code, "1 networks" in answer.text) == (409, True)
+    object.__setattr__(house.users.settings, "memberships_max", 2)
+    assert (await edgar.accept(text)).status_code == 201
