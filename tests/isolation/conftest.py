@@ -41,6 +41,9 @@ class Two:
             "/api/v1/keys",
             "/api/v1/users/me/hand-overs",
             "/api/v1/users/me/hand-over-asks",
+            "/api/v1/members",
+            "/api/v1/members/invitations",
+            "/api/v1/users/me/networks",
             "/api/v1/payments/methods",
             "/api/v1/payments/balance",
             "/api/v1/marketplace/transactions",
@@ -109,6 +112,8 @@ async def two() -> AsyncIterator[Two]:
         ask, hand_over = await handed_over(house)
         flow = await a.begin("network-a@example.org")
         methods = await a.payment_methods()
+        invitation = await a.invite("network-b@example.org", name="A", role="guest")
+        me = await a.session()
         known = {
             "ask": ask,
             "hand_over": hand_over,
@@ -121,6 +126,9 @@ async def two() -> AsyncIterator[Two]:
             "key": key["key_id"],
             "registration": registrations[0]["registration_id"],
             "method": methods[0]["method_id"],
+            "invitation": invitation["invitation_id"],
+            "network": str(me.network_id),
+            "user": str(me.user_id),
             "flow": str(flow.flow),
             "cursor": (await http_a.get("/api/v1/keys", params={"limit": 1})).json()["next"] or "",
         }
