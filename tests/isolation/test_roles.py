@@ -39,13 +39,19 @@ ORDER = ("guest", "member", "admin", "owner")
 NOT_ASKED = "nobody in a network is asked"
 
 LEAST_ROLE: dict[str, str] = {
-    f"POST /api/v1/users/{name}": NOT_ASKED for name in ("register", "login", "verify", "refresh", "switch")
+    f"POST /api/v1/users/{name}": NOT_ASKED
+    for name in ("register", "login", "verify", "refresh", "switch", "hand-overs/ask", "hand-overs/take")
 } | {
     "POST /api/v1/users/logout": "guest",
     "GET /api/v1/users/me": "guest",
     "PUT /api/v1/users/me": "guest",
     "DELETE /api/v1/users/me": "guest",
     "GET /api/v1/users/me/openings": "guest",
+    "GET /api/v1/users/me/hand-over-asks": "guest",
+    "POST /api/v1/users/me/hand-over-asks/{flow}/approve": "guest",
+    "DELETE /api/v1/users/me/hand-over-asks/{flow}": "guest",
+    "GET /api/v1/users/me/hand-overs": "guest",
+    "DELETE /api/v1/users/me/hand-overs/{hand_over_id}": "guest",
     "GET /api/v1/users/me/networks": "guest",
     "POST /api/v1/users/me/networks": "guest",
     "DELETE /api/v1/users/me/networks/{network_id}": "guest",
@@ -105,6 +111,7 @@ LEAST_ROLE: dict[str, str] = {
         for path in (
             "/health/live",
             "/health/ready",
+            "/health/isolation",
             "/metrics",
             "/dev/mail",
             "/dev/mail/messages",
@@ -134,7 +141,17 @@ def handlers() -> dict[str, Any]:
         ids=SystemIds(),
         settings=Settings(),
         **dict.fromkeys(
-            ("users", "devices", "payments", "marketplace", "nornen", "hub", "operators", "readiness")
+            (
+                "users",
+                "devices",
+                "payments",
+                "marketplace",
+                "nornen",
+                "hub",
+                "operators",
+                "readiness",
+                "sentinel",
+            )
         ),
     )
     return {

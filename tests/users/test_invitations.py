@@ -170,7 +170,7 @@ async def test_two_accepts_at_once_join_once(house: House, admin: Login) -> None
 
 async def test_revoked_while_accepting_has_one_outcome(house: House) -> None:
     ask, embla = await person(house, "ask"), await person(house, "embla")
-    for _ in range(5):
+    for _ in range(4):
         text = await ask.invite(embla.email)
         (one,) = (await ask.get("/members/invitations")).json()["items"]
         accepted, revoked = await all_at_once(

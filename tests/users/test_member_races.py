@@ -57,6 +57,7 @@ async def test_a_role_lowered_during_a_request_counts_for_it(house: House) -> No
             members.change_role(scope, UUID(edgar.user_id), Role.MEMBER),
             members.remove(scope, UUID(edgar.user_id)),
             inviting.invite(scope, email="x@example.org", role=Role.GUEST, name="House"),
+            inviting.revoke(scope, house.ids.uuid()),
         ]
 
     async with house.database.transaction(Network(UUID(ask.network_id), UUID(ask.user_id))) as tx:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import as_superuser
 from tests.users.conftest import House
+from tests.users.hand_over import Away
 from tests.users.people import Person, member, person
 from yggdrasil.db.address import Login
 from yggdrasil.errors import Conflict, Unauthenticated
@@ -273,3 +274,31 @@ async def test_a_network_and_a_person_have_limits(house: House) -> None:
     assert (answer.status_code, "1 networks" in answer.text) == (409, True)
     object.__setattr__(house.users.settings, "memberships_max", 2)
     assert (await edgar.accept(text)).status_code == 201
+
+
+async def test_a_network_that_was_handed_over_manages_nothing_and_switches_nowhere(house: House) -> None:
+    """Away from home one signs in again: what would outlive the hand-over is not to be had from it."""
+    ask, loki = await person(house, "ask"), await person(house, "loki")
+    home, _ = await member(ask, "embla")
+    await home.accept(await loki.invite(home.email))
+    key = Away()
+    away = Person(house, ask.email, key, await key.handed(house, ask.email))
+    assert (await away.get("/users/me")).json()["role"] == "owner"
+    text = await loki.invite(ask.email)
+    body = {"email": "new@example.org", "role": "guest", "name": "House"}
+    answers = [
+        await away.get("/members"),
+        await away.get("/members/invitations"),
+        await away.post("/members/invitations", body),
+        await away.put(f"/members/{home.user_id}", {"role": "admin"}),
+        await away.delete(f"/members/{home.user_id}"),
+        await away.accept(text),
+        await away.get("/users/me/networks"),
+        await away.delete(f"/users/me/networks/{loki.network_id}"),
+    ]
+    assert (await ask.accept(text)).status_code == 201
+    answers.append(await away.switch(loki.network_id))
+    assert [answer.status_code for answer in answers] == [403] * 9
+    assert all("needs a device at home" in answer.text for answer in answers)
+    assert await alive(away)
+    assert [one["role"] for one in (await ask.get("/members")).json()["items"]] == ["owner", "member"]

@@ -124,10 +124,7 @@ class Inviting:
         now, settings = made.created_at, self._settings
         async with self._database.transaction(scope) as tx:
             await store_members.lock_members(tx, scope.network_id)
-            actor = await store.select_role(tx, scope.network_id, scope.user_id)
-            if actor is None:
-                raise Unauthenticated
-            require(Network(scope.network_id, scope.user_id, actor[0]), manages(made.role))
+            require(await self._now(tx, scope), manages(made.role))
             replaced = await store_members.revoke_invitations(
                 tx, scope.network_id, now, address_keys=address_keys
             )
@@ -172,10 +169,13 @@ class Inviting:
         require(scope, Action.MEMBERS)
         now = self._clock.now()
         async with self._database.transaction(scope) as tx:
+            await store_members.lock_members(tx, scope.network_id)
+            actor = await self._now(tx, scope)
+            require(actor, Action.MEMBERS)
             found = await store_members.select_invitation(tx, scope.network_id, invitation_id, now)
             if found is None:
                 raise NotFound
-            require(scope, manages(found.role))
+            require(actor, manages(found.role))
             if not await store_members.end_invitation(tx, scope.network_id, invitation_id, "revoked", now):
                 raise NotFound
         await self._mimir.forget(invitation_id)
@@ -222,10 +222,21 @@ class Inviting:
                 found.name,
                 now,
             )
-            await store_members.end_invitation(tx, said.network_id, said.invitation_id, "accepted", now)
+            ended = await store_members.end_invitation(
+                tx, said.network_id, said.invitation_id, "accepted", now
+            )
+            if not ended:
+                raise NotFound
             await self._members.joined(tx, member, found.invited_by, session.device_key)
         await self._mimir.forget(said.invitation_id)
         return member
+
+    async def _now(self, tx: Tx, scope: Network) -> Network:
+        """The caller with the role of this moment: the token's may be older."""
+        actor = await store.select_role(tx, scope.network_id, scope.user_id)
+        if actor is None:
+            raise Unauthenticated
+        return Network(scope.network_id, scope.user_id, actor[0])
 
     async def _fits(self, tx: Tx, said: Invitation, address_keys: list[bytes], now: datetime) -> bool:
         """Whether the invitation is open, of this secret and of this address; all three are always asked."""
