@@ -67,7 +67,7 @@ from yggdrasil.reference import routes as reference_routes
 from yggdrasil.sentinel import routes as sentinel_routes
 from yggdrasil.sentinel.sentinel import Sentinel
 from yggdrasil.tracing import trace_requests
-from yggdrasil.users import hand_over_routes
+from yggdrasil.users import hand_over_routes, member_routes, roles
 from yggdrasil.users import routes as user_routes
 from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
@@ -229,7 +229,13 @@ def assemble(
         marketplace.device_removed(network_id, device)
 
     def revoked(revocation: Revocation) -> None:
-        hub.revoke(user_id=revocation.user_id, session_id=revocation.session_id, key_id=revocation.key_id)
+        if not revocation.keeps_sockets:
+            hub.revoke(
+                network_id=revocation.network_id,
+                user_id=revocation.user_id,
+                session_id=revocation.session_id,
+                key_id=revocation.key_id,
+            )
 
     def present(member: Member, online: bool) -> None:
         devices.presence(member, online)
@@ -258,6 +264,8 @@ def assemble(
     users.on_revoked.append(revoked)
     hub.on_unknown.append(unknown)
     users.close_network = payments.close
+    users.members.on_changed.append(devices.member_changed)
+    users.members.withdraw = payments.withdraw
     hub.on_presence.append(present)
     hub.meter = quotas.frame
     OFFERS_ONLINE.set_function(marketplace.routing.online_count)
@@ -367,7 +375,7 @@ def create_app(services: Services) -> Litestar:
         return found
 
     async def caller(request: Request[Any, Any, Any]) -> Network:
-        return await caller_of(request.scope)
+        return roles.guard(await caller_of(request.scope), request.route_handler.opt)
 
     def missing(scope: Scope) -> None:
         asker = cast("dict[str, Any]", scope).get(CALLER)
@@ -380,6 +388,7 @@ def create_app(services: Services) -> Litestar:
     handlers: list[Any] = [
         user_routes.router,
         hand_over_routes.router,
+        member_routes.router,
         device_routes.router,
         payment_routes.router,
         marketplace_routes.router,

@@ -52,6 +52,9 @@ class Two:
             "/api/v1/keys",
             "/api/v1/users/me/hand-overs",
             "/api/v1/users/me/hand-over-asks",
+            "/api/v1/members",
+            "/api/v1/members/invitations",
+            "/api/v1/users/me/networks",
             "/api/v1/payments/methods",
             "/api/v1/payments/balance",
             "/api/v1/marketplace/transactions",
@@ -148,6 +151,7 @@ async def note_everything(house: House, who: Person, name: str) -> None:
     flow = await account.begin(f"{name}@example.org")
     methods = await account.payment_methods()
     me = (await http.get("/api/v1/users/me")).json()
+    invitation = await account.invite("network-b@example.org", name="A", role="guest")
     who.known |= {
         "ask": ask,
         "hand_over": hand_over,
@@ -162,6 +166,7 @@ async def note_everything(house: House, who: Person, name: str) -> None:
         "registration": registrations[0]["registration_id"],
         "method": methods[0]["method_id"],
         "flow": str(flow.flow),
+        "invitation": invitation["invitation_id"],
         "network": me["network_id"],
         "user": me["user_id"],
         "cursor": (await http.get("/api/v1/keys", params={"limit": 1})).json()["next"] or "",

@@ -258,6 +258,34 @@ PROBES: dict[tuple[str, str], Probe] = {
     ("GET", "/api/v1/users/me/visibility/members"): Probe(
         fields=("cursor",), why_none="a cursor is a place in the caller's own list"
     ),
+    ("POST", "/api/v1/users/switch"): Probe(
+        (
+            Slot(
+                "network_id",
+                ("network", "user"),
+                body=lambda value: {
+                    "refresh_token": "ygr_x",
+                    "network_id": value,
+                    "at_seconds": 0,
+                    "proof": encode_bytes(bytes(64)),
+                },
+            ),
+        )
+    ),
+    ("GET", "/api/v1/users/me/networks"): NOBODY,
+    # An invitation is signed by the device that accepts: tests/users/test_invitations.py probes it.
+    ("POST", "/api/v1/users/me/networks"): NOBODY,
+    ("DELETE", "/api/v1/users/me/networks/{network_id}"): Probe((Slot("network_id", ("network", "user")),)),
+    ("GET", "/api/v1/members"): NOBODY,
+    ("PUT", "/api/v1/members/{user_id}"): Probe(
+        (Slot("user_id", ("user", "network"), body=lambda value: {"role": "guest"}),)
+    ),
+    ("DELETE", "/api/v1/members/{user_id}"): Probe((Slot("user_id", ("user", "network")),)),
+    ("GET", "/api/v1/members/invitations"): NOBODY,
+    ("POST", "/api/v1/members/invitations"): NOBODY,
+    ("DELETE", "/api/v1/members/invitations/{invitation_id}"): Probe(
+        (Slot("invitation_id", ("invitation", "user")),)
+    ),
     ("GET", "/api/v1/users/me/openings"): Probe(
         fields=("cursor",), why_none="a cursor is a place in the caller's own list"
     ),

@@ -155,7 +155,7 @@ async def test_money_is_for_owners_and_admins(money: Money, role: Role) -> None:
         money.payments.remove_method(scope, method.method_id),
         money.payments.balance(scope),
     ):
-        with pytest.raises(Forbidden, match="owner and admins"):
+        with pytest.raises(Forbidden, match="needs the role admin"):
             await call
     assert (
         await money.payments.balance(replace(owner, role=Role.ADMIN))

@@ -22,6 +22,7 @@ from yggdrasil.kernel import Network
 from yggdrasil.keys import Keys
 from yggdrasil.mimir.service import Mimir
 from yggdrasil.ports import Mail
+from yggdrasil.users import member_routes, roles
 from yggdrasil.users.hand_over_routes import router as hand_over_router
 from yggdrasil.users.routes import router
 from yggdrasil.users.service import Users
@@ -144,13 +145,14 @@ def bearer(token: str | None) -> dict[str, str]:
 
 def make_app(users: Users, **dependencies: Any) -> Litestar:
     async def caller(request: Request[Any, Any, Any]) -> Network:
-        return await users.authenticate(request.headers.get("authorization"))
+        scope = await users.authenticate(request.headers.get("authorization"))
+        return roles.guard(scope, request.route_handler.opt)
 
     def provide(value: Any) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
     return Litestar(
-        route_handlers=[router, hand_over_router],
+        route_handlers=[router, hand_over_router, member_routes.router],
         dependencies={"users": provide(users), "caller": Provide(caller)}
         | {name: provide(value) for name, value in dependencies.items()},
         exception_handlers={Exception: problems.handle},

@@ -9,7 +9,7 @@ from tests.support import ManualClock, SeededIds, as_superuser, make_network
 from yggdrasil.db import Database, VaultDatabase
 from yggdrasil.db.address import Login
 from yggdrasil.db.drift import drift
-from yggdrasil.kernel import Identity, Market, Network, Settle, System
+from yggdrasil.kernel import Identity, Market, Network, Role, Settle, System
 from yggdrasil.mimir import tables as vault_tables
 from yggdrasil.users import store, store_keys, tables
 
@@ -65,7 +65,7 @@ async def test_sessions_and_keys_are_seen_by_their_user_only(
 ) -> None:
     ours = await make_network(database, ids, clock)
     theirs = await make_network(database, ids, clock)
-    mate = await make_network(database, ids, clock, home=ours.network_id)
+    mate = await make_network(database, ids, clock, role=Role.MEMBER, home=ours.network_id)
     for scope in (ours, theirs, mate):
         async with database.transaction(scope) as tx:
             await store_keys.insert_key(

@@ -291,3 +291,33 @@ async def test_one_shares_with_the_own_network_for_nothing(world: World) -> None
     assert answer.json()["yggdrasil"]["cost_microcents"] == 0
     await provider.stop()
     assert provider.lines[-1].startswith("done embeddings")
+
+
+async def test_a_network_is_joined_by_an_invitation_and_acted_in_by_switching(world: World) -> None:
+    inviter = await world.signed_in("inviter", "inviter")
+    network = (await inviter.session()).network_id
+    await inviter.close()
+    guest = await world.signed_in("invited", "invited")
+    home = (await guest.session()).network_id
+    await guest.close()
+    email = "invited@edda.example"
+    (said,) = await world.output("inviter", "invite", email, "--name", "The hall", "--role", "guest")
+    assert said.startswith(f"invited: {email} as guest, until ")
+    text = await world.mail.invitation(email)
+    assert await world.output("invited", "accept", text) == [
+        f"joined: The hall as guest; run: yggdrasil switch {network}"
+    ]
+    assert await world.output("invited", "networks") == [
+        f"{home} your own: owner (this one)",
+        f"{network} The hall: guest",
+    ]
+    assert await world.output("invited", "switch", str(network)) == [f"switched: network {network} (guest)"]
+    assert (await world.output("invited", "networks"))[1].endswith("guest (this one)")
+    seen = await world.output("inviter", "members")
+    assert [line.split(" ", 1)[1] for line in seen] == [
+        "owner: inviter@edda.example",
+        f"guest: {email}",
+    ]
+    refused = await world.command("invited", "members")
+    with pytest.raises(errors.Unavailable, match="needs the role admin"):
+        await refused.finish()

@@ -12,6 +12,7 @@ from litestar.params import FromQuery, SkipValidation
 
 from yggdrasil.admin.operators import Operators
 from yggdrasil.kernel import Network
+from yggdrasil.users.roles import Action
 
 OperatorsDependency = NamedDependency[SkipValidation[Operators]]
 CallerDependency = NamedDependency[SkipValidation[Network]]
@@ -60,7 +61,7 @@ class AuditHeadsView(msgspec.Struct, frozen=True):
     public_keys: dict[str, str]
 
 
-@get("/", summary="What was audited in my network")
+@get("/", summary="What was audited in my network", action=Action.AUDIT)
 async def list_audit(
     caller: CallerDependency,
     operators: OperatorsDependency,
@@ -77,7 +78,7 @@ async def list_audit(
     return AuditView(items, page.next)
 
 
-@get("/head", summary="Where the audit of my network ends, signed")
+@get("/head", summary="Where the audit of my network ends, signed", action=Action.AUDIT)
 async def audit_head(caller: CallerDependency, operators: OperatorsDependency) -> AuditHeadsView:
     """Keep it: who holds a head can show whether anything before it was changed. For owners and admins."""
     head, public = await operators.trail.head(caller)

@@ -21,6 +21,7 @@ from yggdrasil.admin.door import PREFIX, operator_of
 from yggdrasil.admin.explain import REASON_CHARS_MAX, REASON_CHARS_MIN
 from yggdrasil.admin.operators import Operators
 from yggdrasil.kernel import Network
+from yggdrasil.users.roles import Action
 
 OperatorsDependency = NamedDependency[SkipValidation[Operators]]
 OperatorDependency = NamedDependency[SkipValidation[OperatorScope]]
@@ -148,7 +149,12 @@ class OpeningsView(msgspec.Struct, frozen=True):
     next: str | None
 
 
-@get("/users/me/openings", summary="What operators opened of my network", tags=["users"])
+@get(
+    "/users/me/openings",
+    action=Action.OWN_ACCOUNT,
+    summary="What operators opened of my network",
+    tags=["users"],
+)
 async def openings(
     operators: OperatorsDependency,
     caller: CallerDependency,

@@ -1,4 +1,4 @@
-"""A mail server on loopback that keeps the sign-in codes it is sent."""
+"""A mail server on loopback that keeps the sign-in codes and invitations it is sent."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from aiosmtpd.smtp import SMTP, Envelope
 CODE_SECONDS_MAX: Final = 30
 MESSAGE_BYTES_MAX: Final = 256 * 1024
 _CODE: Final = re.compile(r"^\s*([0-9]{8})\s*$", re.MULTILINE)  # ids in other mails have digits too
+_INVITATION: Final = re.compile(r"^\s*(ygi_[A-Za-z0-9_-]{86})\s*$", re.MULTILINE)
 
 
 class CodeMail:
-    """Takes mail over real SMTP; `await code(address)` is the next code sent there. An async context
-    manager.
+    """Takes mail over real SMTP; `await code(address)` is the next code sent there, `await
+    invitation(address)` the next invitation. An async context manager.
     """
 
     def __init__(self) -> None:
         self._codes: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
+        self._invitations: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
         self._server: asyncio.Server | None = None
         self.url = ""
 
@@ -45,13 +47,20 @@ class CodeMail:
         content = envelope.content
         message = message_from_bytes(content if isinstance(content, bytes) else b"", policy=policy.default)
         part = message.get_body(("plain",))
-        found = _CODE.search(part.get_content()) if part is not None else None
-        if found is not None:  # a notice has none
-            for address in envelope.rcpt_tos:
-                self._codes[address].put_nowait(found.group(1))
+        text = part.get_content() if part is not None else ""
+        for kept, pattern in ((self._codes, _CODE), (self._invitations, _INVITATION)):
+            found = pattern.search(text)
+            if found is not None:  # a notice has none
+                for address in envelope.rcpt_tos:
+                    kept[address].put_nowait(found.group(1))
         return "250 kept"
 
     async def code(self, address: str) -> str:
         """The next code for an address."""
         async with asyncio.timeout(CODE_SECONDS_MAX):
             return await self._codes[address].get()
+
+    async def invitation(self, address: str) -> str:
+        """The next invitation for an address."""
+        async with asyncio.timeout(CODE_SECONDS_MAX):
+            return await self._invitations[address].get()

@@ -14,6 +14,7 @@ from yggdrasil.devices.model import Device
 from yggdrasil.devices.paging import LIMIT_DEFAULT, Page
 from yggdrasil.devices.service import Devices
 from yggdrasil.kernel import Network
+from yggdrasil.users.roles import Action
 
 DevicesDependency = NamedDependency[SkipValidation[Devices]]
 CallerDependency = NamedDependency[SkipValidation[Network]]
@@ -40,7 +41,7 @@ class UpdateDevice(msgspec.Struct, forbid_unknown_fields=True):
     hardware: dict[str, Any] | None = None
 
 
-@get("/")
+@get("/", action=Action.SEE_OWN_DEVICES)
 async def list_devices(
     caller: CallerDependency,
     devices: DevicesDependency,
@@ -52,7 +53,7 @@ async def list_devices(
     return await devices.page(caller, everyone=owner == "network", limit=limit, cursor=cursor)
 
 
-@post("/")
+@post("/", action=Action.OWN_DEVICES)
 async def register_device(
     data: JSONBody[RegisterDevice], caller: CallerDependency, devices: DevicesDependency
 ) -> Device:
@@ -69,7 +70,7 @@ async def register_device(
     )
 
 
-@get("/{device_id:str}")
+@get("/{device_id:str}", action=Action.SEE_OWN_DEVICES)
 async def get_device(
     device_id: FromPath[str], caller: CallerDependency, devices: DevicesDependency
 ) -> Device:
@@ -77,7 +78,7 @@ async def get_device(
     return await devices.get(caller, device_id)
 
 
-@put("/{device_id:str}")
+@put("/{device_id:str}", action=Action.OWN_DEVICES)
 async def update_device(
     device_id: FromPath[str],
     data: JSONBody[UpdateDevice],
@@ -95,7 +96,7 @@ async def update_device(
     )
 
 
-@delete("/{device_id:str}")
+@delete("/{device_id:str}", action=Action.OWN_DEVICES)
 async def remove_device(
     device_id: FromPath[str], caller: CallerDependency, devices: DevicesDependency
 ) -> None:

@@ -14,13 +14,12 @@ from uuid import UUID
 import asyncpg
 
 from yggdrasil.audit import Event, EventKind, actor_of, record
-from yggdrasil.db import Database
+from yggdrasil.db import Database, Tx
 from yggdrasil.devices import model, store
 from yggdrasil.devices.model import Device, StoredDevice
 from yggdrasil.devices.paging import Page, decode_cursor, encode_cursor, limit_from
 from yggdrasil.errors import (
     Conflict,
-    Forbidden,
     InvalidInput,
     LimitReached,
     NotFound,
@@ -29,6 +28,7 @@ from yggdrasil.errors import (
 )
 from yggdrasil.kernel import Clock, IdSource, Network, Role
 from yggdrasil.tracing import traced
+from yggdrasil.users.roles import Action, require
 from yggdrasil.wire.messages import DeviceInfo
 from yggdrasil.wire.proof import decode_bytes, hello_payload
 
@@ -118,8 +118,7 @@ class Devices:
     ) -> Device:
         """Add a device of the caller. `device_key`: Ed25519 public key, 32 bytes; `proof`: its signature over
         `registration_message(network, device_id)`. Raises InvalidInput, Conflict, LimitReached, Forbidden."""
-        if scope.role is Role.GUEST:
-            raise Forbidden("Registering a device needs the role member")
+        require(scope, Action.OWN_DEVICES)
         public = decode_bytes(device_key, 32, "device_key")
         signature = decode_bytes(proof, 64, "proof")
         stored = StoredDevice(
@@ -166,6 +165,8 @@ class Devices:
 
     async def page(self, scope: Network, *, everyone: bool, limit: int, cursor: str | None) -> Page:
         """The caller's devices, or those of everyone in the network, ordered by their ids."""
+        if everyone:
+            require(scope, Action.SEE_DEVICES)
         limit_from(limit)
         after = decode_cursor(cursor, parts=1)[0] if cursor is not None else None
         async with self._database.transaction(scope) as tx:
@@ -204,6 +205,7 @@ class Devices:
         hardware: dict[str, Any] | None,
     ) -> Device:
         """Change what is given. Raises NotFound, Forbidden, InvalidInput."""
+        require(scope, Action.OWN_DEVICES)
         name = model.name_from(name) if name is not None else None
         world = model.world_from(world) if world is not None else None
         capabilities_text = (
@@ -228,6 +230,7 @@ class Devices:
 
     async def remove(self, scope: Network, device_id: str) -> None:
         """Delete a device: it is signed out, its sockets close and its offers end. NotFound, Forbidden."""
+        require(scope, Action.OWN_DEVICES)
         async with self._database.transaction(scope) as tx:
             found = await self._changeable(tx, scope, device_id)
         # First, so that a failure in between leaves a device that can be removed again.
@@ -247,8 +250,8 @@ class Devices:
         )
         if found is None:
             raise NotFound
-        if found.user_id != scope.user_id and scope.role not in (Role.OWNER, Role.ADMIN):
-            raise Forbidden("This device belongs to another member; the role owner or admin is needed")
+        if found.user_id != scope.user_id:
+            require(scope, Action.OTHERS_DEVICES)
         return found
 
     def _event(self, scope: Network, kind: EventKind, device: StoredDevice) -> Event:
@@ -263,6 +266,21 @@ class Devices:
             user_id=device.user_id,
         )
 
+    async def member_changed(
+        self, tx: Tx, network_id: UUID, user_id: UUID, role: Role | None
+    ) -> Callable[[], None] | None:
+        """Whoever is no member any more has no devices there: removed in `tx`, under Identity(network, user);
+        the answer, called after the commit, closes their sockets and ends their offers."""
+        if role is not None:
+            return None
+        gone = await store.delete_of(tx, network_id, user_id)
+
+        def told() -> None:
+            for device in gone:
+                self._on_removed(network_id, device)
+
+        return told
+
     def online(self, network_id: UUID, device: UUID) -> bool:
         """Whether a device holds a socket now."""
         return self._online(network_id, device)
@@ -275,6 +293,7 @@ class Devices:
     async def member_for_hello(self, hello: SocketHello) -> Admitted:
         """Token, device and proof, or Unauthenticated: one answer, so that nobody learns which was wrong."""
         scope = await self._authenticate(f"Bearer {hello.token}")
+        require(scope, Action.OWN_DEVICES)
         try:
             stored = await self.stored(scope, hello.device_id)
             signature = (

@@ -127,6 +127,14 @@ async def delete(tx: Tx, network_id: UUID, id_: UUID) -> bool:
     return status == "DELETE 1"
 
 
+async def delete_of(tx: Tx, network_id: UUID, user_id: UUID) -> list[UUID]:
+    """A member's devices in the network, all at once, under Identity(network, user); their internal ids."""
+    rows = await tx.fetch(
+        "DELETE FROM tenant.devices WHERE network_id = $1 AND user_id = $2 RETURNING id", network_id, user_id
+    )
+    return [row["id"] for row in rows]
+
+
 async def touch(tx: Tx, seen: Sequence[tuple[UUID, UUID, datetime]]) -> None:
     """Write (network, device, when) of several devices; never backwards."""
     await tx.executemany(

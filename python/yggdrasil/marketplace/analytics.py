@@ -16,9 +16,10 @@ import msgspec
 
 from yggdrasil.db import Database
 from yggdrasil.errors import InvalidInput
-from yggdrasil.kernel import Clock, Network, Role
+from yggdrasil.kernel import Clock, Network
 from yggdrasil.marketplace import store_analytics
 from yggdrasil.marketplace.analytics_periods import Bucket, Periods, periods
+from yggdrasil.users.roles import Action, may
 
 Side = Literal["provider", "requester"]
 
@@ -87,7 +88,7 @@ class Row(msgspec.Struct, frozen=True):
 
 class NetworkTotal(msgspec.Struct, frozen=True):
     """What settlements moved in the whole network's ledger: out of the wallet (requester) or into the
-    earnings (provider). For its owner."""
+    earnings (provider). For its owner and admins."""
 
     settlements: int
     microcents: int
@@ -141,7 +142,7 @@ class Analytics:
                     field="group_by",
                 )
             running = await store_analytics.running(tx, scope.network_id, scope.user_id, side)
-            if scope.role == Role.OWNER:
+            if may(scope.role, Action.MONEY):
                 moved = await store_analytics.settled(tx, scope.network_id, _ACCOUNT[side], asked)
                 network_total = NetworkTotal(*moved)
             keys = {group["key"] for group in groups if group["key"] is not None}

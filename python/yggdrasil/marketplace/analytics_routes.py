@@ -13,6 +13,7 @@ from yggdrasil.marketplace.analytics import AnalyticsReport
 from yggdrasil.marketplace.analytics_csv import table
 from yggdrasil.marketplace.analytics_periods import Bucket
 from yggdrasil.marketplace.service import Marketplace
+from yggdrasil.users.roles import Action
 
 CSV_MEDIA_TYPE: Final = "text/csv; charset=utf-8; header=present"
 
@@ -37,7 +38,7 @@ def _answer(report: AnalyticsReport, asked: Format) -> Response[Any]:
     return Response(table(report), media_type=CSV_MEDIA_TYPE, headers=headers)
 
 
-@get("/provider")
+@get("/provider", action=Action.OWN_TRADES)
 async def provider_analytics(
     caller: CallerDependency,
     marketplace: MarketplaceDependency,
@@ -60,7 +61,7 @@ async def provider_analytics(
     return _answer(report, format)
 
 
-@get("/requester")
+@get("/requester", action=Action.OWN_TRADES)
 async def requester_analytics(
     caller: CallerDependency,
     marketplace: MarketplaceDependency,

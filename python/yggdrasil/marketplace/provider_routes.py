@@ -10,12 +10,13 @@ from yggdrasil.devices.paging import LIMIT_DEFAULT, Page
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace.breakdown import WorkView
 from yggdrasil.marketplace.service import Marketplace
+from yggdrasil.users.roles import Action
 
 MarketplaceDependency = NamedDependency[SkipValidation[Marketplace]]
 CallerDependency = NamedDependency[SkipValidation[Network]]
 
 
-@get("/sharing")
+@get("/sharing", action=Action.SELL)
 async def list_sharing(
     caller: CallerDependency,
     marketplace: MarketplaceDependency,
@@ -27,7 +28,7 @@ async def list_sharing(
     return await marketplace.selling.shared(caller, limit=limit, cursor=cursor)
 
 
-@get("/providers/{provider_id:str}/work")
+@get("/providers/{provider_id:str}/work", action=Action.SELL)
 async def get_work(
     provider_id: FromPath[str],
     caller: CallerDependency,

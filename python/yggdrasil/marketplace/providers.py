@@ -11,11 +11,11 @@ from uuid import UUID
 import asyncpg
 
 from yggdrasil.audit import Event, EventKind, actor_of, record
-from yggdrasil.db import Database, Tx
+from yggdrasil.db import Database
 from yggdrasil.devices.model import StoredDevice, group_of
 from yggdrasil.devices.service import Devices
 from yggdrasil.errors import Conflict, Forbidden, InvalidInput, NotFound
-from yggdrasil.kernel import Clock, IdSource, Market, Network, Role
+from yggdrasil.kernel import Clock, IdSource, Market, Network, Settle
 from yggdrasil.marketplace import parameters, store
 from yggdrasil.marketplace.auto import AUTO
 from yggdrasil.marketplace.hours import ZONE_DEFAULT, Window, as_rows, zone_from
@@ -25,6 +25,7 @@ from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.store import StoredProvider
 from yggdrasil.marketplace.verdicts import Asked, Court, failed
 from yggdrasil.payments.service import Payments
+from yggdrasil.users.roles import Action, require
 
 MODELS_MAX: Final = 32
 CAPACITY_JOBS_MAX: Final = 1_024
@@ -88,8 +89,7 @@ class Providers:
         registered already),
         PaymentMethodRequired (audience market without a verified payout method), ProviderFailed (the test),
         InvalidInput."""
-        if scope.role is Role.GUEST:
-            raise Forbidden("Registering a provider needs the role member")
+        require(scope, Action.SELL)
         _check_capacity(capacity_jobs)
         check_terms(terms)
         zone_from(zone)
@@ -117,9 +117,9 @@ class Providers:
         offers = await self._tested(
             scope, device_id, provider, terms, [_offer(provider, group, asked) for asked in terms]
         )
+        await self._check_payout(scope, audience)
         try:
             async with self._database.transaction(scope) as tx:
-                await self._check_payout(tx, scope, audience)
                 await store.insert_provider(tx, provider, offers)
                 event = Event(
                     network_id=scope.network_id,
@@ -175,7 +175,7 @@ class Providers:
         if terms is not None:
             check_terms(terms)
         found, before = await self.get(scope, provider_id)
-        _check_may_change(scope, found)
+        check_may_change(scope, found)
         provider = replace(
             found,
             audience=audience or found.audience,
@@ -209,9 +209,9 @@ class Providers:
                 scope, device_id, provider, [_terms_of(offer) for offer in fresh], fresh
             )
         gone = [offer.id for offer in known.values()]
+        await self._check_payout(scope, provider.audience)
         try:
             async with self._database.transaction(scope) as tx:
-                await self._check_payout(tx, scope, provider.audience)
                 if not await store.update_provider(tx, provider):
                     raise NotFound
                 await store.delete_offers(tx, scope.network_id, gone)
@@ -228,7 +228,7 @@ class Providers:
     async def remove(self, scope: Network, provider_id: UUID) -> None:
         """Unregister: its offers end at once, what runs goes on."""
         found, offers = await self.get(scope, provider_id)
-        _check_may_change(scope, found)
+        check_may_change(scope, found)
         async with self._database.transaction(scope) as tx:
             if not await store.delete_provider(tx, scope.network_id, provider_id):
                 raise NotFound
@@ -240,11 +240,13 @@ class Providers:
         async with self._database.transaction(scope) as tx:
             if await store.provider_of_device(tx, scope.network_id, device.id) is not None:
                 raise Conflict("device_id: is a provider already", field="device_id")
-            await self._check_payout(tx, scope, audience)
+        await self._check_payout(scope, audience)
 
-    async def _check_payout(self, tx: Tx, scope: Network, audience: MarketScope) -> None:
+    async def _check_payout(self, scope: Network, audience: MarketScope) -> None:
+        """As the poster: members sell into the network's wallet, and do not see how it is paid out."""
         if audience == "market":
-            await self._payments.require_payout_method(tx, scope.network_id)
+            async with self._database.transaction(Settle((scope.network_id,))) as tx:
+                await self._payments.require_payout_method(tx, scope.network_id)
 
     async def _tested(
         self,
@@ -381,9 +383,9 @@ def _check_capacity(capacity_jobs: int) -> None:
         raise InvalidInput(f"capacity_jobs: must be 1 to {CAPACITY_JOBS_MAX}", field="capacity_jobs")
 
 
-def _check_may_change(scope: Network, provider: StoredProvider) -> None:
-    if provider.user_id != scope.user_id and scope.role not in (Role.OWNER, Role.ADMIN):
-        raise Forbidden("This provider belongs to another member; the role owner or admin is needed")
+def check_may_change(scope: Network, provider: StoredProvider) -> None:
+    """Forbidden for a guest, and for another member's provider without a role that may."""
+    require(scope, Action.SELL if provider.user_id == scope.user_id else Action.OTHERS_DEVICES)
 
 
 def _taken(error: asyncpg.UniqueViolationError) -> Conflict:

@@ -29,6 +29,7 @@ from yggdrasil.marketplace.shown import OfferView, ProviderView
 from yggdrasil.marketplace.store import TransactionView
 from yggdrasil.marketplace.streaming import RunStream
 from yggdrasil.marketplace.wishes import WishFields, wishes_of
+from yggdrasil.users.roles import Action
 
 TRANSACTION_HEADER = "x-yggdrasil-transaction"
 COST_HEADER = "x-yggdrasil-cost-microcents"
@@ -143,7 +144,7 @@ def _request(data: NewRequest) -> ComputeRequest:
         raise InvalidInput(f"request: {error}", field="request") from None
 
 
-@post("/providers/register")
+@post("/providers/register", action=Action.SELL)
 async def register_provider(
     data: JSONBody[RegisterProvider], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> ProviderView:
@@ -159,7 +160,7 @@ async def register_provider(
     )
 
 
-@get("/providers")
+@get("/providers", action=Action.COMPUTE)
 async def list_providers(
     caller: CallerDependency,
     marketplace: MarketplaceDependency,
@@ -172,7 +173,7 @@ async def list_providers(
     return marketplace.offers(caller, model=model, within=within, limit=limit, cursor=cursor)
 
 
-@get("/providers/{provider_id:str}")
+@get("/providers/{provider_id:str}", action=Action.COMPUTE)
 async def get_provider(
     provider_id: FromPath[str], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> ProviderView | OfferView:
@@ -180,7 +181,7 @@ async def get_provider(
     return await marketplace.provider(caller, provider_id)
 
 
-@put("/providers/{provider_id:str}")
+@put("/providers/{provider_id:str}", action=Action.SELL)
 async def update_provider(
     provider_id: FromPath[str],
     data: JSONBody[UpdateProvider],
@@ -200,7 +201,7 @@ async def update_provider(
     )
 
 
-@delete("/providers/{provider_id:str}")
+@delete("/providers/{provider_id:str}", action=Action.SELL)
 async def remove_provider(
     provider_id: FromPath[str], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> None:
@@ -208,7 +209,7 @@ async def remove_provider(
     await marketplace.remove_provider(caller, provider_id)
 
 
-@post("/requests", middleware=[noticing_hangups])
+@post("/requests", action=Action.COMPUTE, middleware=[noticing_hangups])
 async def create_request(
     data: JSONBody[NewRequest], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> Response[RequestAnswer] | RunStream:
@@ -274,7 +275,7 @@ def _error_events(error: YggdrasilError) -> list[bytes]:
     return [sse.event(msgspec.json.encode(problem), "error")]
 
 
-@get("/requests/{transaction_id:uuid}")
+@get("/requests/{transaction_id:uuid}", action=Action.OWN_TRADES)
 async def get_request(
     transaction_id: FromPath[UUID], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> TransactionView:
@@ -282,7 +283,7 @@ async def get_request(
     return await _requested(marketplace, caller, transaction_id)
 
 
-@get("/requests/{transaction_id:uuid}/result")
+@get("/requests/{transaction_id:uuid}/result", action=Action.OWN_TRADES)
 async def get_result(
     transaction_id: FromPath[UUID], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> Response[bytes]:
@@ -291,7 +292,7 @@ async def get_result(
     return Response(plain, media_type="application/json", headers={"cache-control": "no-store"})
 
 
-@post("/requests/{transaction_id:uuid}/cancel", status_code=202)
+@post("/requests/{transaction_id:uuid}/cancel", action=Action.OWN_TRADES, status_code=202)
 async def cancel_request(
     transaction_id: FromPath[UUID], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> TransactionView:
@@ -301,7 +302,7 @@ async def cancel_request(
     return await marketplace.transaction(caller, transaction_id)
 
 
-@post("/requests/{transaction_id:uuid}/feedback")
+@post("/requests/{transaction_id:uuid}/feedback", action=Action.OWN_TRADES)
 async def give_feedback(
     transaction_id: FromPath[UUID],
     data: JSONBody[NewFeedback],
@@ -319,7 +320,7 @@ async def _requested(marketplace: Marketplace, caller: Network, transaction_id: 
     return found
 
 
-@get("/transactions")
+@get("/transactions", action=Action.OWN_TRADES)
 async def list_transactions(
     caller: CallerDependency,
     marketplace: MarketplaceDependency,
@@ -331,7 +332,7 @@ async def list_transactions(
     return await marketplace.transactions(caller, side=side, limit=limit, cursor=cursor)
 
 
-@get("/transactions/{transaction_id:uuid}")
+@get("/transactions/{transaction_id:uuid}", action=Action.OWN_TRADES)
 async def get_transaction(
     transaction_id: FromPath[UUID], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> TransactionView:

@@ -11,7 +11,7 @@ from yggdrasil.kernel import Network
 from yggdrasil.marketplace import store_work
 from yggdrasil.marketplace.breakdown import KEPT_HOURS, Work, WorkView
 from yggdrasil.marketplace.hours import as_rows
-from yggdrasil.marketplace.providers import Providers
+from yggdrasil.marketplace.providers import Providers, check_may_change
 from yggdrasil.marketplace.pseudonym import Pseudonyms
 from yggdrasil.marketplace.requests import Offer
 from yggdrasil.marketplace.routing import Routing
@@ -70,7 +70,8 @@ class Selling:
         if not 1 <= hours <= KEPT_HOURS:
             raise InvalidInput(f"hours: must be 1 to {KEPT_HOURS}", field="hours")
         provider_id = provider_id_from(name)
-        _, offers = await self._providers.get(scope, provider_id)
+        found, offers = await self._providers.get(scope, provider_id)
+        check_may_change(scope, found)
         now = {f"{offer.kind}/{offer.model}": self._state(offer) for offer in offers}
         return await self._work.view(scope, provider_id, now, hours)
 

@@ -46,6 +46,7 @@ from yggdrasil.marketplace.upstream_settings import KeyedUpstream
 from yggdrasil.marketplace.upstreams import Upstreams
 from yggdrasil.marketplace.verdicts import Court
 from yggdrasil.payments.service import Payments
+from yggdrasil.users.roles import Action, require
 
 _log = structlog.get_logger("yggdrasil.marketplace")
 
@@ -329,6 +330,7 @@ class Marketplace:
         """A provider of the own network by its id, or an offer by its pseudonym."""
         if name.startswith(PREFIX):
             return self.offer(scope, name)
+        require(scope, Action.SEE_DEVICES)
         return await self.selling.provider(scope, provider_id_from(name))
 
     async def update_provider(

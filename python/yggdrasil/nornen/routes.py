@@ -12,12 +12,13 @@ from yggdrasil.devices.paging import LIMIT_DEFAULT, Page
 from yggdrasil.kernel import Network
 from yggdrasil.nornen.service import Nornen
 from yggdrasil.nornen.store import Registration
+from yggdrasil.users.roles import Action
 
 NornenDependency = NamedDependency[SkipValidation[Nornen]]
 CallerDependency = NamedDependency[SkipValidation[Network]]
 
 
-@get("/")
+@get("/", action=Action.SELL)
 async def list_registrations(
     caller: CallerDependency,
     nornen: NornenDependency,
@@ -28,7 +29,7 @@ async def list_registrations(
     return await nornen.registrations(caller, limit=limit, cursor=cursor)
 
 
-@get("/{registration_id:uuid}")
+@get("/{registration_id:uuid}", action=Action.SELL)
 async def get_registration(
     registration_id: FromPath[UUID], caller: CallerDependency, nornen: NornenDependency
 ) -> Registration:
@@ -36,7 +37,7 @@ async def get_registration(
     return await nornen.registration(caller, registration_id)
 
 
-@post("/{registration_id:uuid}/appeal", status_code=200)
+@post("/{registration_id:uuid}/appeal", action=Action.SELL, status_code=200)
 async def appeal(
     registration_id: FromPath[UUID], caller: CallerDependency, nornen: NornenDependency
 ) -> Registration:

@@ -26,6 +26,7 @@ from yggdrasil.openai import shapes
 from yggdrasil.openai.response_events import ResponseStream
 from yggdrasil.openai.responses import CreateResponse, chat_of
 from yggdrasil.openai.shapes import ChatCompletion, Embeddings
+from yggdrasil.users.roles import Action
 
 TRANSACTION_HEADER = "x-yggdrasil-transaction"
 COST_HEADER = "x-yggdrasil-cost-microcents"
@@ -35,13 +36,13 @@ CallerDependency = NamedDependency[SkipValidation[Network]]
 AnyRequest = Request[Any, Any, Any]
 
 
-@get("/models")
+@get("/models", action=Action.COMPUTE)
 async def list_models(caller: CallerDependency, marketplace: MarketplaceDependency) -> dict[str, Any]:
     """Models that somebody online offers to the caller."""
     return {"object": "list", "data": [_model(view) for view in _merged(marketplace.models(caller))]}
 
 
-@get("/models/{model:path}")
+@get("/models/{model:path}", action=Action.COMPUTE)
 async def get_model(
     model: FromPath[str], caller: CallerDependency, marketplace: MarketplaceDependency
 ) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def _model(view: ModelView) -> dict[str, Any]:
     }
 
 
-@post("/chat/completions", status_code=200, middleware=[noticing_hangups])
+@post("/chat/completions", action=Action.COMPUTE, status_code=200, middleware=[noticing_hangups])
 async def create_chat_completion(
     request: AnyRequest,
     data: JSONBody[ChatCompletion],
@@ -122,7 +123,7 @@ async def begin_chat(
     )
 
 
-@post("/responses", status_code=200, middleware=[noticing_hangups])
+@post("/responses", action=Action.COMPUTE, status_code=200, middleware=[noticing_hangups])
 async def create_response(
     request: AnyRequest,
     data: JSONBody[CreateResponse],
@@ -158,7 +159,7 @@ async def create_response(
     return RunStream(run, body, headers)
 
 
-@post("/embeddings", status_code=200, middleware=[noticing_hangups])
+@post("/embeddings", action=Action.COMPUTE, status_code=200, middleware=[noticing_hangups])
 async def create_embeddings(
     request: AnyRequest,
     data: JSONBody[Embeddings],

@@ -161,3 +161,16 @@ async def remove(tx: Tx, *, network_id: UUID, method_id: UUID, at: datetime) -> 
         at,
     )
     return tag == "UPDATE 1"
+
+
+async def remove_of(tx: Tx, *, network_id: UUID, user_id: UUID, at: datetime) -> None:
+    """Mark every method that this member added removed."""
+    await tx.execute(
+        """
+        UPDATE tenant.payment_methods SET state = 'removed', is_default = false, updated_at = $3
+        WHERE network_id = $1 AND user_id = $2 AND state <> 'removed'
+        """,
+        network_id,
+        user_id,
+        at,
+    )

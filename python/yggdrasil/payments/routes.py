@@ -16,6 +16,7 @@ from yggdrasil.errors import InvalidInput
 from yggdrasil.kernel import Network
 from yggdrasil.payments.service import Payments
 from yggdrasil.payments.views import Balance, Method, MethodKind, Purpose, TopUp
+from yggdrasil.users.roles import Action
 
 Caller = NamedDependency[SkipValidation[Network]]
 Service = NamedDependency[SkipValidation[Payments]]
@@ -54,7 +55,7 @@ class MethodPage(msgspec.Struct):
     next: str | None
 
 
-@post("/methods")
+@post("/methods", action=Action.MONEY)
 async def add_method(data: JSONBody[AddMethod], caller: Caller, payments: Service) -> Method:
     """Add a payment method; it must be verified before it is of use."""
     return await payments.add_method(
@@ -67,7 +68,7 @@ async def add_method(data: JSONBody[AddMethod], caller: Caller, payments: Servic
     )
 
 
-@get("/methods")
+@get("/methods", action=Action.MONEY)
 async def list_methods(
     caller: Caller,
     payments: Service,
@@ -82,7 +83,7 @@ async def list_methods(
     return MethodPage(items, encode_cursor(items[-1].created_at, items[-1].method_id) if more else None)
 
 
-@post("/methods/{method_id:uuid}/verify", status_code=200)
+@post("/methods/{method_id:uuid}/verify", action=Action.MONEY, status_code=200)
 async def verify_method(
     method_id: FromPath[UUID], data: JSONBody[VerifyMethod], caller: Caller, payments: Service
 ) -> Method:
@@ -90,13 +91,13 @@ async def verify_method(
     return await payments.verify_method(caller, method_id, proof=data.proof)
 
 
-@delete("/methods/{method_id:uuid}")
+@delete("/methods/{method_id:uuid}", action=Action.MONEY)
 async def remove_method(method_id: FromPath[UUID], caller: Caller, payments: Service) -> None:
     """Remove a payment method."""
     await payments.remove_method(caller, method_id)
 
 
-@post("/process", status_code=200)
+@post("/process", action=Action.MONEY, status_code=200)
 async def process(data: JSONBody[Process], caller: Caller, payments: Service) -> TopUp:
     """Top the wallet up. Ask again with the same body to see how it ended."""
     return await payments.top_up(
@@ -104,7 +105,7 @@ async def process(data: JSONBody[Process], caller: Caller, payments: Service) ->
     )
 
 
-@get("/balance")
+@get("/balance", action=Action.MONEY)
 async def balance(caller: Caller, payments: Service) -> Balance:
     """What the network has, in micro-cents."""
     return await payments.balance(caller)

@@ -11,7 +11,6 @@ from uuid import UUID
 from yggdrasil.db import Database, Tx
 from yggdrasil.errors import (
     Conflict,
-    Forbidden,
     InvalidInput,
     LimitReached,
     NotFound,
@@ -26,6 +25,7 @@ from yggdrasil.payments.store import HoldEnd, OpenHold, Settled
 from yggdrasil.payments.topups import TopUps
 from yggdrasil.payments.views import Balance, Method, MethodKind, Purpose, TopUp
 from yggdrasil.ports import PaymentGateway
+from yggdrasil.users.roles import Action, require
 
 METHODS_MAX: Final = 20
 METHOD_ROWS_MAX: Final = 500
@@ -185,7 +185,7 @@ class Payments:
         is_default: bool = False,
     ) -> Method:
         """Keep a payment method, unverified. `gateway_token` is the provider's token, never a card number."""
-        _check_manager(scope)
+        require(scope, Action.MONEY)
         if _TOKEN.fullmatch(gateway_token) is None:
             raise InvalidInput(
                 "gateway_token: must be 1 to 255 characters A-Z, a-z, 0-9, '_', '-'", field="gateway_token"
@@ -227,7 +227,7 @@ class Payments:
         self, scope: Network, *, after: tuple[datetime, UUID] | None = None, limit: int = 20
     ) -> Sequence[Method]:
         """The network's methods by (created_at, method_id), beginning behind `after`."""
-        _check_manager(scope)
+        require(scope, Action.MONEY)
         async with self._database.transaction(scope) as tx:
             return await method_store.listed(tx, network_id=scope.network_id, after=after, limit=limit)
 
@@ -237,7 +237,7 @@ class Payments:
         Answers the method as `verified`, or as `pending` with a hint. Errors: PaymentMethodRequired
         (refused), LimitReached (tries used up), NotFound.
         """
-        _check_manager(scope)
+        require(scope, Action.MONEY)
         async with self._database.transaction(scope) as tx:
             trying = await method_store.begin_try(
                 tx, network_id=scope.network_id, method_id=method_id, at=self._clock.now()
@@ -282,12 +282,18 @@ class Payments:
 
     async def remove_method(self, scope: Network, method_id: UUID) -> None:
         """Mark a method removed. NotFound if there is none."""
-        _check_manager(scope)
+        require(scope, Action.MONEY)
         async with self._database.transaction(scope) as tx:
             if not await method_store.remove(
                 tx, network_id=scope.network_id, method_id=method_id, at=self._clock.now()
             ):
                 raise NotFound
+
+    async def withdraw(self, network_id: UUID, user_id: UUID) -> None:
+        """Whoever may not manage the network's money any more leaves no way to be charged behind: the methods
+        that person added are removed. Safe to repeat."""
+        async with self._database.transaction(Network(network_id, user_id, Role.ADMIN)) as tx:
+            await method_store.remove_of(tx, network_id=network_id, user_id=user_id, at=self._clock.now())
 
     async def _method(self, tx: Tx, scope: Network, method_id: UUID) -> Method:
         method = await method_store.get(tx, network_id=scope.network_id, method_id=method_id)
@@ -301,7 +307,7 @@ class Payments:
         self, scope: Network, *, method_id: UUID, amount_cents: int, idempotency_key: str
     ) -> TopUp:
         """See `TopUps.process`. Owners and admins only."""
-        _check_manager(scope)
+        require(scope, Action.MONEY)
         return await self._topups.process(
             scope, method_id=method_id, amount_cents=amount_cents, idempotency_key=idempotency_key
         )
@@ -310,8 +316,7 @@ class Payments:
         """Close an empty network, before its founder's account is deleted: no top-up begins from now on for
         `CLOSED_SECONDS`, by when nobody can ask for one any more. Conflict, and nothing closed, if there is
         money, or some on its way. Owners only."""
-        if scope.role is not Role.OWNER:
-            raise Forbidden("closing a network needs the role owner")
+        require(scope, Action.CLOSE)
         async with self._database.transaction(scope) as tx:
             await topup_store.lock_closing(tx, network_id=scope.network_id)
             accounts = await store.balances(tx, scope.network_id)
@@ -327,7 +332,7 @@ class Payments:
 
     async def balance(self, scope: Network) -> Balance:
         """What the network has. Owners and admins only."""
-        _check_manager(scope)
+        require(scope, Action.MONEY)
         async with self._database.transaction(scope) as tx:
             accounts = await store.balances(tx, scope.network_id)
         posted, held = accounts.get(Account.WALLET, (0, 0))
@@ -352,8 +357,3 @@ def _check_scope(tx: Tx, *networks: UUID) -> None:
     """The scope must name every network about to be touched: RLS would answer the rest with silence."""
     if not isinstance(tx.scope, Settle) or not set(networks) <= set(tx.scope.networks):
         raise ScopeError("this needs the Settle scope of every network it touches")
-
-
-def _check_manager(scope: Network) -> None:
-    if scope.role not in (Role.OWNER, Role.ADMIN):
-        raise Forbidden("the network's money is for its owner and admins")

@@ -19,6 +19,7 @@ from yggdrasil.devices.service import Devices
 from yggdrasil.kernel import Network
 from yggdrasil.quotas.service import Limits, Quotas
 from yggdrasil.quotas.tiers import Tier
+from yggdrasil.users.roles import Action
 
 QuotasDependency = NamedDependency[SkipValidation[Quotas]]
 
@@ -30,7 +31,12 @@ class TierBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     reason: Annotated[str, msgspec.Meta(min_length=REASON_CHARS_MIN, max_length=REASON_CHARS_MAX)]
 
 
-@get("/users/me/limits", summary="What my network may use, and uses now", tags=["users"])
+@get(
+    "/users/me/limits",
+    summary="What my network may use, and uses now",
+    tags=["users"],
+    action=Action.OWN_ACCOUNT,
+)
 async def limits(
     quotas: QuotasDependency,
     devices: NamedDependency[SkipValidation[Devices]],

@@ -24,6 +24,7 @@ PROOF_BYTES: Final = 64
 START_LABEL: Final = b"yggdrasil.v1 start\0"
 VERIFY_LABEL: Final = b"yggdrasil.v1 verify\0"
 REFRESH_LABEL: Final = b"yggdrasil.v1 refresh\0"
+SWITCH_LABEL: Final = b"yggdrasil.v1 switch\0"
 _CODE: Final = re.compile(rf"[0-9]{{{CODE_DIGITS}}}", re.ASCII)
 
 
@@ -71,6 +72,12 @@ def verify_message(flow: UUID, code: str) -> bytes:
 def refresh_message(refresh_token: str, at_seconds: int) -> bytes:
     """The bytes a device signs to refresh."""
     return REFRESH_LABEL + hashlib.sha256(refresh_token.encode()).digest() + at_seconds.to_bytes(8)
+
+
+def switch_message(refresh_token: str, network_id: UUID, at_seconds: int) -> bytes:
+    """The bytes a device signs to open a session in another network."""
+    digest = hashlib.sha256(refresh_token.encode()).digest()
+    return SWITCH_LABEL + digest + network_id.bytes + at_seconds.to_bytes(8)
 
 
 def is_recent(at_seconds: int, now: datetime, skew_seconds_max: int) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
@@ -26,14 +27,17 @@ ENDED_SECONDS: Final = LIFETIME_SECONDS_MAX + 60
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """What ended: a session, a device's tokens, an API key, or, with the user alone, everything of the
-    user.
+    """What ended: a session, a device's tokens, an API key, a membership as it was (`network_id`), or, with
+    the user alone, everything of the user. `keeps_sockets`: its tokens alone; they carry a role, sockets do
+    not.
     """
 
     user_id: UUID
     session_id: UUID | None = None
     device_id: UUID | None = None
     key_id: UUID | None = None
+    network_id: UUID | None = None
+    keeps_sockets: bool = False
 
 
 class Gate:
@@ -46,9 +50,11 @@ class Gate:
         self._tokens: OrderedDict[bytes, tuple[Access, Network]] = OrderedDict()
         self._api_keys: OrderedDict[bytes, tuple[Network, float, datetime | None]] = OrderedDict()
         self.keys_seen = 0
-        """Counts rotations: a lookup that one overtook is not kept."""
+        """Counts rotations and changes of members: a lookup that one overtook is not kept."""
         self._ended: dict[UUID, float] = {}
         self._epochs: dict[UUID, tuple[int, float]] = {}
+        self._members: dict[tuple[UUID, UUID], tuple[int, float]] = {}
+        """The least epoch of a membership, by network and user."""
 
     def pass_token(self, token: str) -> Network:
         """The scope of an access token, or Unauthenticated, whatever the cause. No database."""
@@ -74,7 +80,14 @@ class Gate:
         floor = self._epochs.get(access.user_id)
         if access.session_id in self._ended or (floor is not None and access.epoch < floor[0]):
             raise Unauthenticated
+        if self._members and self.is_outdated(scope, access.member_epoch):
+            raise Unauthenticated
         return scope
+
+    def is_outdated(self, scope: Network, member_epoch: int) -> bool:
+        """Whether the membership was changed or ended since it had this epoch."""
+        floor = self._members.get((scope.network_id, scope.user_id))
+        return floor is not None and member_epoch < floor[0]
 
     def pass_key(self, text: str) -> Network | None:
         """The scope of an API key looked up a moment ago, None to look it up. Unauthenticated if it has
@@ -99,13 +112,17 @@ class Gate:
 
     def forget_key(self, key_id: UUID) -> None:
         """Every text of this key is looked up anew."""
-        self.keys_seen += 1
-        for digest in [d for d, (scope, _, _) in self._api_keys.items() if scope.key_id == key_id]:
-            del self._api_keys[digest]
+        self._forget_keys(lambda scope: scope.key_id == key_id)
 
     def end(self, revocation: Revocation, epoch: int | None = None) -> None:
-        """From now on refuse what the revocation names. `epoch`: the user's tokens below it, and all keys."""
+        """From now on refuse what the revocation names. `epoch`: the user's tokens below it, and all keys;
+        for a membership, its tokens below it, while its keys are looked up anew."""
         until = self._clock.monotonic() + ENDED_SECONDS
+        if revocation.network_id is not None:
+            member = revocation.network_id, revocation.user_id
+            self._members[member] = (max(epoch or 0, self._members.get(member, (0, 0.0))[0]), until)
+            self._forget_keys(lambda scope: (scope.network_id, scope.user_id) == member)
+            return
         for ended in (revocation.session_id, revocation.key_id):
             if ended is not None:
                 self._ended[ended] = until
@@ -118,9 +135,15 @@ class Gate:
         moment, now = self._clock.monotonic(), self._clock.now().timestamp()
         self._ended = {ended: until for ended, until in self._ended.items() if until > moment}
         self._epochs = {user: entry for user, entry in self._epochs.items() if entry[1] > moment}
+        self._members = {member: entry for member, entry in self._members.items() if entry[1] > moment}
         for digest in [d for d, (access, _) in self._tokens.items() if access.expires_at_seconds <= now]:
             del self._tokens[digest]
         for digest in [d for d, (_, until, _) in self._api_keys.items() if until <= moment]:
+            del self._api_keys[digest]
+
+    def _forget_keys(self, which: Callable[[Network], bool]) -> None:
+        self.keys_seen += 1
+        for digest in [d for d, (scope, _, _) in self._api_keys.items() if which(scope)]:
             del self._api_keys[digest]
 
     def _refuse_ended_key(self, scope: Network) -> None:

@@ -273,7 +273,8 @@ class HandOvers:
         }
         self._postman.post(handed_over_mail(note.address, own=True, words=words))
         try:
-            async with self._database.transaction(scope) as tx:
+            # A member does not see who else is one; whoever answers for the identity does.
+            async with self._database.transaction(Identity(scope.network_id, scope.user_id)) as tx:
                 owners = await store_hand_over.select_owners(tx, scope.network_id, OWNERS_TOLD_MAX)
             for owner in owners:
                 if owner != scope.user_id:

@@ -108,7 +108,7 @@ class AtHome:
         Errors: Forbidden (an API key, a session away, a device that is not registered here), InvalidInput,
         and NotFound for all else: unknown, another person's, wrong number, spent, expired.
         """
-        session = await self._session_at_home(scope, "approving a hand-over")
+        session = await self.session_at_home(scope, "approving a hand-over")
         check_recent(at_seconds, self._clock, self._settings.proof_skew_seconds)
         signed = wire.approve_message(flow, check, scope.network_id, at_seconds)
         if not codes.proof_holds(session.device_key, proof, signed):
@@ -217,7 +217,7 @@ class AtHome:
         if session.ends_at is not None and session.device_key != but_key:
             raise Forbidden(f"{doing} needs a device at home; this one's network was handed over to it")
 
-    async def _session_at_home(self, scope: Network, doing: str) -> LiveSession:
+    async def session_at_home(self, scope: Network, doing: str) -> LiveSession:
         """The caller's session, if it was signed in itself; errors as `check_at_home`."""
         await self.check_at_home(scope, doing)
         if scope.session_id is None:

@@ -13,6 +13,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 
 from yggdrasil.kernel import Network
 from yggdrasil.users.codes import DEVICE_KEY_BYTES, PROOF_BYTES
+from yggdrasil.users.roles import Action
 from yggdrasil.users.routes import Code, DisplayName, Email, KeyText, ProofText, UnixSeconds
 from yggdrasil.users.service import Users
 from yggdrasil.wire.hand_over import CHECK_DIGITS, SEALING_KEY_BYTES
@@ -145,7 +146,7 @@ async def take_hand_over(
     return Response(view, headers=_NO_STORE)
 
 
-@get("/users/me/hand-over-asks", summary="Who asks for a hand-over in my name")
+@get("/users/me/hand-over-asks", action=Action.OWN_ACCOUNT, summary="Who asks for a hand-over in my name")
 async def list_asks(users: UsersDependency, caller: CallerDependency) -> Response[OpenAsksView]:
     """Without the number, which stands on the device that asks."""
     found = await users.at_home.asks(caller)
@@ -163,7 +164,12 @@ async def list_asks(users: UsersDependency, caller: CallerDependency) -> Respons
     return Response(OpenAsksView(items), headers=_NO_STORE)
 
 
-@post("/users/me/hand-over-asks/{flow:uuid}/approve", status_code=204, summary="Hand my network over")
+@post(
+    "/users/me/hand-over-asks/{flow:uuid}/approve",
+    action=Action.OWN_ACCOUNT,
+    status_code=204,
+    summary="Hand my network over",
+)
 async def approve_ask(
     users: UsersDependency,
     caller: CallerDependency,
@@ -180,13 +186,13 @@ async def approve_ask(
     )
 
 
-@delete("/users/me/hand-over-asks/{flow:uuid}", summary="Deny an ask")
+@delete("/users/me/hand-over-asks/{flow:uuid}", action=Action.OWN_ACCOUNT, summary="Deny an ask")
 async def deny_ask(users: UsersDependency, caller: CallerDependency, flow: FromPath[UUID]) -> None:
     """Neither its code nor a yes opens it any more."""
     await users.at_home.deny(caller, flow)
 
 
-@get("/users/me/hand-overs", summary="What was handed over")
+@get("/users/me/hand-overs", action=Action.OWN_ACCOUNT, summary="What was handed over")
 async def list_hand_overs(
     users: UsersDependency,
     caller: CallerDependency,
@@ -217,7 +223,9 @@ async def list_hand_overs(
     return Response(HandOversView(items, following), headers=_NO_STORE)
 
 
-@delete("/users/me/hand-overs/{hand_over_id:uuid}", summary="Take a hand-over back")
+@delete(
+    "/users/me/hand-overs/{hand_over_id:uuid}", action=Action.OWN_ACCOUNT, summary="Take a hand-over back"
+)
 async def revoke_hand_over(
     users: UsersDependency, caller: CallerDependency, hand_over_id: FromPath[UUID]
 ) -> None:

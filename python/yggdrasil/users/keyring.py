@@ -27,6 +27,7 @@ MODEL_CHARS_MAX: Final = 128
 OVERLAP_SECONDS_MAX: Final = 7 * 86_400
 USE_NOTED_SECONDS: Final = 60.0
 """The last use is written this often at most, for all keys at once."""
+_LOOK_UPS_MAX: Final = 3
 _log = structlog.get_logger("yggdrasil.users")
 
 
@@ -163,6 +164,14 @@ class KeyRing:
         key = apikeys.parse(text)
         if key is None:
             raise Unauthenticated
+        for _ in range(_LOOK_UPS_MAX):
+            scope = await self._looked_up(text, key)
+            if scope is not None:
+                return scope
+        raise Unavailable("the key's rights are changing; try again", retry_after_seconds=1)
+
+    async def _looked_up(self, text: str, key: apikeys.ApiKey) -> Network | None:
+        """The scope; None if the membership changed while it was being read."""
         seen = self._gate.keys_seen
         async with self._database.transaction(Identity(key.network_id)) as tx:
             found = await store_keys.select_key(tx, key.network_id, key.key_id)
@@ -180,7 +189,9 @@ class KeyRing:
             role = await store.select_role(tx, key.network_id, found.user_id)
         if role is None:
             raise Unauthenticated
-        scope = Network(key.network_id, found.user_id, role, key_id=key.key_id, key_models=found.models)
+        scope = Network(key.network_id, found.user_id, role[0], key_id=key.key_id, key_models=found.models)
+        if self._gate.is_outdated(scope, role[1]):
+            return None
         self._gate.keep_key(text, scope, until, seen)
         return scope
 

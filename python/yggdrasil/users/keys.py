@@ -38,6 +38,8 @@ class UsersKeys:
         self.generations = tuple(TokenSecret.of(key) for key in keys.token_signing.keys)
         self.peppers = tuple(key.derive("users sign-in code") for key in keys.code_pepper.keys)
         self.counters = keys.blind_index.current.derive("users address counters")
+        self.invitations = tuple(key.derive("users invitations") for key in keys.blind_index.keys)
+        """Of addresses in invitations: the first makes digests, all are tried."""
 
     @property
     def current(self) -> TokenSecret:

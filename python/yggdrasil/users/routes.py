@@ -22,6 +22,7 @@ from yggdrasil.users.keyring import (
     MODELS_MAX,
     OVERLAP_SECONDS_MAX,
 )
+from yggdrasil.users.roles import Action
 from yggdrasil.users.service import Me, Users
 from yggdrasil.users.sessions import Tokens
 from yggdrasil.users.signin import NAME_CHARS_MAX
@@ -40,7 +41,7 @@ LimitMicrocents = Annotated[int, msgspec.Meta(ge=0, le=LIMIT_MICROCENTS_MAX)]
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=MODEL_CHARS_MAX)]
 UsersDependency = NamedDependency[SkipValidation[Users]]
 CallerDependency = NamedDependency[SkipValidation[Network]]
-_NO_STORE = {"cache-control": "no-store"}
+NO_STORE = {"cache-control": "no-store"}
 
 
 class LoginBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -185,7 +186,7 @@ async def _start(users: Users, data: LoginBody, display_name: str | None) -> Res
         at_seconds=data.at_seconds,
         proof=None if data.proof is None else decode_bytes(data.proof, PROOF_BYTES, "proof"),
     )
-    return Response(StartedView(started.flow, started.expires_in_seconds), headers=_NO_STORE)
+    return Response(StartedView(started.flow, started.expires_in_seconds), headers=NO_STORE)
 
 
 @post("/users/verify", status_code=200, summary="Prove the code with the device key")
@@ -197,7 +198,7 @@ async def verify(users: UsersDependency, data: JSONBody[VerifyBody]) -> Response
         device_key=decode_bytes(data.device_key, DEVICE_KEY_BYTES, "device_key"),
         proof=decode_bytes(data.proof, PROOF_BYTES, "proof"),
     )
-    return _tokens(tokens)
+    return tokens_answer(tokens)
 
 
 @post("/users/refresh", status_code=200, summary="Trade a refresh token for its successor")
@@ -208,10 +209,11 @@ async def refresh(users: UsersDependency, data: JSONBody[RefreshBody]) -> Respon
         at_seconds=data.at_seconds,
         proof=decode_bytes(data.proof, PROOF_BYTES, "proof"),
     )
-    return _tokens(tokens)
+    return tokens_answer(tokens)
 
 
-def _tokens(tokens: Tokens) -> Response[TokensView]:
+def tokens_answer(tokens: Tokens) -> Response[TokensView]:
+    """What a device keeps; no cache does."""
     view = TokensView(
         access_token=tokens.access_token,
         token_type="Bearer",  # noqa: S106  a word of RFC 6750
@@ -223,10 +225,10 @@ def _tokens(tokens: Tokens) -> Response[TokensView]:
         session_id=tokens.session_id,
         role=tokens.role.value,
     )
-    return Response(view, headers=_NO_STORE)
+    return Response(view, headers=NO_STORE)
 
 
-@post("/users/logout", status_code=204, summary="End this session")
+@post("/users/logout", action=Action.OWN_ACCOUNT, status_code=204, summary="End this session")
 async def logout(users: UsersDependency, caller: CallerDependency) -> None:
     """Its tokens are refused and its sockets closed at once."""
     await users.logout(caller)
@@ -234,16 +236,16 @@ async def logout(users: UsersDependency, caller: CallerDependency) -> None:
 
 def _me(me: Me) -> Response[MeView]:
     view = MeView(me.user_id, me.network_id, me.role.value, me.email, me.display_name, me.created_at)
-    return Response(view, headers=_NO_STORE)
+    return Response(view, headers=NO_STORE)
 
 
-@get("/users/me", summary="Who I am")
+@get("/users/me", action=Action.OWN_ACCOUNT, summary="Who I am")
 async def read_me(users: UsersDependency, caller: CallerDependency) -> Response[MeView]:
     """Opened from the vault for this answer."""
     return _me(await users.me(caller))
 
 
-@put("/users/me", summary="Change my display name")
+@put("/users/me", action=Action.OWN_ACCOUNT, summary="Change my display name")
 async def update_me(
     users: UsersDependency, caller: CallerDependency, data: JSONBody[MeBody]
 ) -> Response[MeView]:
@@ -251,13 +253,13 @@ async def update_me(
     return _me(await users.rename(caller, data.display_name))
 
 
-@delete("/users/me", summary="Erase me")
+@delete("/users/me", action=Action.OWN_ACCOUNT, summary="Erase me")
 async def delete_me(users: UsersDependency, caller: CallerDependency) -> None:
     """Sessions and keys end at once; amounts stay under a pseudonym."""
     await users.delete(caller)
 
 
-@post("/keys", summary="Make an API key")
+@post("/keys", action=Action.OWN_KEYS, summary="Make an API key")
 async def create_key(
     users: UsersDependency, caller: CallerDependency, data: JSONBody[KeyBody]
 ) -> Response[NewKeyView]:
@@ -269,19 +271,24 @@ async def create_key(
         data.expires_at,
     )
     info, text = await users.create_key(caller, data.name, terms)
-    return Response(NewKeyView(**asdict(info), key=text), headers=_NO_STORE)
+    return Response(NewKeyView(**asdict(info), key=text), headers=NO_STORE)
 
 
-@post("/keys/{key_id:uuid}/rotate", status_code=200, summary="Give an API key another text")
+@post(
+    "/keys/{key_id:uuid}/rotate",
+    action=Action.OWN_KEYS,
+    status_code=200,
+    summary="Give an API key another text",
+)
 async def rotate_key(
     users: UsersDependency, caller: CallerDependency, key_id: FromPath[UUID], data: JSONBody[RotateBody]
 ) -> Response[NewKeyView]:
     """The new text is in this answer and nowhere else; the present one works until the overlap ends."""
     info, text = await users.rotate_key(caller, key_id, data.overlap_seconds)
-    return Response(NewKeyView(**asdict(info), key=text), headers=_NO_STORE)
+    return Response(NewKeyView(**asdict(info), key=text), headers=NO_STORE)
 
 
-@get("/keys", summary="My working API keys")
+@get("/keys", action=Action.OWN_KEYS, summary="My working API keys")
 async def list_keys(
     users: UsersDependency,
     caller: CallerDependency,
@@ -293,7 +300,7 @@ async def list_keys(
     return KeysView([KeyView(**asdict(info)) for info in items], following)
 
 
-@delete("/keys/{key_id:uuid}", summary="Revoke an API key")
+@delete("/keys/{key_id:uuid}", action=Action.OWN_KEYS, summary="Revoke an API key")
 async def revoke_key(users: UsersDependency, caller: CallerDependency, key_id: FromPath[UUID]) -> None:
     """Refused from now on."""
     await users.revoke_key(caller, key_id)

@@ -24,9 +24,11 @@ from yggdrasil.users import apikeys, store, store_hand_over
 from yggdrasil.users.gate import ENDED_SECONDS, Gate, Revocation
 from yggdrasil.users.hand_over import HandOvers
 from yggdrasil.users.hand_over_home import AtHome
+from yggdrasil.users.inviting import Inviting
 from yggdrasil.users.keyring import KeyInfo, KeyRing
 from yggdrasil.users.keys import UsersKeys
 from yggdrasil.users.mailing import Postman
+from yggdrasil.users.members import Members
 from yggdrasil.users.sessions import Sessions, Tokens
 from yggdrasil.users.settings import DAY_SECONDS, UsersSettings
 from yggdrasil.users.signin import SignIn, Started, check_name
@@ -36,6 +38,7 @@ AUTHORIZATION_CHARS_MAX: Final = 2048
 SESSION_KEPT_SECONDS: Final = 30 * DAY_SECONDS
 HAND_OVER_KEPT_SECONDS: Final = 180 * DAY_SECONDS
 _SWEEP_ROWS_MAX: Final = 500
+_CLOSE_TRIES_MAX: Final = 3
 _RETENTION_SECONDS: Final = 3600
 _log = structlog.get_logger("yggdrasil.users")
 
@@ -107,6 +110,19 @@ class Users:
         )
         self._heard: set[UUID] = set()
         self._retention_at = clock.monotonic()
+        check = self.at_home.session_at_home
+        self.members = Members(database, mimir, clock, ids, self.settings, spread=self._spread, check=check)
+        self.inviting = Inviting(
+            database,
+            mimir,
+            self.postman,
+            clock,
+            ids,
+            users_keys,
+            self.settings,
+            members=self.members,
+            check=check,
+        )
 
     async def start(self) -> None:
         """Learn what ended before this process did: call once before the first request."""
@@ -156,9 +172,20 @@ class Users:
         server's own networks alone."""
         return await self._sessions.of_reserved(user_id, network_id)
 
+    async def switch(self, *, refresh_token: str, network_id: UUID, at_seconds: int, proof: bytes) -> Tokens:
+        """A session in another network of one's own; see Sessions.switch."""
+        tokens, ended = await self._sessions.switch(
+            refresh_token=refresh_token, network_id=network_id, at_seconds=at_seconds, proof=proof
+        )
+        self._spread(ended)
+        if tokens is None:
+            raise Unauthenticated
+        return tokens
+
     async def logout(self, scope: Network) -> None:
-        session_id = _session_of(scope, "logging out")
-        self._spread([await self._sessions.end(scope.user_id, session_id, "logout")])
+        if scope.session_id is None:
+            raise Forbidden("logging out needs a signed-in session; an API key cannot do it")
+        self._spread([await self._sessions.end(scope.user_id, scope.session_id, "logout")])
 
     async def end_device(self, scope: Network, user_id: UUID, device_key: bytes) -> None:
         """A device of the caller's network is removed: what was signed in with its key ends.
@@ -218,34 +245,44 @@ class Users:
         away.
         """
         await self.at_home.check_at_home(scope, "deleting the account")
-        now = self._clock.now()
         async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
             home = await store.home_of(tx, scope.user_id)
         if home is None:
             raise Unauthenticated
         if self.close_network is not None:
             await self.close_network(Network(home, scope.user_id))
-        async with self._database.transaction(Identity(network_id=home, user_id=scope.user_id)) as tx:
-            epoch = await store.close_account(tx, scope.user_id, now)
-            await store_hand_over.delete_of_user(tx, scope.user_id)
+        for _ in range(_CLOSE_TRIES_MAX):
+            await self.members.part(home, scope.user_id)
+            epoch = await self._close_account(home, scope)
             if epoch is not None:
-                ended = store.Ended(scope.user_id, None, None, epoch)
-                await store.insert_revocation(tx, self._ids.uuid(), ended, now)
-                event = Event(
-                    network_id=home,
-                    event_id=self._ids.uuid(),
-                    at=now,
-                    kind=EventKind.ACCOUNT_CLOSED,
-                    actor=actor_of(scope),
-                    subject="user",
-                    subject_id=scope.user_id,
-                    user_id=scope.user_id,
-                )
-                await record(tx, event)
-        if epoch is None:
-            raise Unauthenticated
-        self._spread([Revocation(scope.user_id)], epoch)
-        await self._erase(scope.user_id)
+                self._spread([Revocation(scope.user_id)], epoch)
+                await self._erase(scope.user_id)
+                return
+        raise Unavailable("members are joining at this moment; try again", retry_after_seconds=1)
+
+    async def _close_account(self, home: UUID, scope: Network) -> int | None:
+        """The last epoch of the account; None, and nothing done, if somebody joined meanwhile."""
+        now, user_id = self._clock.now(), scope.user_id
+        async with self._database.transaction(Identity(network_id=home, user_id=user_id)) as tx:
+            if not await self.members.close(tx, home, user_id):
+                return None
+            epoch = await store.close_account(tx, user_id, now)
+            if epoch is None:
+                raise Unauthenticated
+            await store_hand_over.delete_of_user(tx, user_id)
+            await store.insert_revocation(tx, self._ids.uuid(), store.Ended(user_id, None, None, epoch), now)
+            event = Event(
+                network_id=home,
+                event_id=self._ids.uuid(),
+                at=now,
+                kind=EventKind.ACCOUNT_CLOSED,
+                actor=actor_of(scope),
+                subject="user",
+                subject_id=user_id,
+                user_id=user_id,
+            )
+            await record(tx, event)
+        return epoch
 
     # API keys
 
@@ -323,6 +360,7 @@ class Users:
         async with self._database.transaction(System("session-retention")) as tx:
             await store.delete_old_sessions(tx, now - timedelta(seconds=SESSION_KEPT_SECONDS))
             await store_hand_over.delete_old_hand_overs(tx, now - timedelta(seconds=HAND_OVER_KEPT_SECONDS))
+        await self.inviting.drop_old()
 
     async def _end_pending(self) -> None:
         before = self._clock.now() - timedelta(seconds=self.settings.pending_seconds)
@@ -347,7 +385,13 @@ class Users:
         new = [(revocation_id, ended) for revocation_id, ended in rows if revocation_id not in self._heard]
         self._heard = {revocation_id for revocation_id, _ in rows}
         for _, ended in new:
-            revocation = Revocation(ended.user_id, session_id=ended.session_id, key_id=ended.key_id)
+            revocation = Revocation(
+                ended.user_id,
+                session_id=ended.session_id,
+                key_id=ended.key_id,
+                network_id=ended.network_id,
+                keeps_sockets=ended.keeps_sockets,
+            )
             self._spread([revocation], ended.epoch)
 
     def _spread(self, ended: list[Revocation], epoch: int | None = None) -> None:
@@ -358,9 +402,3 @@ class Users:
                     callback(revocation)
                 except Exception:
                     _log.exception("on_revoked_failed")
-
-
-def _session_of(scope: Network, doing: str) -> UUID:
-    if scope.session_id is None:
-        raise Forbidden(f"{doing} needs a signed-in session; an API key cannot do it")
-    return scope.session_id

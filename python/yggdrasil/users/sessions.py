@@ -14,7 +14,7 @@ import structlog
 
 from yggdrasil.audit import SYSTEM, Event, EventKind, record
 from yggdrasil.db import Database, Tx
-from yggdrasil.errors import Unauthenticated
+from yggdrasil.errors import Forbidden, NotFound, Unauthenticated
 from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role
 from yggdrasil.users import codes, store
 from yggdrasil.users.gate import Revocation
@@ -58,18 +58,7 @@ class Sessions:
     async def open(self, proven: Proven) -> tuple[Tokens, list[Revocation]]:
         """A new session in the account's home network; the oldest beyond the limit end."""
         now, account = self._clock.now(), proven.account
-        session = store.Session(
-            session_id=self._ids.uuid(),
-            user_id=account.user_id,
-            network_id=account.home_network_id,
-            device_key=proven.device_key,
-            device_id=None,
-            counter=1,
-            created_at=now,
-            refreshed_at=now,
-            expires_at=self._expiry(now, now),
-            revoked_at=None,
-        )
+        session = self._new(account.user_id, account.home_network_id, proven.device_key, now)
         async with self._database.transaction(Identity(account.home_network_id, account.user_id)) as tx:
             role = await self._role(tx, session)
             await store.know_device(
@@ -80,10 +69,7 @@ class Sessions:
                 now,
                 self._settings.known_devices_max,
             )
-            ended = await store.insert_session(tx, session, self._settings.sessions_max)
-            revocations = [Revocation(account.user_id, session_id=session_id) for session_id in ended]
-            for revocation in revocations:
-                await self._publish(tx, revocation)
+            revocations = await self._insert(tx, session)
         return self._tokens(session, role, account.epoch, now), revocations
 
     async def open_away(
@@ -198,6 +184,41 @@ class Sessions:
         )
         return issue_access(self._keys.current, access)
 
+    async def switch(
+        self, *, refresh_token: str, network_id: UUID, at_seconds: int, proof: bytes
+    ) -> tuple[Tokens | None, list[Revocation]]:
+        """Another session, of the same device key, in another network of the user's own. The session that
+        asks goes on. None and the ended session if the token was in the wrong hands.
+
+        Errors: as `refresh`; NotFound for a network the user is no member of.
+        """
+        said = read_refresh(self._keys, refresh_token)
+        if said is None:
+            raise Unauthenticated
+        check_recent(at_seconds, self._clock, self._settings.proof_skew_seconds)
+        message = codes.switch_message(refresh_token, network_id, at_seconds)
+        now = self._clock.now()
+        async with self._database.transaction(Identity(network_id, said.user_id)) as tx:
+            asking = await store.lock_session(tx, said.session_id)
+            if asking is None or asking.revoked_at is not None or asking.expires_at <= now:
+                raise Unauthenticated
+            use = judge(said.counter, asking.counter)
+            if use is not Use.THEFT and codes.proof_holds(asking.device_key, proof, message):
+                if asking.ends_at is not None:
+                    raise Forbidden(
+                        "switching networks needs a device at home; this one's was handed over to it"
+                    )
+                account = await store.select_account(tx, said.user_id)
+                if account is None or account.status != "active":
+                    raise Unauthenticated
+                role = await store.select_role(tx, network_id, said.user_id)
+                if role is None:
+                    raise NotFound
+                session = self._new(said.user_id, network_id, asking.device_key, now)
+                revocations = await self._insert(tx, session)
+                return self._tokens(session, role, account.epoch, now), revocations
+        return None, [await self._end_stolen(asking, use, now)]
+
     async def end(self, user_id: UUID, session_id: UUID, reason: Reason) -> Revocation:
         """End one session; safe to repeat."""
         revocation = Revocation(user_id, session_id=session_id)
@@ -226,6 +247,28 @@ class Sessions:
         async with self._database.transaction(Identity(user_id=scope.user_id)) as tx:
             await store.set_session_device(tx, scope.session_id, device_id)
 
+    def _new(self, user_id: UUID, network_id: UUID, device_key: bytes, now: datetime) -> store.Session:
+        return store.Session(
+            session_id=self._ids.uuid(),
+            user_id=user_id,
+            network_id=network_id,
+            device_key=device_key,
+            device_id=None,
+            counter=1,
+            created_at=now,
+            refreshed_at=now,
+            expires_at=self._expiry(now, now),
+            revoked_at=None,
+        )
+
+    async def _insert(self, tx: Tx, session: store.Session) -> list[Revocation]:
+        """Open the session; the oldest beyond the limit end."""
+        ended = await store.insert_session(tx, session, self._settings.sessions_max)
+        revocations = [Revocation(session.user_id, session_id=session_id) for session_id in ended]
+        for revocation in revocations:
+            await self._publish(tx, revocation)
+        return revocations
+
     async def _advance(self, tx: Tx, session: store.Session, presented: int, now: datetime) -> store.Session:
         counter = presented + 1
         if counter > COUNTER_MAX:
@@ -234,7 +277,7 @@ class Sessions:
         await store.advance_session(tx, session.session_id, counter, now, expires_at)
         return replace(session, counter=counter, refreshed_at=now, expires_at=expires_at)
 
-    async def _role(self, tx: Tx, session: store.Session) -> Role:
+    async def _role(self, tx: Tx, session: store.Session) -> tuple[Role, int]:
         role = await store.select_role(tx, session.network_id, session.user_id)
         if role is None:
             raise Unauthenticated
@@ -251,7 +294,11 @@ class Sessions:
             *(() if ends_at is None else (ends_at,)),
         )
 
-    def _tokens(self, session: store.Session, role: Role, epoch: int, issued_at: datetime) -> Tokens:
+    def _tokens(
+        self, session: store.Session, standing: tuple[Role, int], epoch: int, issued_at: datetime
+    ) -> Tokens:
+        """`standing`: the role and the epoch of the membership."""
+        role, member_epoch = standing
         issued_at_seconds = int(issued_at.timestamp())
         expires_at_seconds = issued_at_seconds + self._settings.access_seconds
         now = self._clock.now()
@@ -265,6 +312,7 @@ class Sessions:
             device_id=session.device_id,
             issued_at_seconds=issued_at_seconds,
             expires_at_seconds=expires_at_seconds,
+            member_epoch=member_epoch,
         )
         return Tokens(
             access_token=issue_access(secret, access),

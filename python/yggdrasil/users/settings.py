@@ -38,6 +38,15 @@ class UsersSettings:
     pending_seconds: int = 600
     keys_max: int = 100
     key_cache_seconds: float = 5.0
+    invitation_seconds: int = 7 * DAY_SECONDS
+    invitation_seconds_max: int = 30 * DAY_SECONDS
+    invitations_open_max: int = 20
+    """Of a network, at a time."""
+    invitations_per_day_max: int = 50
+    invitation_mails_max: int = 5
+    """To one address in a day, over all networks; more are not sent, and nobody is told."""
+    members_max: int = 100
+    memberships_max: int = 50
     mail_pending_max: int = 1000
     mail_retry_seconds: tuple[float, ...] = (1.0, 5.0)
 

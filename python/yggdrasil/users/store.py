@@ -79,6 +79,9 @@ class Ended:
     session_id: UUID | None
     key_id: UUID | None
     epoch: int | None
+    network_id: UUID | None = None
+    """With it, `epoch` is that of the user's membership."""
+    keeps_sockets: bool = False
 
 
 # Counters, flows, known devices: Identity()
@@ -182,15 +185,15 @@ async def select_account(tx: Tx, user_id: UUID) -> Account | None:
     return None if row is None else Account(**dict(row))
 
 
-async def select_role(tx: Tx, network_id: UUID, user_id: UUID) -> Role | None:
-    """The user's role in a network while the account is active."""
-    role = await tx.fetchval(
-        "SELECT m.role FROM identity.memberships m JOIN identity.accounts a USING (user_id) "
+async def select_role(tx: Tx, network_id: UUID, user_id: UUID) -> tuple[Role, int] | None:
+    """The user's role in a network, and the membership's epoch, while the account is active."""
+    row = await tx.fetchrow(
+        "SELECT m.role, m.epoch FROM identity.memberships m JOIN identity.accounts a USING (user_id) "
         "WHERE m.network_id = $1 AND m.user_id = $2 AND a.status = 'active'",
         network_id,
         user_id,
     )
-    return None if role is None else Role(role)
+    return None if row is None else (Role(row["role"]), row["epoch"])
 
 
 async def found_account(tx: Tx, user_id: UUID, network_id: UUID, now: datetime) -> None:
@@ -355,27 +358,28 @@ async def delete_old_sessions(tx: Tx, ended_before: datetime) -> None:
 
 async def insert_revocation(tx: Tx, revocation_id: UUID, ended: Ended, now: datetime) -> None:
     await tx.execute(
-        "INSERT INTO identity.revocations (revocation_id, user_id, session_id, key_id, epoch, at) "
-        "VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO identity.revocations "
+        "(revocation_id, user_id, session_id, key_id, epoch, at, network_id, keeps_sockets) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         revocation_id,
         ended.user_id,
         ended.session_id,
         ended.key_id,
         ended.epoch,
         now,
+        ended.network_id,
+        ended.keeps_sockets,
     )
 
 
 async def select_revocations(tx: Tx, since: datetime) -> list[tuple[UUID, Ended]]:
     rows = await tx.fetch(
-        "SELECT revocation_id, user_id, session_id, key_id, epoch FROM identity.revocations "
+        "SELECT revocation_id, user_id, session_id, key_id, epoch, network_id, keeps_sockets "
+        "FROM identity.revocations "
         "WHERE at >= $1 ORDER BY at, revocation_id",
         since,
     )
-    return [
-        (row["revocation_id"], Ended(row["user_id"], row["session_id"], row["key_id"], row["epoch"]))
-        for row in rows
-    ]
+    return [(row[0], Ended(*tuple(row)[1:])) for row in rows]
 
 
 async def delete_revocations(tx: Tx, before: datetime) -> None:

@@ -271,7 +271,7 @@ async def delete_old_hand_overs(tx: Tx, ended_before: datetime) -> None:
 
 
 async def select_owners(tx: Tx, network_id: UUID, limit: int) -> list[UUID]:
-    """Under Network."""
+    """Under Identity(network, user)."""
     rows = await tx.fetch(
         "SELECT user_id FROM identity.memberships WHERE network_id = $1 AND role = 'owner'"
         " ORDER BY created_at, user_id LIMIT $2",

@@ -1,6 +1,6 @@
 """The definitions of the tables of sign-in; the drift test holds them against the live catalog."""
 
-from piccolo.columns import UUID, Array, BigInt, Bytea, Integer, Text, Timestamptz
+from piccolo.columns import UUID, Array, BigInt, Boolean, Bytea, Integer, Text, Timestamptz
 from piccolo.table import Table
 
 
@@ -97,7 +97,7 @@ class ErasureRow(Table, tablename="erasures", schema="identity"):
 
 
 class RevocationRow(Table, tablename="revocations", schema="identity"):
-    """What ended in the last minutes: a session, a key, or a user's tokens below an epoch."""
+    """What ended in the last minutes: a session, a key, a user's tokens below an epoch, or a membership's."""
 
     revocation_id = UUID(primary_key=True, default=None)
     user_id = UUID(default=None)
@@ -105,6 +105,8 @@ class RevocationRow(Table, tablename="revocations", schema="identity"):
     key_id = UUID(default=None, null=True)
     epoch = Integer(default=None, null=True)
     at = Timestamptz(default=None)
+    network_id = UUID(default=None, null=True)
+    keeps_sockets = Boolean(default=False)
 
 
 class ApiKeyRow(Table, tablename="api_keys", schema="tenant"):
@@ -125,3 +127,19 @@ class ApiKeyRow(Table, tablename="api_keys", schema="tenant"):
     rotated_at = Timestamptz(default=None, null=True)
     previous_digest = Bytea(default=None, null=True)
     previous_until = Timestamptz(default=None, null=True)
+
+
+class InvitationRow(Table, tablename="invitations", schema="tenant"):
+    """An invitation into a network. The real key is (network_id, invitation_id)."""
+
+    network_id = UUID(default=None)
+    invitation_id = UUID(primary_key=True, default=None)
+    address_key = Bytea(default=None)
+    secret_digest = Bytea(default=None)
+    role = Text(default=None)
+    name = Text(default=None)
+    invited_by = UUID(default=None)
+    created_at = Timestamptz(default=None)
+    expires_at = Timestamptz(default=None)
+    ended_at = Timestamptz(default=None, null=True)
+    ended_for = Text(default=None, null=True)

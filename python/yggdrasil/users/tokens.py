@@ -51,6 +51,8 @@ class Access:
     device_id: UUID | None
     issued_at_seconds: int
     expires_at_seconds: int
+    member_epoch: int = 0
+    """Of the membership, as `epoch` is of the account."""
 
 
 class _Claims(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,6 +65,7 @@ class _Claims(msgspec.Struct, forbid_unknown_fields=True):
     role: Role
     sid: UUID
     ep: int
+    mep: int = 0
     dev: UUID | None = None
 
 
@@ -81,6 +84,8 @@ def issue_access(secret: TokenSecret, access: Access) -> str:
         "sid": str(access.session_id),
         "ep": access.epoch,
     }
+    if access.member_epoch:
+        claims["mep"] = access.member_epoch
     if access.device_id is not None:
         claims["dev"] = str(access.device_id)
     return jwt.encode(
@@ -115,7 +120,15 @@ def read_access(keys: UsersKeys, token: str, now: datetime) -> Access | None:
     if not claims.iat < claims.exp <= claims.iat + LIFETIME_SECONDS_MAX or now.timestamp() >= claims.exp:
         return None
     return Access(
-        claims.sub, claims.net, claims.role, claims.sid, claims.ep, claims.dev, claims.iat, claims.exp
+        claims.sub,
+        claims.net,
+        claims.role,
+        claims.sid,
+        claims.ep,
+        claims.dev,
+        claims.iat,
+        claims.exp,
+        claims.mep,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Sequence
@@ -10,13 +11,14 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from yggdrasil.errors import Conflict, NotFound
-from yggdrasil.vedrfolnir.login import Login
+from yggdrasil.vedrfolnir.login import ACCEPT_LABEL, Login
 
 REGISTRATION_LABEL: Final = b"yggdrasil.v1 device\0"
 PROVIDERS: Final = "/api/v1/marketplace/providers"
 
 Audience = Literal["own", "network", "market"]
 Purpose = Literal["spend", "payout", "both"]
+Role = Literal["admin", "member", "guest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,51 @@ class Account(Login):
     async def revoke_key(self, key_id: UUID) -> None:
         """From now on the key is refused."""
         await self.call("DELETE", f"/api/v1/keys/{key_id}")
+
+    async def invite(
+        self, email: str, *, name: str, role: Role = "member", expires_in_seconds: int | None = None
+    ) -> dict[str, Any]:
+        """Invite an address into the network; `name` is what the invited person will call it."""
+        body: dict[str, Any] = {"email": email, "name": name, "role": role}
+        if expires_in_seconds is not None:
+            body["expires_in_seconds"] = expires_in_seconds
+        made: dict[str, Any] = await self.call("POST", "/api/v1/members/invitations", json=body)
+        return made
+
+    async def accept(self, invitation: str) -> dict[str, Any]:
+        """Join the network of an invitation to one's own address; then `switch` to it."""
+        at = int(self._clock.now().timestamp())
+        digest = hashlib.sha256(invitation.encode()).digest()
+        body = {
+            "invitation": invitation,
+            "at_seconds": at,
+            "proof": self.identity.sign(ACCEPT_LABEL + digest + at.to_bytes(8, "big")),
+        }
+        joined: dict[str, Any] = await self.call("POST", "/api/v1/users/me/networks", json=body)
+        return joined
+
+    async def networks(self) -> list[dict[str, Any]]:
+        """The networks one is a member of, one's own first."""
+        found: dict[str, list[dict[str, Any]]] = await self.call("GET", "/api/v1/users/me/networks")
+        return found["items"]
+
+    async def leave(self, network_id: UUID) -> None:
+        """Stop being a member of a network."""
+        await self.call("DELETE", f"/api/v1/users/me/networks/{network_id}")
+
+    async def members(self) -> list[dict[str, Any]]:
+        """The members of the network, for its owner and admins."""
+        found: dict[str, list[dict[str, Any]]] = await self.call("GET", "/api/v1/members")
+        return found["items"]
+
+    async def change_member(self, user_id: UUID, role: Role) -> dict[str, Any]:
+        """Give a member another role, at once."""
+        changed: dict[str, Any] = await self.call("PUT", f"/api/v1/members/{user_id}", json={"role": role})
+        return changed
+
+    async def remove_member(self, user_id: UUID) -> None:
+        """End a membership, at once."""
+        await self.call("DELETE", f"/api/v1/members/{user_id}")
 
     async def add_payment_method(
         self, *, kind: str, gateway_token: str, purpose: Purpose, label: str = ""

@@ -17,6 +17,7 @@ from cyclopts import App, Parameter
 
 from yggdrasil.errors import InvalidInput, Unauthenticated
 from yggdrasil.kernel import SystemIds
+from yggdrasil.vedrfolnir import member_commands
 from yggdrasil.vedrfolnir.address import server_url
 from yggdrasil.vedrfolnir.hand_over_commands import app as hand_over_app
 from yggdrasil.vedrfolnir.identity import Identity, IdentityFile
@@ -41,6 +42,7 @@ app = App(name="vedrfolnir", help="A device of the Edda network.")
 key = App(name="key", help="API keys.")
 app.command(key)
 app.command(hand_over_app)
+member_commands.add(app)
 
 
 def _file(state: Path | None) -> IdentityFile:

@@ -6,6 +6,7 @@ Bytes that are signed are those of `docs/protocol/sign-in.md`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ from yggdrasil.vedrfolnir.identity import Identity, IdentityFile, Session
 START_LABEL: Final = b"yggdrasil.v1 start\0"
 VERIFY_LABEL: Final = b"yggdrasil.v1 verify\0"
 REFRESH_LABEL: Final = b"yggdrasil.v1 refresh\0"
+SWITCH_LABEL: Final = b"yggdrasil.v1 switch\0"
+ACCEPT_LABEL: Final = b"yggdrasil.v1 accept\0"
 FRESH_SECONDS_MIN: Final = 30
 """A token with less than this left is renewed before it is used."""
 
@@ -223,6 +226,26 @@ class Login:
                     raise
                 await self._wait(attempt, error)
         raise AssertionError("unreachable")
+
+    async def switch(self, network_id: UUID) -> Session:
+        """Be in another network of one's own from now on: with a session of that network, in which the device
+        is not registered yet. The session until now is ended. NotFound for a network one is no member of.
+        """
+        before = await self.session()
+        at = int(self._clock.now().timestamp())
+        digest = hashlib.sha256(before.refresh_token.encode()).digest()
+        body = {
+            "refresh_token": before.refresh_token,
+            "network_id": str(network_id),
+            "at_seconds": at,
+            "proof": self._identity.sign(SWITCH_LABEL + digest + network_id.bytes + at.to_bytes(8, "big")),
+        }
+        session = self._session(await self._send("POST", "/api/v1/users/switch", json=body))
+        await self.change(session=session, device=None, provider=None)
+        # It would end by itself; that it could not be ended now is no reason not to go.
+        with contextlib.suppress(YggdrasilError):
+            await self._send("POST", "/api/v1/users/logout", token=before.access_token)
+        return session
 
     def _fresh(self, session: Session) -> bool:
         return session.access_expires_at_seconds - self._clock.now().timestamp() > FRESH_SECONDS_MIN

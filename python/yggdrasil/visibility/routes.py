@@ -12,6 +12,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, SkipValidation
 
 from yggdrasil.kernel import Network
+from yggdrasil.users.roles import Action
 from yggdrasil.visibility.service import Visibility
 from yggdrasil.wire.proof import encode_bytes
 
@@ -125,7 +126,7 @@ class ViewersView(msgspec.Struct, frozen=True):
     next: str | None
 
 
-@get("/users/me/visibility", summary="Who can see me")
+@get("/users/me/visibility", summary="Who can see me", action=Action.OWN_ACCOUNT)
 async def read_visibility(
     visibility: VisibilityDependency, caller: CallerDependency
 ) -> Response[VisibilityView]:
@@ -203,7 +204,7 @@ async def read_visibility(
     return Response(view, headers=_NO_STORE)
 
 
-@get("/users/me/visibility/members", summary="Which members can see me")
+@get("/users/me/visibility/members", summary="Which members can see me", action=Action.OWN_ACCOUNT)
 async def list_viewers(
     visibility: VisibilityDependency,
     caller: CallerDependency,
