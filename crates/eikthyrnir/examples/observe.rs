@@ -2,7 +2,8 @@
 //!
 //! Whose they are is drawn by Zipf's law with exponent 1 and in no order, what they are is log-normal milliseconds, when is
 //! within an hour and rising: a feed of many providers. Prints one JSON object: nanoseconds of CPU an event, the median of the
-//! rounds, without and with quantiles.
+//! rounds, without and with quantiles; and `floor_event_ns`, what it costs to bring the same rows together and to add to one
+//! number in each place that they change with quantiles, without weighing, averaging or looking for anything.
 
 // Numbers of a bench: below 2⁵³, and truncated on purpose.
 #![allow(
@@ -59,6 +60,51 @@ fn zipf(providers: usize, events: usize, drawn: &mut Drawn) -> Vec<usize> {
     (0..events).map(|_| whose()).collect()
 }
 
+/// What memory alone costs: rows are moved once, by the upper bits of the slot as they are by the registry, and each changes a
+/// number where an aggregate, a head and a bin would be.
+struct Floor {
+    rows: Vec<(f64, u64)>,
+    ends: Vec<usize>,
+    aggregates: Vec<[f64; 4]>,
+    heads: Vec<[u64; 2]>,
+    bins: Vec<[f64; 4]>,
+}
+
+impl Floor {
+    const SHIFT: u32 = 13;
+
+    fn new(providers: usize, events: usize) -> Self {
+        Self {
+            rows: vec![(0.0, 0); events],
+            ends: vec![0; (providers >> Self::SHIFT) + 2],
+            aggregates: vec![[0.0; 4]; providers],
+            heads: vec![[0; 2]; providers],
+            bins: vec![[0.0; 4]; providers],
+        }
+    }
+
+    fn pass(&mut self, whose: &[usize], values: &[f64], times: &[i64]) {
+        self.ends.fill(0);
+        for slot in whose {
+            self.ends[(slot >> Self::SHIFT) + 1] += 1;
+        }
+        for group in 1..self.ends.len() {
+            self.ends[group] += self.ends[group - 1];
+        }
+        for ((&slot, &value), &at_ms) in whose.iter().zip(values).zip(times) {
+            let next = &mut self.ends[slot >> Self::SHIFT];
+            self.rows[*next] = (value, (at_ms as u64) << 32 | slot as u64);
+            *next += 1;
+        }
+        for &(value, place) in &self.rows {
+            let slot = place as u32 as usize;
+            self.aggregates[slot][0] += value;
+            self.heads[slot][0] ^= place;
+            self.bins[slot][0] += value;
+        }
+    }
+}
+
 /// Nanoseconds of CPU that this process has used: other processes on the machine do not count.
 fn cpu_ns() -> u64 {
     let times = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
@@ -113,12 +159,23 @@ fn main() -> Result<(), InvalidRow> {
             quality.heap_bytes() / providers,
         ));
     }
+    let mut floor = Floor::new(providers, events);
+    let mut spent = Vec::new();
+    for _ in 0..=rounds {
+        let start = cpu_ns();
+        floor.pass(&whose, &values, &times);
+        spent.push((cpu_ns() - start) as f64 / events as f64);
+    }
+    let mut spent = spent.split_off(1);
+    spent.sort_by(f64::total_cmp);
+    let (floor, floor_least) = (spent[spent.len() / 2], spent[0]);
     let [(plain, plain_least, plain_bytes), (full, full_least, full_bytes)] = figures[..] else {
         return Ok(());
     };
     println!(
         "{{\"providers\":{providers},\"events\":{events},\"event_ns\":{plain:.1},\"event_ns_min\":{plain_least:.1},\
          \"quantiles_event_ns\":{full:.1},\"quantiles_event_ns_min\":{full_least:.1},\
+         \"floor_event_ns\":{floor:.1},\"floor_event_ns_min\":{floor_least:.1},\
          \"bytes_per_provider\":{plain_bytes},\"quantiles_bytes_per_provider\":{full_bytes}}}"
     );
     Ok(())

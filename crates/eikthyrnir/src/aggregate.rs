@@ -267,7 +267,10 @@ mod tests {
     fn powers_are_those_of_the_library() {
         for step in 0..200_000 {
             let rest = f64::from(step) / 200_000.0;
-            assert!((two_to(powers(), rest) / rest.exp2() - 1.0).abs() < 5e-16, "{rest}");
+            assert!(
+                (two_to(powers(), rest) / rest.exp2() - 1.0).abs() < 5e-16,
+                "{rest}"
+            );
         }
         assert_eq!(two_to(powers(), 0.0).to_bits(), 1.0_f64.to_bits());
     }

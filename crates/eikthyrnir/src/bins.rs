@@ -19,7 +19,7 @@ const CLASSES: usize = 11;
 /// From this many bins on, a window is worth its empty places if it has at most [`SPARSENESS`] places a bin.
 const WINDOW_FROM: usize = 8;
 const SPARSENESS: usize = 4;
-/// Up to here, comparing with all keys at once is faster than halving. In units.
+/// Units up to which comparing with all keys is faster than halving.
 const COMPARED: usize = 16;
 /// The key of an empty place in a list: above all others.
 const NO_KEY: i16 = i16::MAX;
@@ -132,8 +132,8 @@ impl Spreads {
         }
     }
 
-    /// Adds what [`Spreads::add`] would add one by one, to the bit, and calls `also` for each row but the first: what waits for
-    /// other numbers is better done in turns.
+    /// What [`Spreads::add`] does one by one, to the bit; `also` is called for each row but the first, as two waits are better
+    /// done in turns.
     #[inline]
     pub fn add_run(
         &mut self,
@@ -142,8 +142,7 @@ impl Spreads {
         whole: i64,
         mut also: impl FnMut(usize),
     ) {
-        let (keys, weights) = rows;
-        let mut rows = keys.iter().zip(weights).enumerate();
+        let mut rows = rows.0.iter().zip(rows.1).enumerate();
         let Some((_, (&key, &weight))) = rows.next() else {
             return;
         };

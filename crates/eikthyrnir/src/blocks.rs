@@ -133,19 +133,16 @@ impl Block {
         let powers = powers();
         let places = self.weights.iter_mut().zip(&mut self.wholes);
         for ((weight, its), event) in places.zip(events) {
-            let (whole, rest) = self.half_life.split(origin_ms + i64::from(event.since_ms()));
+            let (whole, rest) = self
+                .half_life
+                .split(origin_ms + i64::from(event.since_ms()));
             *its = whole;
             *weight = two_to(powers, rest) * event.own.weight();
         }
     }
 
     #[inline(never)]
-    fn add_runs<W: Own>(
-        &self,
-        events: &[Event<W>],
-        whole: i64,
-        aggregates: &mut [Aggregate],
-    ) {
+    fn add_runs<W: Own>(&self, events: &[Event<W>], whole: i64, aggregates: &mut [Aggregate]) {
         let mut from = 0;
         for &to in &self.starts[1..=self.runs] {
             let to = usize::from(to);

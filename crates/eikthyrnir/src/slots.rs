@@ -154,3 +154,49 @@ impl Slots {
                 * size_of::<u32>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Slots;
+
+    proptest! {
+        /// Whatever comes and goes, a column of handles is judged as each of them is.
+        #[test]
+        fn columns_of_handles_are_judged_as_each(
+            start in 0..300_u16,
+            changes in proptest::collection::vec((0..300_u16, any::<bool>()), 0..80),
+            drawn in proptest::collection::vec((any::<prop::sample::Index>(), 0..40_u8), 1..200),
+        ) {
+            let mut slots = Slots::default();
+            let mut given = vec![-1, 0, 1, i64::MIN, i64::MAX, 3 << 32];
+            let changes = (0..start).map(|key| (key, true)).chain(changes);
+            for (key, comes) in changes {
+                let key = key.to_le_bytes();
+                match slots.find(&key) {
+                    None if comes => {
+                        let slot = slots.insert(&key);
+                        given.push(slots.handle(slot));
+                    }
+                    Some(_) if !comes => {
+                        slots.remove(&key);
+                    }
+                    _ => {}
+                }
+            }
+            let known: Vec<i64> = slots.iter().map(|(slot, _)| slots.handle(slot)).collect();
+            let column: Vec<i64> = drawn
+                .iter()
+                .map(|(index, chance)| {
+                    // Mostly good ones, so that the first bad one is not always the first.
+                    let from = if *chance == 0 || known.is_empty() { &given } else { &known };
+                    from[index.index(from.len())]
+                })
+                .collect();
+            let each = column.iter().position(|&handle| slots.slot(handle).is_none());
+            prop_assert_eq!(slots.first_unknown(&column), each);
+            prop_assert_eq!(slots.first_unknown(&known), None);
+        }
+    }
+}

@@ -97,3 +97,89 @@ fn more_rows_than_a_batch() {
     }
     assert!(columns.snapshot() == single.snapshot());
 }
+
+proptest! {
+    /// Columns of one half-life, where rows of a provider are added together: to what is there, late or after a long time;
+    /// enough of them that bins become lists of every length and windows.
+    #[test]
+    fn rows_of_a_provider_together(
+        calls in proptest::collection::vec(
+            (
+                prop_oneof![4 => 0..4_i64, 1 => -3_000..3_000_i64],
+                proptest::collection::vec((0..40_usize, 0.0..1.0_f64, 0..1_000_i64), 1..1_200),
+                prop::sample::select(vec![0.5, 6.0, 25.0]),
+                any::<bool>(),
+            ),
+            1..5,
+        ),
+    ) {
+        let keys: Vec<[u8; 2]> = (0..40_u16).map(u16::to_le_bytes).collect();
+        let (mut columns, mut single) = (registry(1_000), registry(1_000));
+        let handles = columns.handles(keys.iter().map(<[u8; 2]>::as_slice)).unwrap();
+        single.handles(keys.iter().map(<[u8; 2]>::as_slice)).unwrap();
+        for (half_life, rows, width, weighted) in calls {
+            // Few providers have most of the rows.
+            let whose: Vec<usize> = rows.iter().map(|row| row.0 * row.0 / 40).collect();
+            let values: Vec<f64> = rows.iter().map(|row| (row.1 * width).exp()).collect();
+            let times: Vec<i64> = rows.iter().map(|row| half_life * 1_000 + row.2).collect();
+            let weights: Vec<f64> = rows.iter().map(|row| 1.0 - row.1 / 2.0).collect();
+            let handles: Vec<i64> = whose.iter().map(|&provider| handles[provider]).collect();
+            columns.observe_many(Providers::Handles(&handles), &Observations {
+                metric: Metric::LatencyMs,
+                values: &values,
+                at_ms: Times::Each(&times),
+                weights: weighted.then_some(&weights),
+            }).unwrap();
+            for row in 0..rows.len() {
+                let weight = if weighted { weights[row] } else { 1.0 };
+                single.observe(&keys[whose[row]], Metric::LatencyMs, values[row], weight, times[row]).unwrap();
+            }
+            prop_assert!(columns.snapshot() == single.snapshot());
+        }
+    }
+}
+
+/// Enough slots for groups, rows without weights, in more than one half-life and more than one call: what is kept from one
+/// column to the next is room and nothing else.
+#[test]
+#[allow(clippy::cast_precision_loss)]
+fn rows_of_many_groups() {
+    let (slots, rows) = (70_000_u32, 40_000_usize);
+    let keys: Vec<[u8; 4]> = (0..slots).map(u32::to_le_bytes).collect();
+    let (mut columns, mut single) = (registry(60_000), registry(60_000));
+    let handles = columns
+        .handles(keys.iter().map(<[u8; 4]>::as_slice))
+        .unwrap();
+    single
+        .handles(keys.iter().map(<[u8; 4]>::as_slice))
+        .unwrap();
+    for (call, rows) in [rows, rows / 3, 500, rows].into_iter().enumerate() {
+        // Every other row is of one provider.
+        let of = |row: usize| row % 2 * (row * 7_919 + call) % slots as usize;
+        let whose: Vec<i64> = (0..rows).map(|row| handles[of(row)]).collect();
+        let values: Vec<f64> = (0..rows).map(|row| (row * 31 % 5_003) as f64).collect();
+        let step = [1, 5, 97, 0][call];
+        let times: Vec<i64> = (0_i64..).take(rows).map(|row| row * step).collect();
+        let observations = Observations {
+            metric: Metric::Throughput,
+            values: &values,
+            at_ms: Times::Each(&times),
+            weights: None,
+        };
+        columns
+            .observe_many(Providers::Handles(&whose), &observations)
+            .unwrap();
+        for row in 0..rows {
+            single
+                .observe(
+                    &keys[of(row)],
+                    Metric::Throughput,
+                    values[row],
+                    1.0,
+                    times[row],
+                )
+                .unwrap();
+        }
+        assert!(columns.snapshot() == single.snapshot(), "call {call}");
+    }
+}
