@@ -6,6 +6,7 @@ Paths, parameters and fields come from the application, what goes into a body fr
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -66,9 +67,11 @@ class Place:
     where: str
     name: str
     ids: tuple[str, ...]
+    variant: int = 0
+    """Of slots with the same place and ids, which."""
 
     def __str__(self) -> str:
-        return f"{self.where} {self.name}"
+        return f"{self.where} {self.name}" + (f" ({self.variant + 1})" if self.variant else "")
 
 
 @dataclass(frozen=True)
@@ -108,30 +111,33 @@ def slot_of(method: str, place: Place, name: str) -> Slot | None:
     """The probe's own slot for this method, if it has one."""
     probe = PROBES.get((method, place.path))
     slots = [slot for slot in probe.slots if slot.place == place.name] if probe is not None else []
-    named = [slot for slot in slots if name in slot.names]
-    return (named or slots or [None])[0]
+    named = [slot for slot in slots if name in slot.names] or slots
+    return named[min(place.variant, len(named) - 1)] if named else None
 
 
 @cache
 def places() -> tuple[Place, ...]:
     """All of them, in a fixed order."""
-    found: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    found: dict[tuple[str, str, str, int], tuple[str, ...]] = {}
 
-    def add(path: str, where: str, name: str, ids: tuple[str, ...]) -> None:
-        known = found.get((path, where, name), ())
-        found[path, where, name] = (*known, *(one for one in ids if one not in known))
+    def add(path: str, where: str, name: str, ids: tuple[str, ...], variant: int = 0) -> None:
+        known = found.get((path, where, name, variant), ())
+        found[path, where, name, variant] = (*known, *(one for one in ids if one not in known))
 
     for path in sorted(DECLARED):
         parameters = re.findall(r"\{(\w+)\}", path)
         for route in (route for route in ROUTES if route.path == path):
+            seen: Counter[tuple[str, str]] = Counter()
             for slot in PROBES[route.method, path].slots:
                 where = "path" if slot.place in parameters else "body" if slot.body is not None else "query"
-                add(path, where, slot.place, slot.names)
+                for name in slot.names:
+                    add(path, where, slot.place, (name,), seen[slot.place, name])
+                    seen[slot.place, name] += 1
             for field in route.fields:
                 if field == "cursor":
                     add(path, "query", field, ("cursor", "device", "network"))
         for name in parameters:
-            if (path, "path", name) not in found:
+            if (path, "path", name, 0) not in found:
                 add(path, "path", name, ("device", "device_id"))
         for name, known in QUERIES.items():
             add(path, "query", name, (known,))
@@ -142,7 +148,9 @@ def places() -> tuple[Place, ...]:
             names = ("device_id", "device") if probe[0] == "device" else ("number",)
             add(SOCKET, "socket", kind, names)
     add(SOCKET, "socket", DATA, ("number",))
-    return tuple(Place(path, where, name, ids) for (path, where, name), ids in found.items())
+    return tuple(
+        Place(path, where, name, ids, variant) for (path, where, name, variant), ids in found.items()
+    )
 
 
 def forms_of(place: Place, name: str) -> tuple[str, ...]:

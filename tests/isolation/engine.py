@@ -134,7 +134,10 @@ class Engine:
             )
         slot = slot_of(cell.method, place, cell.name)
         if slot is not None and slot.body is not None:
-            body = slot.body(forms.in_json(cell.form, value) if place.where == "body" else value)
+            body = slot.body(value)
+            if place.where == "body":
+                # Put in afterwards: what signs the id cannot sign what is none.
+                body = _replaced(body, value, forms.in_json(cell.form, value))
         elif (cell.method, place.path) in BODIES:
             body = BODIES[cell.method, place.path]
         elif place.where == "body":
@@ -237,6 +240,15 @@ _TELLING: Final = frozenset(
         "flow",
     }
 )
+
+
+def _replaced(body: Any, value: str, written: Any) -> Any:
+    """The body with `written` where the id stands."""
+    if isinstance(body, dict):
+        return {name: _replaced(item, value, written) for name, item in body.items()}
+    if isinstance(body, list):
+        return [_replaced(item, value, written) for item in body]
+    return written if body == value else body
 
 
 def _unnamed(seen: Any, number: Any) -> Any:

@@ -23,6 +23,7 @@ from tests.conftest import make_directory
 from tests.isolation.acts import ACTS, act
 from tests.isolation.cells import DECLARED, METHODS, Cell, cells, due
 from tests.isolation.engine import Difference, Engine
+from tests.isolation.planted import ROOT, digest_of
 from tests.isolation.rows import changed
 from tests.isolation.stand import open_stand
 
@@ -163,7 +164,10 @@ async def run(
 async def campaign(probes: int, seconds: float, seed: int) -> dict[str, Any]:
     """Up to `probes` in all runs with this seed, and `seconds` in this one."""
     kept = RESULTS / f"matrix-{seed}.json"
+    tree = digest_of(ROOT)
     earlier: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    if earlier.get("tree") != tree:
+        earlier = {}  # Other sources: what was found of them is worth nothing here.
     place = make_directory()
     draw = random.Random(seed)
     ends = time.monotonic() + seconds
@@ -203,7 +207,11 @@ async def campaign(probes: int, seconds: float, seed: int) -> dict[str, Any]:
         "differences": [asdict(one) for one in result.differences],
         "seed": seed,
     }
-    kept.write_text(json.dumps(answer | {"done": sorted(coverage.done), "methods": sorted(coverage.methods)}))
+    kept.write_text(
+        json.dumps(
+            answer | {"tree": tree, "done": sorted(coverage.done), "methods": sorted(coverage.methods)}
+        )
+    )
     return answer
 
 

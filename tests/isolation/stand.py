@@ -9,12 +9,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import structlog
 
 from tests.isolation.conftest import Two, note_everything, open_two, trade, trader
 from tests.isolation.rows import Rows
+from tests.isolation.timed_server import lift_limits
 from tests.live.house import IDS, House, Script, fund, selling
 from yggdrasil.app import Services, build
 from yggdrasil.config import load_settings
@@ -22,6 +24,7 @@ from yggdrasil.demo.mail import CodeMail
 from yggdrasil.observe import _replace_exc_info
 from yggdrasil.server import _granian, _listening
 from yggdrasil.vedrfolnir.account import Account
+from yggdrasil.vedrfolnir.hand_over import HandOver
 from yggdrasil.vedrfolnir.identity import Identity, IdentityFile
 
 STATES = ("foreign", "removed", "erased")
@@ -82,13 +85,16 @@ async def open_stand(place: Path) -> AsyncIterator[Stand]:
 
 
 def _rows_of(removed: dict[str, str]) -> list[str]:
-    return [removed[name] for name in ("device_id", "device", "provider", "key", "method", "flow")]
+    return [value for name, value in removed.items() if name not in ("offer", "key_text")]
 
 
 @asynccontextmanager
 async def _served(house: House) -> AsyncIterator[Services]:
     settings = load_settings(house.environment())
     async with build(settings) as services:
+        lift_limits(
+            services.users.settings
+        )  # A asks for more codes than a person does in a quarter of an hour
         server = _granian(settings, services)
         serving = asyncio.create_task(server.serve())
         try:
@@ -117,11 +123,11 @@ def _quiet() -> Iterator[None]:
 
 
 async def _nothing_by_itself(services: Services) -> None:
-    """The market's own test jobs would change what A has, at a time of their own."""
-    testing = services.marketplace._testing
-    assert testing is not None
-    testing.cancel()
-    await asyncio.gather(testing, return_exceptions=True)
+    """The market's own test jobs, and what it writes at each full hour, would change what A has."""
+    for task in (services.marketplace._testing, services.marketplace._ticking):
+        assert task is not None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _erased(services: Services, house: House) -> dict[str, str]:
@@ -138,6 +144,22 @@ async def _erased(services: Services, house: House) -> dict[str, str]:
         (await http.delete("/api/v1/users/me")).raise_for_status()
     await services.users.sweep()
     return d.known
+
+
+async def _taken_back(house: House, holds: str) -> tuple[str, str]:
+    """An ask of A's that A denied, and a hand-over that A revoked."""
+    name = "network-a-gone-away"
+    file = IdentityFile(house.place / f"{name}.json")
+    file.save(Identity.new(house.url, name, IDS))
+    async with HandOver(file) as away, HandOver(IdentityFile(house.place / "network-a.json")) as home:
+        asked = await away.ask("network-a@example.org", name, IDS)
+        await away.take(asked, await house.mail.code("network-a@example.org"))
+        (given,) = [one for one in await home.given() if one["hand_over_id"] != holds]
+        await home.revoke(UUID(given["hand_over_id"]))
+        asked = await away.ask("network-a@example.org", name, IDS)
+        await house.mail.code("network-a@example.org")
+        await home.deny(asked.flow)
+    return str(asked.flow), given["hand_over_id"]
 
 
 async def _removed(house: House, two: Two) -> dict[str, str]:
@@ -160,7 +182,10 @@ async def _removed(house: House, two: Two) -> dict[str, str]:
         method = await fund(gone)
         await gone.call("DELETE", f"/api/v1/payments/methods/{method}")
         (await two.http_a.delete("/api/v1/devices/network-a-gone")).raise_for_status()
+    ask, hand_over = await _taken_back(house, two.known["hand_over"])
     return {
+        "ask": ask,
+        "hand_over": hand_over,
         "device_id": "network-a-gone",
         "device": device["id"],
         "provider": provider,

@@ -3,7 +3,8 @@
 A real server on loopback is asked in turns (ABBA, the side that begins drawn by chance) for what is
 somebody's and for what never was: every route × place of `probes.PROBES`, API keys, sockets, and sign-in with
 an address that is known and one that is not. Prints a line for each class, then the verdicts as JSON. Ends
-with 1 unless all are equivalent. `--delay-us` plants a leak in one class that must then be found.
+with 0 if all are equivalent, with 1 if one is shown to differ, with 2 if the time was too short to tell: the
+next run goes on from there. `--delay-us` plants a leak in one class that must then be found.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from websockets.typing import Subprotocol
 
 from tests.conftest import make_directory
 from tests.isolation import forms
-from tests.isolation.cells import Place, slot_of
 from tests.isolation.conftest import Two, open_two
 from tests.isolation.equivalence import BLOCK_PAIRS, BLOCKS_MIN, Verdict, judge
-from tests.isolation.probes import PROBES
+from tests.isolation.planted import ROOT, digest_of
+from tests.isolation.probes import PROBES, Slot
 from tests.isolation.test_sockets import PROBES as MESSAGES
 from tests.isolation.timed_server import DELAY
 from tests.live.house import House
@@ -54,7 +55,8 @@ PACE_SECONDS: Final = 0.021
 """Between two requests of a socket session, which may make 50 in a second."""
 KNOWN: Final = "network-a@example.org"
 UNKNOWN: Final = "network-q@example.org"
-RESULTS: Final = Path("build/isolation/timing.json")
+KEPT: Final = Path("build/isolation/timing.json")
+OUT_OF_TIME: Final = 2
 
 
 class Line:
@@ -162,13 +164,10 @@ class Bench:
         for (method, path), probe in PROBES.items():
             for slot in probe.slots:
                 for name in slot.names:
-                    if name in self.two.known:
-                        yield self.slot(method, path, slot.place, name)
+                    yield self.slot(method, path, slot, name)
 
-    def slot(self, method: str, path: str, place: str, name: str) -> Class:
-        where = "path" if f"{{{place}}}" in path else "body"
-        slot = slot_of(method, Place(path, where, place, (name,)), name)
-        assert slot is not None
+    def slot(self, method: str, path: str, slot: Slot, name: str) -> Class:
+        place = slot.place
 
         async def ready() -> tuple[Ask, Ask]:
             token = await self.two.b.token()
@@ -184,7 +183,9 @@ class Bench:
             known = self.two.known[name]
             return self.same(sent(known), sent(forms.twin(known, self.draw)))
 
-        return Class(f"{method} {path} {place}={name}", ready)
+        before = [one for one in PROBES[method, path].slots if one.place == place and name in one.names]
+        variant = f" ({before.index(slot) + 1})" if before[0] is not slot else ""
+        return Class(f"{method} {path} {place}={name}{variant}", ready)
 
     def api_key(self) -> Class:
         """A key of A with another secret, and a key that never was."""
@@ -393,15 +394,34 @@ async def open_bench(seed: int, delay_us: float = 0.0) -> AsyncIterator[Bench]:
 
 
 async def run(
-    pairs: int, seconds: float, seed: int, only: str = "", delay_us: float = 0.0
+    pairs: int, seconds: float, seed: int, only: str = "", delay_us: float = 0.0, kept: Path | None = None
 ) -> list[dict[str, Any]]:
-    """The verdict of each class whose name holds `only`."""
+    """The verdict of each class whose name holds `only`. `kept`: where the times of earlier runs lie."""
     async with open_bench(seed, delay_us) as bench:
-        classes = [one for one in bench.classes() if only in one.name]
+        classes = bench.classes()
+        if kept is not None:
+            _recall(classes, kept)
+        asked = [one for one in classes if only in one.name]
         ends = time.monotonic() + seconds
-        loop = asyncio.get_running_loop()
-        await asyncio.to_thread(measure, bench, classes, pairs, ends, loop)
-    return [_told(one) for one in classes]
+        await asyncio.to_thread(measure, bench, asked, pairs, ends, asyncio.get_running_loop())
+        if kept is not None:
+            _keep(classes, kept)
+    return [_told(one) for one in asked]
+
+
+def _recall(classes: list[Class], kept: Path) -> None:
+    """Blocks of earlier runs with the same sources count: each compares its own neighbours."""
+    earlier = json.loads(kept.read_text()) if kept.exists() else {}
+    if earlier.get("tree") != digest_of(ROOT):
+        return
+    for one in classes:
+        one.theirs, one.nobodys = earlier["times"].get(one.name, ([], []))
+
+
+def _keep(classes: list[Class], kept: Path) -> None:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    times = {one.name: (one.theirs, one.nobodys) for one in classes}
+    kept.write_text(json.dumps({"tree": digest_of(ROOT), "times": times}))
 
 
 def _told(one: Class) -> dict[str, Any]:
@@ -431,16 +451,16 @@ def main() -> int:
         "--delay-us", type=float, default=0.0, help="the planted leak, of one device's reading"
     )
     asked = parser.parse_args()
-    found = asyncio.run(run(asked.pairs, asked.seconds, asked.seed, asked.only, asked.delay_us))
+    kept = None if asked.delay_us else KEPT
+    found = asyncio.run(run(asked.pairs, asked.seconds, asked.seed, asked.only, asked.delay_us, kept))
     for one in found:
         word = "equivalent" if one["equivalent"] else "DIFFERS" if one["differs"] else "undecided"
         line = f"|t| {abs(one['t']):6.2f}  {one['difference_us']:8.1f} µs" if "t" in one else ""
         print(f"{word:10}  {one['pairs']:6} pairs  {line}  {one['class']}")
-    if not asked.delay_us:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(found))
-    print(json.dumps(found))
-    return 0 if found and all(one["equivalent"] for one in found) else 1
+    print(json.dumps({"timing": found, "seed": asked.seed}))
+    if any(one["differs"] for one in found):
+        return 1
+    return 0 if found and all(one["equivalent"] for one in found) else OUT_OF_TIME
 
 
 if __name__ == "__main__":
