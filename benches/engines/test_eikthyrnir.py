@@ -1,8 +1,8 @@
 """Observations by the column against a sketch of PyPI, for a million providers.
 
-Where the two are compared, both get the same events of the same providers, and both are warm: a first round that
-makes the sketches and sets memory aside is not counted. `per_event` is of all events, `per_event_small` of the first
-ones, whose sketches are few enough to stay in a cache.
+Where the two are compared, both get the same events of the same providers, and both are warm: a first round
+that makes the sketches and sets memory aside is not counted. `per_event` is of all events, `per_event_small`
+of the first ones, whose sketches are few enough to stay in a cache.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def ours_small() -> None:
 
 
 @cache
-def sketches(count: int) -> dict[int, DDSketch]:
+def sketches(_count: int) -> dict[int, DDSketch]:
     return {}
 
 
