@@ -91,9 +91,8 @@ class SignIn:
     ) -> Started:
         """Remember the wish, and mail a code after the answer.
 
-        Two limits: what one device key asks for at one address is refused beyond it; what all
-        strangers ask for
-        at one address is mailed no more, and answered as ever, or whoever asks would learn that others do.
+        Two limits: what one device key asks for at one address is refused beyond it; what all strangers ask
+        for at one address is mailed no more, and answered as ever, or it would tell that others ask.
 
         Errors: InvalidInput; LimitReached, for known and unknown addresses alike.
         """
@@ -231,12 +230,12 @@ async def counted_key(tx: Tx, address_key: bytes, device_key: bytes, *, own: boo
 async def count_send(
     tx: Tx, counted: bytes, address_key: bytes, device_key: bytes, now: datetime, settings: UsersSettings
 ) -> tuple[LimitReached | None, bool]:
-    """Count one more code asked for, of whatever purpose: what to raise, after the commit, if that is too many,
-    and whether it may be mailed.
+    """Count one more code asked for, of whatever purpose: what to raise, after the commit, if that is too
+    many, and whether it may be mailed.
 
-    Refused is what goes beyond the asker's own count at this address, that of a known device or of a device key
-    that is a stranger to it. What all strangers together ask for is not mailed beyond the limit, and answered as
-    ever: or whoever asks would learn that others do.
+    Refused is what goes beyond the asker's own count at this address, that of a known device or of a device
+    key that is a stranger to it. What all strangers together ask for is not mailed beyond the limit, and
+    answered as ever: or whoever asks would learn that others do.
     """
     window = timedelta(seconds=settings.window_seconds)
     stranger = counted == address_key
