@@ -91,9 +91,8 @@ class SignIn:
     ) -> Started:
         """Remember the wish, and mail a code after the answer.
 
-        Two limits: what one device key asks for at one address is refused beyond it; what all
-        strangers ask for
-        at one address is mailed no more, and answered as ever, or whoever asks would learn that others do.
+        Two limits: what one device key asks for at one address is refused beyond it; what all strangers ask
+        for at one address is mailed no more, and answered as ever, or it would tell that others ask.
 
         Errors: InvalidInput; LimitReached, for known and unknown addresses alike.
         """

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
+from zlib import crc32
 
 import asyncpg
 
@@ -37,8 +38,7 @@ from yggdrasil.server import _every, _jobs
 CONNECTIONS_MAX = 4
 ANSWER_SECONDS_MAX = 700.0
 """Longer than any request may take."""
-CLIENT = ("203.0.113.7", 40_000)
-"""Not of this machine: the pages of the development mailer are for loopback alone."""
+FORWARDED = sorted(set(Services.__dataclass_fields__) - {"settings", "clock", "ids", "mailer", "readiness"})
 SCHEMAS = ("tenant", "identity", "platform", "jobs", "vault")
 
 _T = TypeVar("_T")
@@ -112,7 +112,8 @@ class House:
         self.services: Services
         self._stack = AsyncExitStack()
         self._place = tempfile.TemporaryDirectory(prefix="yggdrasil-world-")
-        self._settings = Settings(data_dir=Path(self._place.name))
+        # The canary networks are an oracle of their own, over a port that is not there.
+        self._settings = Settings(data_dir=Path(self._place.name), isolation_probes_per_minute=0)
         self._main: Database = open_database(
             ground.main, ground.keys, self.clock, self.streams, connections_max=CONNECTIONS_MAX
         )
@@ -120,11 +121,11 @@ class House:
             ground.mimir, MIMIR_ROLE, ground.keys.role_password(MIMIR_ROLE), connections_max=CONNECTIONS_MAX
         )
         self._admins: list[tuple[asyncpg.Connection, str]] = []
-        names = ("users", "devices", "payments", "marketplace", "nornen", "hub", "operators")
-        forwards = {name: _Forward(lambda name=name: getattr(self.services, name)) for name in names}  # type: ignore[misc]
+        forwards = {name: _Forward(lambda name=name: getattr(self.services, name)) for name in FORWARDED}  # type: ignore[misc]
         parts = SimpleNamespace(
             settings=self._settings,
             ids=self.streams,
+            clock=self.clock,
             mailer=_ForwardMailer(lambda: cast(DevMailer, self.services.mailer)),
             readiness=lambda: self.services.readiness(),
             **forwards,
@@ -218,7 +219,7 @@ class House:
 
     def begin_ask(self, actor: str, ask: Ask) -> tuple[Answer, asyncio.Task[None]]:
         answer = Answer()
-        task = self.loop.create_task(self._serve(ask, answer), context=context_of(actor))
+        task = self.loop.create_task(self._serve(actor, ask, answer), context=context_of(actor))
         return answer, task
 
     async def finish_ask(self, answer: Answer, task: asyncio.Task[None]) -> Answer:
@@ -235,7 +236,7 @@ class House:
         answer.seconds = (self.clock.us - began_us) / 1_000_000
         return answer
 
-    async def _serve(self, ask: Ask, answer: Answer) -> None:
+    async def _serve(self, actor: str, ask: Ask, answer: Answer) -> None:
         parts = [{"type": "http.request", "body": ask.body, "more_body": False}]
         gone: asyncio.Future[Any] = self.loop.create_future()
 
@@ -250,10 +251,12 @@ class House:
                 answer.body += event.get("body", b"")
                 answer.complete = not event.get("more_body", False)
 
-        scope = self._scope("http", ask.path, ask.query, ask.headers)
+        scope = self._scope(actor, "http", ask.path, ask.query, ask.headers)
         await self.app({**scope, "method": ask.method}, receive, send)
 
-    def _scope(self, kind: str, path: str, query: str, headers: tuple[tuple[str, str], ...]) -> Any:
+    def _scope(
+        self, actor: str, kind: str, path: str, query: str, headers: tuple[tuple[str, str], ...]
+    ) -> Any:
         raw = [
             (name.encode(), value.encode("latin-1")) for name, value in (("host", "edda.example"), *headers)
         ]
@@ -263,7 +266,7 @@ class House:
             "http_version": "1.1",
             "scheme": "https" if kind == "http" else "wss",
             "server": ("192.0.2.1", 443),
-            "client": CLIENT,
+            "client": client_of(actor),
             "root_path": "",
             "path": path,
             "raw_path": quote(path).encode(),
@@ -275,7 +278,10 @@ class House:
 
     def dial(self, actor: str, wire: Wire) -> None:
         """Open a socket; `wire` sees what comes."""
-        scope = {**self._scope("websocket", "/bifrost", "", ()), "subprotocols": list(wire.subprotocols)}
+        scope = {
+            **self._scope(actor, "websocket", "/bifrost", "", ()),
+            "subprotocols": list(wire.subprotocols),
+        }
         wire.put({"type": "websocket.connect"})
         wire.actor = actor
         wire.task = self.loop.create_task(
@@ -335,6 +341,11 @@ class Wire:
         """What came since the last time."""
         seen, self.seen = self.seen, []
         return seen
+
+
+def client_of(actor: str) -> tuple[str, int]:
+    """Everybody comes from an address of their own, none of this machine."""
+    return f"198.51.100.{crc32(actor.encode()) % 250 + 1}", 40_000
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:

@@ -35,6 +35,8 @@ SHARED = {
     "POST /api/v1/users/register": "a new session beyond the limit would end the one of the socket",
     "POST /api/v1/users/login": "as above",
     "POST /api/v1/users/verify": "as above",
+    "POST /api/v1/users/hand-overs/ask": "mails whom it names; owners see what is handed over",
+    "POST /api/v1/users/hand-overs/take": "as above",
 }
 """What the other member does not do, and why it would rightly show."""
 

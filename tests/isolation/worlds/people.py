@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.isolation.worlds.house import Answer, Wire
 from yggdrasil.devices.model import REGISTRATION_LABEL
@@ -38,6 +39,7 @@ IDS = {
     "user_id": "user_id",
     "network_id": "network_id",
     "session_id": "session_id",
+    "hand_over_id": "hand_over_id",
     "id": "any",
     "next": "cursor",
 }
@@ -69,6 +71,12 @@ class Person:
         """Of devices."""
         self.own_keys = _keys(seed, name)
         """Of sign-ins: a key at an address is one counter, and who shares it shares that."""
+
+    @property
+    def sealing_key(self) -> bytes:
+        """An X25519 public key, for parcels."""
+        private = X25519PrivateKey.from_private_bytes(hashlib.sha256(self.name.encode()).digest())
+        return private.public_key().public_bytes_raw()
 
     def public(self, number: int) -> str:
         return encode_bytes(self.own_keys[number].public_key().public_bytes_raw())

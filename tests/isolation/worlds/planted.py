@@ -16,13 +16,14 @@ from tests.isolation.worlds.stage import Stage
 from yggdrasil.app import Services
 from yggdrasil.bifrost.hub import Member
 from yggdrasil.devices.service import Devices
-from yggdrasil.errors import Forbidden, NotFound
+from yggdrasil.errors import Conflict, Forbidden, NotFound
 from yggdrasil.kernel import Network, System
 from yggdrasil.marketplace import service as marketplace_service
 from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.service import Marketplace
 from yggdrasil.marketplace.shown import OfferView
 from yggdrasil.users import mailing, signin
+from yggdrasil.users import store as user_store
 
 Plant = Callable[[pytest.MonkeyPatch, Stage], AbstractContextManager[None]]
 
@@ -63,10 +64,12 @@ def _sql(make: str, undo: str) -> Plant:
 
 
 def _one_limiter(patch: pytest.MonkeyPatch) -> None:
-    async def counted(self: Any, tx: Any, address_key: bytes, device_key: bytes, *, own: bool) -> bytes:
-        return bytes(32)
+    count_one = user_store.count_one
 
-    patch.setattr(signin.SignIn, "_counted_key", counted)
+    async def counted(tx: Any, kind: str, key: bytes, *args: Any) -> Any:
+        return await count_one(tx, kind, bytes(32), *args)
+
+    patch.setattr(user_store, "count_one", counted)
 
 
 def _ids_in_sequence(patch: pytest.MonkeyPatch) -> None:
@@ -89,16 +92,17 @@ def _ids_in_sequence(patch: pytest.MonkeyPatch) -> None:
 
 
 def _key_without_network(patch: pytest.MonkeyPatch) -> None:
-    earlier = Marketplace.earlier
+    run = Marketplace.run
 
-    async def remembered(self: Marketplace, scope: Network, idempotency_key: str) -> Any:
-        cache = self.__dict__.setdefault("_planted", {})
-        found = cache.get(idempotency_key) or await earlier(self, scope, idempotency_key)
-        if found is not None:
-            cache[idempotency_key] = found
-        return found
+    async def remembering(self: Marketplace, scope: Network, request: Any) -> Any:
+        taken = self.__dict__.setdefault("_planted", set())
+        if request.idempotency_key is not None:
+            if request.idempotency_key in taken:
+                raise Conflict("idempotency_key: was used for another request", field="idempotency_key")
+            taken.add(request.idempotency_key)
+        return await run(self, scope, request)
 
-    patch.setattr(Marketplace, "earlier", remembered)
+    patch.setattr(Marketplace, "run", remembering)
 
 
 def _sockets_in_readiness(patch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
+from uuid import UUID
 
 from litestar import Litestar
 from litestar.routes import HTTPRoute
@@ -23,7 +24,7 @@ from tests.isolation.worlds.house import Ask
 from tests.isolation.worlds.people import DEVICE_IDS, MODELS, DeviceWire, Person
 from yggdrasil.edge import _query_names
 from yggdrasil.users.codes import refresh_message, start_message
-from yggdrasil.wire import messages
+from yggdrasil.wire import hand_over, messages
 from yggdrasil.wire.proof import encode_bytes
 
 Build = Callable[["Maker"], dict[str, Any]]
@@ -157,12 +158,15 @@ class Maker:
             body |= {"at_seconds": self.now, "proof": encode_bytes(signed)}
         return body
 
-    def verify(self) -> dict[str, Any]:
+    def flow_and_code(self) -> tuple[str, int, str]:
+        """(flow, number of the key, code): one's own that fit, or a guess."""
         flow = self.me.ready_flow()
         if flow is not None and self.chance(60):
-            number, code = self.me.flows[flow][0], self.me.codes.pop(flow)
-        else:
-            flow, number, code = self.id("flow"), self.key_number(), self.one("00000000", "12345678")
+            return flow, self.me.flows[flow][0], self.me.codes.pop(flow)
+        return self.id("flow"), self.key_number(), str(self.one("00000000", "12345678"))
+
+    def verify(self) -> dict[str, Any]:
+        flow, number, code = self.flow_and_code()
         try:
             proof = self.me.verify_proof(number, flow, code)
         except ValueError:
@@ -174,6 +178,35 @@ class Maker:
         number = 0 if self.chance(95) else 1
         proof = encode_bytes(self.me.own_keys[number].sign(refresh_message(token, self.now)))
         return {"refresh_token": token, "at_seconds": self.now, "proof": proof}
+
+    def hand_over_ask(self) -> dict[str, Any]:
+        number, address = self.key_number(), self.address()
+        self.me.asked = number, address
+        key, sealing_key = self.me.own_keys[number], self.me.sealing_key
+        public = key.public_key().public_bytes_raw()
+        signed = key.sign(hand_over.ask_message(public, sealing_key, self.now, address, "Desk"))
+        return {
+            "email": address,
+            "device_key": encode_bytes(public),
+            "sealing_key": encode_bytes(sealing_key),
+            "device_name": "Desk",
+            "at_seconds": self.now,
+            "proof": encode_bytes(signed),
+        }
+
+    def hand_over_take(self) -> dict[str, Any]:
+        flow, number, code = self.flow_and_code()
+        body = {"flow": flow, "device_key": self.me.public(number)}
+        if self.chance(70):
+            body["code"] = code
+        try:
+            message = hand_over.take_message(UUID(flow), body.get("code"))
+        except ValueError:
+            return {**body, "proof": "A" * 86}
+        return {**body, "proof": encode_bytes(self.me.own_keys[number].sign(message))}
+
+    def hand_over_approval(self) -> dict[str, Any]:
+        return {"check": self.one("000000", "123456"), "at_seconds": self.now, "proof": "A" * 86}
 
     def device(self) -> dict[str, Any]:
         number = self.rng.randrange(len(DEVICE_IDS))
@@ -305,6 +338,8 @@ PARAMETERS: dict[str, Make] = {
     "request_id": lambda m: m.id("transaction_id"),
     "network_id": lambda m: m.id("network_id"),
     "model": lambda m: m.model(),
+    "flow": lambda m: m.id("flow"),
+    "hand_over_id": lambda m: m.id("hand_over_id"),
     "code": lambda m: m.one(*CODES),
     "path": lambda m: m.one("openapi.json", "nope"),
 }
@@ -315,6 +350,7 @@ QUERIES: dict[str, Make] = {
     "model": lambda m: m.model(),
     "within": lambda m: m.one("own", "network", "market"),
     "side": lambda m: m.one("requester", "provider"),
+    "kind": lambda m: m.one("key.made", "session.opened", "id.unknown", "nonsense"),
     "hours": lambda m: m.one(1, 24, 168, 0),
     "bucket": lambda m: m.one("hour", "day", "all"),
     "group_by": lambda m: m.one("model", "kind,scope", "device", "weekday,hour", "nonsense"),
@@ -331,6 +367,13 @@ BODIES: dict[str, Build] = {
     "POST /api/v1/users/login": lambda m: m.start(),
     "POST /api/v1/users/verify": lambda m: m.verify(),
     "POST /api/v1/users/refresh": lambda m: m.refresh(),
+    "POST /api/v1/users/hand-overs/ask": lambda m: m.hand_over_ask(),
+    "POST /api/v1/users/hand-overs/take": lambda m: m.hand_over_take(),
+    "POST /api/v1/users/me/hand-over-asks/{flow}/approve": lambda m: m.hand_over_approval(),
+    "PUT /api/v1/admin/networks/{network_id}/tier": lambda m: {
+        "tier": m.one("free", "nonsense"),
+        "reason": "the network asked for it",
+    },
     "PUT /api/v1/users/me": lambda m: {"display_name": m.one("Sam", "Alex", "")},
     "POST /api/v1/keys": lambda m: m.new_key(),
     "POST /api/v1/keys/{key_id}/rotate": lambda m: {"overlap_seconds": m.one(0, 60)},
