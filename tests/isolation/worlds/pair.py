@@ -157,8 +157,8 @@ class Side:
         return seen
 
     def _body(self, body: bytes) -> bytes:
-        """Without what is drawn for many at once: a parcel of a hand-over has a key that the library draws, so
-        its length is compared; a background job names events of the audit, and hashes and signatures chain
+        """Without what is drawn for many at once: a parcel of a hand-over has a key that the library draws,
+        so its length is compared; a background job names events of the audit, and hashes and signatures chain
         them, so they are told by their order."""
         body = _SEALED.sub(lambda found: b'"sealed":"%d characters"' % len(found[1]), body)
         return _CHAINED.sub(lambda found: found[1] + b"%064d" % self._number(found[2].decode()), body)
