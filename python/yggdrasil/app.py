@@ -186,7 +186,9 @@ def assemble(
 
     async def member(hello: Hello) -> Member:
         admitted = await devices.member_for_hello(hello)
-        quotas.hello(admitted.network_id)
+        if not hub.online(admitted.network_id, admitted.device):
+            # One that comes again takes the place it has.
+            quotas.hello(admitted.network_id)
         return Member(
             network_id=admitted.network_id,
             user_id=admitted.user_id,
@@ -448,6 +450,8 @@ def create_app(services: Services) -> Litestar:
         services.clock,
         per_minute=services.settings.sign_ins_per_address_per_minute,
         trusted=trusted_from(services.settings.trusted_proxies),
+        header=services.settings.proxy_header,
+        behind_proxy=services.settings.behind_proxy,
     )
     app.asgi_handler = trace_requests(Observe(door, services.ids, missing))
     return app

@@ -93,7 +93,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """How many requests wait on this server at most; one network's and one user's share of it is smaller."""
     trusted_proxies: str = ""
     """Addresses or networks, with commas between (`10.0.0.0/8, ::1`), whose `Forwarded` or `X-Forwarded-For`
-    says where a client is. Nobody else's is read."""
+    says where a client is. Nobody else's is read, and none that stands for everybody is taken."""
+    proxy_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    """The one header that `trusted_proxies` write. A client may send the other: it is not read."""
     tier_default: Tiers = "free"
     """The tier of networks that no operator has given one (`docs/limits.md`)."""
     sign_ins_per_address_per_minute: PerMinute = 600

@@ -11,10 +11,10 @@ from uuid import UUID
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.bifrost.server import NET_A, NET_B, Door, authenticate, device_key, running
+from tests.bifrost.server import NET_A, NET_B, Door, LiveDevice, authenticate, device_key, running
 from yggdrasil.bifrost.hub import Hello, HubLimits, Job, JobEvent, JobLink, Member
 from yggdrasil.bifrost.protocol import Accepted, Busy, Chunks, Done, Fault, verify_hello
-from yggdrasil.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
+from yggdrasil.errors import Conflict, InvalidInput, LimitReached, NotFound, Unauthenticated, Unavailable
 from yggdrasil.wire import proof
 from yggdrasil.wire.events import Data, JobCancelled, JobReady
 from yggdrasil.wire.limits import CloseCode
@@ -351,3 +351,22 @@ async def test_the_test_server_judges(door: Door) -> None:
     """The control of all the tests above: its own verdict refuses a token that is none."""
     with pytest.raises(Unauthenticated):
         await authenticate(Hello("none", "pc", "", bytes(32)))
+
+
+async def test_a_hello_that_reaches_a_limit_is_told_and_may_come_again() -> None:
+    async def judge(hello: Hello) -> Member:
+        member = await authenticate(hello)
+        if member.network_id == NET_A:
+            raise LimitReached("At most 2 sockets of one network; 2 are open", retry_after_seconds=10)
+        return member
+
+    async with running(judge=judge) as door:
+        device = LiveDevice(await door.dial(), "pc", NET_A)
+        # The client's own machine takes it for what it is.
+        told = await device.expect(Error)
+        assert (told.code, told.retry_after_ms) == ("limit_reached", 10_000)
+        closed = await device.closed()
+        assert (closed.code, closed.reconnect) == (CloseCode.FULL, True)
+        await device.stop()
+        async with door.device("spy", NET_B):
+            pass

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from tests.conftest import make_directory
 from tests.live.house import House, open_house, person
+from yggdrasil.wire.limits import CloseCode
 
 PER_MINUTE = 30
 
@@ -99,7 +100,7 @@ async def test_one_address_signs_in_so_often_whatever_it_says_of_itself(strict: 
 
 
 async def test_one_address_dials_so_often(strict: House) -> None:
-    codes = []
+    heard = []
     for _ in range(PER_MINUTE + 5):
         socket = await connect(
             f"ws://127.0.0.1:{strict.port}/bifrost",
@@ -107,12 +108,13 @@ async def test_one_address_dials_so_often(strict: House) -> None:
             additional_headers={"x-forwarded-for": "198.51.100.9"},
             compression=None,
         )
-        try:
-            await socket.recv()
-            codes.append(0)
-        except ConnectionClosed as closed:
-            codes.append(closed.rcvd.code if closed.rcvd is not None else -1)
+        first = json.loads(await socket.recv())
+        heard.append(first["type"])
+        if first["type"] == "error":
+            assert (first["code"], first["retry_after_ms"] >= 1_000) == ("limit_reached", True)
+            await socket.wait_closed()
+            assert socket.close_code == CloseCode.FULL
         await socket.close()
-    assert codes[:PER_MINUTE] == [0] * PER_MINUTE
-    assert set(codes[PER_MINUTE:]) <= {0, 1013}
-    assert 1013 in codes[PER_MINUTE:]
+    assert heard[:PER_MINUTE] == ["challenge"] * PER_MINUTE
+    assert set(heard[PER_MINUTE:]) <= {"challenge", "error"}
+    assert "error" in heard[PER_MINUTE:]

@@ -160,6 +160,9 @@ class Provider:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self.pump)
 
+    def say_last(self, frame: str) -> None:
+        raise AssertionError(frame)
+
     def close(self, code: int, reason: str) -> None:
         self._session = None
 

@@ -31,9 +31,13 @@ class _LitestarSocket:
     def __init__(self) -> None:
         self.ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self.pending = asyncio.Event()
+        self.last: str | None = None
 
     def wake(self) -> None:
         self.pending.set()
+
+    def say_last(self, frame: str) -> None:
+        self.last = frame
 
     def close(self, code: int, reason: str) -> None:
         if not self.ended.done():
@@ -62,9 +66,12 @@ async def _write(socket: _Any, hub: Hub, session: int, pending: asyncio.Event) -
                 await socket.send({"type": "websocket.send", "bytes": frame, "text": None})
 
 
-async def _close(socket: _Any, code: int, reason: str) -> None:
+async def _close(socket: _Any, code: int, reason: str, last: str | None = None) -> None:
     with contextlib.suppress(TimeoutError, WebSocketException, OSError, RuntimeError):
-        await asyncio.wait_for(socket.close(code=code, reason=reason), CLOSE_SECONDS)
+        async with asyncio.timeout(CLOSE_SECONDS):
+            if last is not None:
+                await socket.send({"type": "websocket.send", "text": last, "bytes": None})
+            await socket.close(code=code, reason=reason)
 
 
 @websocket("/bifrost", opt={"exclude_from_auth": True})
@@ -96,7 +103,7 @@ async def _serve(socket: _Any, hub: Hub) -> None:
             task.cancel()
         results = await asyncio.gather(reader, writer, return_exceptions=True)
         if shell.ended.done():
-            await _close(socket, *shell.ended.result())
+            await _close(socket, *shell.ended.result(), shell.last)
     for result in results:
         # The peer hung up, or the transport failed: both are the end of a socket, nothing to report.
         if isinstance(result, Exception) and not isinstance(

@@ -21,11 +21,18 @@ from yggdrasil import _core
 from yggdrasil.bifrost.effects import Effect, JobBatch
 from yggdrasil.bifrost.jobs import JobLink
 from yggdrasil.bifrost.protocol import Hello, HubLimits, Job, JobEvent, Member
-from yggdrasil.errors import Forbidden, InvalidInput, NotFound, Unauthenticated, YggdrasilError
+from yggdrasil.errors import (
+    Forbidden,
+    InvalidInput,
+    LimitReached,
+    NotFound,
+    Unauthenticated,
+    YggdrasilError,
+)
 from yggdrasil.kernel import Clock, IdSource
 from yggdrasil.tracing import traced
 from yggdrasil.wire.limits import NONCE_BYTES, CloseCode
-from yggdrasil.wire.messages import DeviceInfo
+from yggdrasil.wire.messages import DeviceInfo, refusal
 
 __all__ = ["DeviceInfo", "Hello", "Hub", "HubLimits", "Job", "JobEvent", "JobLink", "Member", "Socket"]
 
@@ -34,10 +41,14 @@ _log = logging.getLogger("yggdrasil.bifrost")
 
 
 class Socket(Protocol):
-    """What the hub needs of an open socket. Both calls return at once."""
+    """What the hub needs of an open socket. All calls return at once."""
 
     def wake(self) -> None:
         """`Hub.pull` has something."""
+        ...
+
+    def say_last(self, frame: str) -> None:
+        """Send this before the close that follows."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -58,10 +69,10 @@ class Hub:
     """All sessions of this process.
 
     `authenticate` judges a hello: a `Member`, or an error (`Unauthenticated` and its like are final, all
-    others mean "not now"). `directory` lists the devices of a member's own network; `exists` (default: by
-    `directory`) says whether one of that name is in it. Callbacks in `on_presence` run inside the hub: they
-    must be quick and must not wait. So do those in `on_unknown`, which hear of devices that a member asked
-    for and that are not in its network.
+    others mean "not now"; of `LimitReached` the device is told). `directory` lists the devices of a
+    member's own network; `exists` (default: by `directory`) says whether one of that name is in it.
+    Callbacks in `on_presence` run inside the hub: they must be quick and must not wait. So do those in
+    `on_unknown`, which hear of devices that a member asked for and that are not in its network.
     """
 
     def __init__(
@@ -310,6 +321,12 @@ class Hub:
             member = await self._authenticate(hello)
         except (Unauthenticated, Forbidden, NotFound, InvalidInput):
             self._apply(self._core.refused(number, CloseCode.UNAUTHENTICATED, self._now_ms()))
+            return
+        except LimitReached as error:
+            session = self._sessions.get(number)
+            if session is not None:
+                session.socket.say_last(refusal(error))
+            self._apply(self._core.refused(number, CloseCode.FULL, self._now_ms()))
             return
         except YggdrasilError:
             self._apply(self._core.refused(number, CloseCode.UNAVAILABLE, self._now_ms()))

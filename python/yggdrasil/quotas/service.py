@@ -1,13 +1,12 @@
 """The quotas of networks on this node: asked in memory, for every request and every socket.
 
-Each network has buckets of its own, and within it each user a fair share while others of it are active: what
-one network or person uses up is refused to that one alone.
+Each network has buckets of its own, and within it each person a fair share while others of it are active:
+what one network or person uses up is refused to that one alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,7 +20,7 @@ from yggdrasil.db import Database
 from yggdrasil.errors import LimitReached, NotFound
 from yggdrasil.kernel import SENTINEL_NETWORKS, Clock, IdSource, Network, System
 from yggdrasil.quotas import store
-from yggdrasil.quotas.bucket import Bucket
+from yggdrasil.quotas.bucket import Bucket, FairBucket
 from yggdrasil.quotas.tiers import QUOTAS, Quota, Tier
 
 JOB: Final = "quotas"
@@ -29,9 +28,6 @@ NETWORKS_MAX: Final = 65_536
 """Above it, those are forgotten that use nothing; never one that does, so it is no hard bound: there is one
 entry for each network that asked of late."""
 FORGET_SECONDS: Final = 10.0
-USERS_MAX: Final = 64
-"""Of one network, told apart; more of them share one bucket."""
-ACTIVE_SECONDS: Final = 60.0
 HELLO_SECONDS_MAX: Final = 10.0
 CHUNKED_BYTES: Final = 64 * 1024
 """What a body without a length is taken for."""
@@ -58,13 +54,12 @@ class Limits(msgspec.Struct, frozen=True):
 class _Usage:
     """Of one network on this node."""
 
-    __slots__ = ("bytes", "hellos", "quota", "requests", "sockets", "tier", "users")
+    __slots__ = ("bytes", "hellos", "quota", "requests", "sockets", "tier")
 
     def __init__(self, tier: Tier, quota: Quota, now: float) -> None:
         self.tier, self.quota = tier, quota
-        self.requests = Bucket(quota.requests_burst, quota.requests_per_second, now)
+        self.requests = FairBucket(quota.requests_burst, quota.requests_per_second, now)
         self.bytes = Bucket(quota.bytes_per_hour, quota.bytes_per_hour / HOUR, now)
-        self.users: OrderedDict[UUID, tuple[Bucket, float]] = OrderedDict()
         self.sockets = 0
         self.hellos: list[float] = []
         """When each socket was let in that has not said it is there; the place is held as long."""
@@ -132,11 +127,10 @@ class Quotas:
         usage = self._known.get(scope.network_id) or self._new(scope.network_id, now)
         if scope.network_id in SENTINEL_NETWORKS:
             return
-        share = self._share(usage, scope.user_id, now)
-        if share is not None and (wait := share.take(1, now)):
-            raise _refused("requests of one user, of those that share the network,", share, wait)
-        if wait := usage.requests.take(1, now):
-            raise _refused("requests of one network", usage.requests, wait)
+        if wait := usage.requests.take_for(scope.user_id, now):
+            members = usage.requests.members
+            shared = "" if members == 1 else f", shared by {members} people"
+            raise _refused(f"requests of one network{shared}", usage.requests, wait)
         if body_bytes and (wait := usage.bytes.take(body_bytes, now)):
             raise _refused("bytes of one network in an hour", usage.bytes, wait)
 
@@ -201,22 +195,6 @@ class Quotas:
                 ),
             ],
         )
-
-    def _share(self, usage: _Usage, user_id: UUID, now: float) -> Bucket | None:
-        """The user's own bucket, None while nobody else of the network is active."""
-        found = usage.users.pop(user_id, None)
-        while usage.users and now - next(iter(usage.users.values()))[1] > ACTIVE_SECONDS:
-            usage.users.popitem(last=False)
-        while len(usage.users) >= USERS_MAX:
-            usage.users.popitem(last=False)
-        active = len(usage.users) + 1
-        burst = usage.quota.requests_burst / active
-        rate = usage.quota.requests_per_second / active
-        bucket = found[0] if found is not None else Bucket(burst, rate, now)
-        if bucket.burst != burst:
-            bucket.change(burst, rate, now)
-        usage.users[user_id] = (bucket, now)
-        return None if active == 1 else bucket
 
     def _new(self, network_id: UUID, now: float) -> _Usage:
         if len(self._known) >= self._networks_max and now - self._forgot_at >= FORGET_SECONDS:

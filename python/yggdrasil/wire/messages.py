@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from yggdrasil.errors import ProtocolViolation
+from yggdrasil.errors import LimitReached, ProtocolViolation
 from yggdrasil.wire import limits
 from yggdrasil.wire.limits import CloseCode
 
@@ -289,6 +289,14 @@ _to_device: msgspec.json.Decoder[ToDevice] = msgspec.json.Decoder(ToDevice)
 def encode(message: Message) -> str:
     """The text frame of a message."""
     return _encoder.encode(message).decode()
+
+
+def refusal(error: LimitReached) -> str:
+    """The text frame that says which limit is reached, before the socket is closed."""
+    wait = error.retry_after_seconds
+    return encode(
+        Error(code=error.code, message=error.detail, retry_after_ms=None if wait is None else wait * 1000)
+    )
 
 
 def decode_to_device(frame: str) -> ToDevice:

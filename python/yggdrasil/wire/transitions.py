@@ -26,8 +26,10 @@ _LIVE_ONLY: Final = (
 TRANSITIONS: Final[dict[tuple[State, type[messages.Message]], State]] = {
     (State.DIALLED, messages.Challenge): State.GREETED,
     (State.DIALLED, messages.Drain): State.DIALLED,
+    (State.DIALLED, messages.Error): State.DIALLED,
     (State.GREETED, messages.Welcome): State.LIVE,
     (State.GREETED, messages.Drain): State.GREETED,
+    (State.GREETED, messages.Error): State.GREETED,
     **{(State.LIVE, kind): State.LIVE for kind in _LIVE_ONLY},
 }
 """All moves the server can make; any other message in a state is its fault."""
