@@ -432,6 +432,7 @@ def _told(one: Class) -> dict[str, Any]:
         "class": one.name,
         "pairs": found.pairs,
         "t": round(found.t, 2),
+        "welch_t": round(found.welch_t, 2),
         "difference_us": round(found.difference_us, 1),
         "low_us": round(found.low_us, 1),
         "high_us": round(found.high_us, 1),
@@ -455,7 +456,11 @@ def main() -> int:
     found = asyncio.run(run(asked.pairs, asked.seconds, asked.seed, asked.only, asked.delay_us, kept))
     for one in found:
         word = "equivalent" if one["equivalent"] else "DIFFERS" if one["differs"] else "undecided"
-        line = f"|t| {abs(one['t']):6.2f}  {one['difference_us']:8.1f} µs" if "t" in one else ""
+        line = (
+            f"|t| {abs(one['t']):6.2f}, Welch's {abs(one['welch_t']):5.2f}  {one['difference_us']:8.1f} µs"
+            if "t" in one
+            else ""
+        )
         print(f"{word:10}  {one['pairs']:6} pairs  {line}  {one['class']}")
     print(json.dumps({"timing": found, "seed": asked.seed}))
     if any(one["differs"] for one in found):
