@@ -23,6 +23,8 @@ attacker does in the
 world with others, with guesses at their ids, is then done with the very same bytes in the world without them.
 
     strict   the attacker alone | the attacker among victims who do everything but trade
+    market   one tape of offers and arrivals, owned by other networks in each world
+    members  another member of one's own network who does nothing | who does what is nobody else's business
 
 `ways` discovers routes and socket messages from the app: one that nobody can make a request for fails a test.
 """

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.isolation.worlds.pair import DifferenceError, Pair
+from tests.isolation.worlds.says import MESSAGES, RISKY
 from tests.isolation.worlds.stage import Stage
-from tests.isolation.worlds.ways import MESSAGES, OFTEN, RISKY, SELDOM, ways_of
+from tests.isolation.worlds.ways import OFTEN, SELDOM, ways_of
 
 SEEDS = st.integers(0, 2**32 - 1)
 SALTS = st.integers(0, 2**32 - 1)

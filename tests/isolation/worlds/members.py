@@ -41,6 +41,14 @@ SHARED = {
 """What the other member does not do, and why it would rightly show."""
 
 
+NETWORKS_OWN = {
+    "GET /api/v1/users/me/limits": "counts the network's requests and bytes, whoever's they are",
+    "GET /api/v1/audit": "the chain is the network's: owners and admins read every member's events",
+    "GET /api/v1/audit/head": "as above: its number counts them",
+}
+"""What is not compared between members, and why."""
+
+
 class Members(Pair):
     """The attacker has any role; the other member founded the network, or is an admin beside an owner."""
 
@@ -48,6 +56,7 @@ class Members(Pair):
 
     def __init__(self, alone: House, crowded: House, seed: int) -> None:
         super().__init__(alone, crowded, seed)
+        self.ways = {name: way for name, way in self.ways.items() if name not in NETWORKS_OWN}
         self.role = ROLES[seed // 3 % len(ROLES)]
         for side in (self.alone, self.crowded):
             side.others = [Person("other", seed)]

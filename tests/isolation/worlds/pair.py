@@ -16,106 +16,21 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from tests.isolation.worlds.house import Answer, Ask, House
+from tests.isolation.worlds.inputs import ATTACKER, Asking, HangingUp, Input, Opening, Saying, Waiting
 from tests.isolation.worlds.people import DEVICE_IDS, DeviceWire, Person
-from tests.isolation.worlds.ways import MESSAGES, NEVER, Maker, Way, ways_of
+from tests.isolation.worlds.says import MESSAGES
+from tests.isolation.worlds.ways import NEVER, Maker, Way, ways_of
 from yggdrasil.wire.limits import SUBPROTOCOL
 
-ATTACKER = "attacker"
 SIDES = ("alone", "crowded")
 SOCKETS_MAX = 3
 SHOWN_CHARS_MAX = 4_000
 _SEALED = re.compile(rb'"sealed":"([A-Za-z0-9_-]+)"')
 _CHAINED = re.compile(rb'("(?:event_id|previous_hash|hash|signature)":")([0-9a-f-]{36,128})')
 _JOB = re.compile(r'^\{"type":"job","link":\d+,"job":"([0-9a-f-]{36})"')
-
-
-class Input(Protocol):
-    """Something the attacker does."""
-
-    async def do(self, side: Side) -> Answer | None: ...
-
-
-@dataclass(frozen=True)
-class Asking:
-    """A request, to its end."""
-
-    ask: Ask
-
-    async def do(self, side: Side) -> Answer:
-        return await side.house.ask(ATTACKER, self.ask)
-
-    def __str__(self) -> str:
-        return str(self.ask)
-
-
-@dataclass(frozen=True)
-class Opening:
-    """A socket that says hello as this device."""
-
-    device_id: str
-    key: int
-    token: str
-    serves: str
-    subprotocol: str = SUBPROTOCOL
-
-    async def do(self, side: Side) -> None:
-        wire = DeviceWire(
-            device_id=self.device_id,
-            key=side.attacker.keys[self.key],
-            token=self.token,
-            serves=self.serves,
-            subprotocol=self.subprotocol,
-        )
-        side.wires.append(wire)
-        side.house.dial(ATTACKER, wire)
-
-    def __str__(self) -> str:
-        return f"open socket as {self.device_id} ({self.serves}, {self.subprotocol})"
-
-
-@dataclass(frozen=True)
-class Saying:
-    """A frame on one of its sockets."""
-
-    socket: int
-    frame: str | bytes
-
-    async def do(self, side: Side) -> None:
-        side.wires[self.socket].say(self.frame)
-
-    def __str__(self) -> str:
-        return f"socket {self.socket}: {self.frame!r}"
-
-
-@dataclass(frozen=True)
-class HangingUp:
-    """A socket is left."""
-
-    socket: int
-
-    async def do(self, side: Side) -> None:
-        side.wires[self.socket].hang_up()
-
-    def __str__(self) -> str:
-        return f"socket {self.socket}: hang up"
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Time passes, with every timer on its way, or all of them late."""
-
-    seconds: float
-    at_once: bool
-
-    async def do(self, side: Side) -> None:
-        loop = side.house.loop
-        await (loop.jump(self.seconds) if self.at_once else loop.pass_time(self.seconds))
-
-    def __str__(self) -> str:
-        return f"{'sleep' if self.at_once else 'wait'} {self.seconds:g} s"
 
 
 @dataclass
@@ -157,9 +72,9 @@ class Side:
         return seen
 
     def _body(self, body: bytes) -> bytes:
-        """Without what is drawn for many at once: a parcel of a hand-over has a key that the library draws,
-        so its length is compared; a background job names events of the audit, and hashes and signatures chain
-        them, so they are told by their order."""
+        """Without what is drawn for many at once. A parcel of a hand-over has a key that the library draws:
+        its length is compared. A background job names events of the audit, and hashes and signatures chain
+        them: they are told by their order."""
         body = _SEALED.sub(lambda found: b'"sealed":"%d characters"' % len(found[1]), body)
         return _CHAINED.sub(lambda found: found[1] + b"%064d" % self._number(found[2].decode()), body)
 
@@ -338,6 +253,8 @@ class Pair:
 
     def ask(self, name: str, rng: random.Random, at_once: int = 0) -> None:
         """A request on that route, with others beside it."""
+        if name not in self.ways:
+            return
         self.stay_signed_in()
         beside = self.deeds(rng, at_once) if at_once else []
         self._last = Asking(self.maker(rng).ask(self.ways[name]))

@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 
 from tests.isolation.worlds.house import Ask, House
-from tests.isolation.worlds.pair import ATTACKER, Pair, Side, first_steps, post
+from tests.isolation.worlds.inputs import ATTACKER
+from tests.isolation.worlds.pair import Pair, Side, first_steps, post
 from tests.isolation.worlds.people import DEVICE_IDS, Person
 from tests.isolation.worlds.ways import OFTEN, SELDOM, Maker
 

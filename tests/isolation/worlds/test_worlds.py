@@ -8,8 +8,9 @@ import pytest
 
 from tests.conftest import SEED
 from tests.isolation.worlds.campaign import KINDS, run_chunk
+from tests.isolation.worlds.says import MESSAGES, message_types
 from tests.isolation.worlds.stage import Stage
-from tests.isolation.worlds.ways import MESSAGES, message_types, unknown, ways_of
+from tests.isolation.worlds.ways import unknown, ways_of
 
 RUNS = int(os.environ.get("YGG_WORLDS_RUNS", "60"))
 """Of each kind."""

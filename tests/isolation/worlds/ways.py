@@ -21,10 +21,10 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from tests.isolation.worlds.house import Ask
-from tests.isolation.worlds.people import DEVICE_IDS, MODELS, DeviceWire, Person
+from tests.isolation.worlds.people import DEVICE_IDS, MODELS, Person
 from yggdrasil.edge import _query_names
 from yggdrasil.users.codes import refresh_message, start_message
-from yggdrasil.wire import hand_over, messages
+from yggdrasil.wire import hand_over
 from yggdrasil.wire.proof import encode_bytes
 
 Build = Callable[["Maker"], dict[str, Any]]
@@ -433,50 +433,3 @@ def unknown(ways: list[Way]) -> Iterator[str]:
             yield f"{way.name}: no builder of its body"
     for name in sorted({*BODIES, *OFTEN, *SELDOM} - {way.name for way in ways}):
         yield f"{name}: there is no such route"
-
-
-# ---- sockets -----------------------------------------------------------------------------------------------
-
-Say = Callable[[Maker, DeviceWire], dict[str, Any]]
-
-
-def _number(maker: Maker, wire: DeviceWire, kind: str) -> int:
-    return int(maker.one(*wire.numbers[kind], 1, 2, 3)) if maker.chance(90) else int(maker.one(0, 987_654))
-
-
-MESSAGES: dict[str, Say] = {
-    "hello": lambda m, w: {"token": w.token, "device_id": m.device_id(), "proof": "A" * 86},
-    "discover": lambda m, w: {"request": m.one(1, 2, 3)},
-    "connect": lambda m, w: {"request": m.one(4, 5), "to": m.device_id(), "purpose": "files"},
-    "allow": lambda m, w: {"ask": _number(m, w, "ask")},
-    "deny": lambda m, w: {"ask": _number(m, w, "ask")},
-    "credit": lambda m, w: {"link": _number(m, w, "link"), "bytes": m.one(1, 4096)},
-    "action": lambda m, w: {
-        "request": m.one(6, 7),
-        "to": m.device_id(),
-        "name": "wake",
-        "deadline_ms": m.one(1000, 5000),
-        "idempotency_id": m.one("i1", "i2"),
-        "arguments": {"a": 1},
-    },
-    "action_result": lambda m, w: {"ask": _number(m, w, "ask"), "ok": True, "result": {"b": 2}},
-    "disconnect": lambda m, w: {"link": _number(m, w, "link")},
-    "ping": lambda m, w: {"id": m.one(1, 2)},
-    "pong": lambda m, w: {"id": m.one(1, 2)},
-    "accept": lambda m, w: {"link": _number(m, w, "link")},
-    "busy": lambda m, w: {"link": _number(m, w, "link"), "message": ""},
-    "done": lambda m, w: {
-        "link": _number(m, w, "link"),
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1},
-    },
-    "fault": lambda m, w: {"link": _number(m, w, "link"), "code": "x", "message": ""},
-}
-RISKY = frozenset(
-    {"hello", "accept", "busy", "done", "fault", "credit", "allow", "deny", "action_result", "disconnect"}
-)
-"""Out of order they end the session: said less often."""
-
-
-def message_types() -> list[str]:
-    """What the wire knows."""
-    return sorted(str(kind.__struct_config__.tag) for kind in typing.get_args(messages.ToServer))
