@@ -18,12 +18,17 @@ from tests.users.conftest import Inbox
 from yggdrasil.adapters.devmail import DevMailer
 from yggdrasil.admin import store as admin_store
 from yggdrasil.admin.operators import JOB, Operators
+from yggdrasil.admin.trail import Trail
 from yggdrasil.app import Services, create_app
+from yggdrasil.audit.chain import Signing
+from yggdrasil.audit.chainer import Chainer
 from yggdrasil.config import Settings
 from yggdrasil.db import VaultDatabase
 from yggdrasil.errors import Unauthenticated
 from yggdrasil.kernel import Identity, Network, Role, System
 from yggdrasil.mimir.service import Mimir
+from yggdrasil.quotas.service import Quotas
+from yggdrasil.quotas.tiers import Tier
 from yggdrasil.users import store, store_hand_over
 from yggdrasil.users.service import Users
 from yggdrasil.users.store_keys import NO_TERMS
@@ -155,8 +160,11 @@ async def house(world: World, mimir_pool: VaultDatabase) -> AsyncIterator[House]
         world.ids,
         here=dict,
         trial_balance=world.payments.trial_balance,
+        trail=Trail(world.database, Signing(world.keys.audit_signing)),
     )
     services = Parts(
+        quotas=Quotas(world.database, world.clock, world.ids, default=Tier.FREE),
+        clock=world.clock,
         mailer=DevMailer(world.clock, development=True),
         ids=world.ids,
         users=users,
@@ -185,4 +193,5 @@ async def house(world: World, mimir_pool: VaultDatabase) -> AsyncIterator[House]
             await made.furnish(
                 await make_network(world.database, world.ids, world.clock, role=role, home=owner.network_id)
             )
+        await Chainer(world.database, world.clock, world.ids, Signing(world.keys.audit_signing), None).drain()
         yield made

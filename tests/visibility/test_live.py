@@ -54,18 +54,18 @@ async def test_what_could_not_serve_is_not_on_the_market(house: House) -> None:
 
 
 async def test_a_device_that_is_removed(house: House) -> None:
-    mine = house.of[Role.MEMBER]
+    mine = house.of[Role.ADMIN]
     await house.world.devices.remove(mine.scope, mine.device.name)
     report = await house.visibility(mine.scope)
     assert (report["devices"], report["providers"], report["offers"]) == ([], [], [])
     viewers = await house.viewers(mine.scope)
-    assert {one["role"] for one in viewers.values()} == {"owner", "admin"}  # the hand-over and the opening
+    assert {one["role"] for one in viewers.values()} == {"owner"}  # the hand-over and the opening
     assert all(one["sees"]["devices"] == 0 for one in viewers.values())
 
 
 @pytest.mark.parametrize("after", ["member", "guest"])
 async def test_a_role(house: House, admin: Login, after: str) -> None:
-    mine, other = house.of[Role.MEMBER].scope, house.of[Role.ADMIN].scope
+    mine, other = house.of[Role.OWNER].scope, house.of[Role.ADMIN].scope
     assert (await house.viewers(mine))[str(other.user_id)]["sees"]["hand_overs"] == 1
     await as_superuser(
         house.world.database,
@@ -78,7 +78,7 @@ async def test_a_role(house: House, admin: Login, after: str) -> None:
 
 
 async def test_a_membership_that_ends(house: House, admin: Login) -> None:
-    mine, other = house.of[Role.MEMBER].scope, house.of[Role.ADMIN].scope
+    mine, other = house.of[Role.OWNER].scope, house.of[Role.ADMIN].scope
     await as_superuser(
         house.world.database, admin, f"DELETE FROM identity.memberships WHERE user_id = '{other.user_id}'"
     )

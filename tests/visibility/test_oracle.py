@@ -7,7 +7,7 @@ from typing import Any
 from tests.visibility.conftest import House, Things
 from yggdrasil.kernel import Network, Role
 
-KINDS = ("devices", "providers", "offers", "hand_overs", "openings", "api_keys", "requests")
+KINDS = ("devices", "providers", "offers", "hand_overs", "openings", "api_keys", "requests", "audit")
 
 
 async def shown(house: House, viewer: Network, things: Things) -> dict[str, bool]:
@@ -30,6 +30,7 @@ async def shown(house: House, viewer: Network, things: Things) -> dict[str, bool
         "openings": str(things.opening) in await ids("/users/me/openings", "opening_id"),
         "api_keys": str(things.key) in await ids("/keys", "key_id"),
         "requests": await there(f"/marketplace/transactions/{things.request}"),
+        "audit": bool(await ids("/audit", "event_id")),
     }
 
 
@@ -49,6 +50,7 @@ def said(report: dict[str, Any], things: Things) -> dict[str, list[str]]:
         "openings": roles("openings", "opening_id", str(things.opening)),
         "api_keys": roles("api_keys", "key_id", str(things.key)),
         "requests": report["requests_seen_by"],
+        "audit": report["audit_seen_by"],
     }
 
 
@@ -57,7 +59,8 @@ async def test_the_list_says_what_requests_show(house: House) -> None:
     for things in house.of.values():
         report = await house.visibility(things.scope)
         listed = said(report, things)
-        viewers = await house.viewers(things.scope)
+        manages = things.scope.role in (Role.OWNER, Role.ADMIN)
+        viewers = await house.viewers(things.scope) if manages else {}
         assert set(listed) == set(KINDS)
         for other in house.of.values():
             if other is things:
@@ -68,15 +71,20 @@ async def test_the_list_says_what_requests_show(house: House) -> None:
                 claimed = viewer.role.value in listed[kind]
                 assert claimed == real[kind], (things.scope.role, viewer.role, kind)
                 member = viewers.get(str(viewer.user_id))
-                if kind != "requests":
+                if manages and kind not in ("requests", "audit"):
                     assert (member is not None and member["sees"][kind] > 0) == real[kind]
                 pairs, seen_pairs = pairs + 1, seen_pairs + real[kind]
-            if any(real.values()):
+            if manages and any(real.values()):
                 assert viewers[str(viewer.user_id)]["role"] == viewer.role.value
+        if not manages:
+            refused = await house.get(things.scope, "/users/me/visibility/members")
+            assert refused.status_code == 403
         assert str(things.scope.user_id) not in viewers
         assert str(house.stranger.user_id) not in viewers
-        # The control: one's own requests show all of it.
-        assert all((await shown(house, things.scope, things)).values())
+        # The control: one's own requests show all of it, but for what is the network's.
+        own = await shown(house, things.scope, things)
+        role_may_not = {"audit", "providers"} if things.scope.role is Role.GUEST else {"audit"}
+        assert all(found for kind, found in own.items() if kind not in role_may_not)
     assert pairs == 4 * 3 * len(KINDS)
     assert 0 < seen_pairs < pairs
 

@@ -17,6 +17,7 @@ from yggdrasil.devices.service import Devices
 from yggdrasil.errors import Conflict, Forbidden, InvalidInput, NotFound
 from yggdrasil.kernel import Clock, IdSource, Market, Network, Settle
 from yggdrasil.marketplace import parameters, store
+from yggdrasil.marketplace.allowed import may_see
 from yggdrasil.marketplace.auto import AUTO
 from yggdrasil.marketplace.hours import ZONE_DEFAULT, Window, as_rows, zone_from
 from yggdrasil.marketplace.probe import Probe
@@ -291,11 +292,6 @@ class Providers:
             )
         for offer in offers:
             self._routing.put(offer, online=self._devices.online(offer.network_id, offer.device))
-
-
-def may_see(scope: Network, audience: str, user_id: UUID) -> bool:
-    """Whether the viewer may see a provider of his own network: one that works for its owner alone is his."""
-    return audience != "own" or user_id == scope.user_id
 
 
 def offer_id(group: bytes, kind: str, model: str) -> UUID:

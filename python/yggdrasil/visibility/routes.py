@@ -97,7 +97,7 @@ class KeyActing(msgspec.Struct, frozen=True):
 
 class VisibilityView(msgspec.Struct, frozen=True):
     """What of me is seen in this network, by which roles, and what acts as me. `requests_seen_by`: prompts,
-    answers and transactions.
+    answers and transactions; `audit_seen_by`: the network's audit, in which changes that I made stand.
     """
 
     network_id: UUID
@@ -109,6 +109,7 @@ class VisibilityView(msgspec.Struct, frozen=True):
     sessions: list[SessionActing]
     api_keys: list[KeyActing]
     requests_seen_by: list[str]
+    audit_seen_by: list[str]
 
 
 class Viewer(msgspec.Struct, frozen=True):
@@ -200,18 +201,21 @@ async def read_visibility(
             for one in found.keys
         ],
         requests_seen_by=_names(looks.request_roles()),
+        audit_seen_by=_names(looks.audit_roles()),
     )
     return Response(view, headers=_NO_STORE)
 
 
-@get("/users/me/visibility/members", summary="Which members can see me", action=Action.OWN_ACCOUNT)
+@get("/users/me/visibility/members", summary="Which members can see me", action=Action.MEMBERS)
 async def list_viewers(
     visibility: VisibilityDependency,
     caller: CallerDependency,
     limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
 ) -> Response[ViewersView]:
-    """Those who see anything of me at all, with the role they see it by."""
+    """Those who see anything of me at all, with the role they see it by. For owners and admins: to others it
+    is not told who the members are, and `seen_by` names the roles.
+    """
     items, following = await visibility.viewers(caller, limit=limit, cursor=cursor)
     view = ViewersView([Viewer(user_id, role.value, sees) for user_id, role, sees in items], following)
     return Response(view, headers=_NO_STORE)

@@ -10,7 +10,7 @@ and object against real requests.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from yggdrasil.devices.paging import decode_cursor, encode_cursor, limit_from
 from yggdrasil.devices.service import Devices
 from yggdrasil.errors import InvalidInput
 from yggdrasil.kernel import IdSource, Network, Role
-from yggdrasil.marketplace import providers
+from yggdrasil.marketplace.allowed import may_look
 from yggdrasil.marketplace.requests import Offer
 from yggdrasil.marketplace.service import Marketplace
 from yggdrasil.marketplace.shown import OfferView
@@ -69,6 +69,9 @@ class Looks:
     def request_roles(self) -> list[Role]:
         return [role for role, seen in self.by_role.items() if seen.requests]
 
+    def audit_roles(self) -> list[Role]:
+        return [role for role, seen in self.by_role.items() if seen.audit]
+
     def counts(self, role: Role) -> dict[str, int]:
         """How many of each kind a member with this role sees."""
         seen = self.by_role[role]
@@ -82,7 +85,8 @@ class Looks:
         }
 
     def sees_any(self, role: Role) -> bool:
-        return self.by_role[role].requests or any(self.counts(role).values())
+        seen = self.by_role[role]
+        return seen.requests or seen.audit or any(self.counts(role).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +183,10 @@ class Visibility:
     async def _look(self, viewer: Network, person: Network, away: list[UUID], openings: list[UUID]) -> Seen:
         async with self._database.transaction(viewer) as tx:
             found = await store.seen(tx, person.network_id, person.user_id, away, openings)
-        shown = [one for one in found.providers if providers.may_see(viewer, one.audience, person.user_id)]
-        return Seen(found.devices, shown, found.hand_overs, found.openings, found.keys, found.requests)
+        if viewer is person:  # what there is, also of a person whose role may ask no more
+            return found
+        shown = [one for one in found.providers if may_look(viewer, one.audience, person.user_id)]
+        return replace(found, providers=shown)
 
 
 def _without_name(view: OfferView) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class SeenHandOver:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a viewer's policies show of a person. `requests`: any at all."""
+    """What a viewer's policies show of a person. `requests`: any; `audit`: anything of the network's."""
 
     devices: list[SeenDevice]
     providers: list[SeenProvider]
@@ -52,6 +52,7 @@ class Seen:
     openings: set[UUID]
     keys: set[UUID]
     requests: bool
+    audit: bool
 
 
 async def seen(
@@ -97,6 +98,9 @@ async def seen(
         network_id,
         user_id,
     )
+    audited = await tx.fetchval(
+        "SELECT EXISTS (SELECT FROM tenant.audit_links WHERE network_id = $1)", network_id
+    )
     return Seen(
         [SeenDevice(**dict(row)) for row in devices],
         [SeenProvider(**dict(row)) for row in providers],
@@ -104,6 +108,7 @@ async def seen(
         {row["opening_id"] for row in opened},
         {row["key_id"] for row in keys},
         asked,
+        audited,
     )
 
 
