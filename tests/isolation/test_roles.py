@@ -55,6 +55,11 @@ LEAST_ROLE: dict[str, str] = {
     "GET /api/v1/users/me/networks": "guest",
     "POST /api/v1/users/me/networks": "guest",
     "DELETE /api/v1/users/me/networks/{network_id}": "guest",
+    "GET /api/v1/users/me/limits": "guest",
+    "GET /api/v1/users/me/visibility": "guest",
+    "GET /api/v1/users/me/visibility/members": "guest",
+    "GET /api/v1/audit": "admin",
+    "GET /api/v1/audit/head": "admin",
     "GET /api/v1/members": "admin",
     "PUT /api/v1/members/{user_id}": "admin",
     "DELETE /api/v1/members/{user_id}": "admin",
@@ -105,6 +110,7 @@ LEAST_ROLE: dict[str, str] = {
         for name in ("overview", "networks", "providers", "holds", "audit")
     },
     "POST /api/v1/admin/networks/{network_id}/open": NOT_ASKED,
+    "PUT /api/v1/admin/networks/{network_id}/tier": NOT_ASKED,
     "POST /api/v1/admin/requests/{request_id}/open": NOT_ASKED,
     **{
         f"GET {path}": NOT_ASKED
@@ -140,6 +146,7 @@ def handlers() -> dict[str, Any]:
         mailer=DevMailer(SystemClock(), development=True),
         ids=SystemIds(),
         settings=Settings(),
+        clock=SystemClock(),
         **dict.fromkeys(
             (
                 "users",
@@ -151,6 +158,9 @@ def handlers() -> dict[str, Any]:
                 "operators",
                 "readiness",
                 "sentinel",
+                "quotas",
+                "audit",
+                "visibility",
             )
         ),
     )
