@@ -33,7 +33,10 @@ impl<W: Own> Sorter<W> {
             slots,
             ends: vec![0; slots.div_ceil(GROUP) + 1],
             events: lent(),
-            places: Box::new([0; GROUP + 1]),
+            // A vector becomes it without passing over the stack.
+            places: vec![0; GROUP + 1]
+                .try_into()
+                .unwrap_or_else(|_| unreachable!("as many")),
             piece: Vec::new(),
         }
     }
