@@ -22,7 +22,8 @@
   A provider never seen gets the prior; one not seen for long drifts back to it.
 - ``quantile(provider, metric, rank) -> float | None`` and ``trimmed_mean(provider, metric, trim=0.05)``: of
   latency and throughput, if the registry was made with ``quantiles=True``; within 1 %.
-- ``snapshot() -> bytes``, ``Quality.restore(bytes)``: all of it, settings too. ``memory_bytes``.
+- ``snapshot() -> bytes``, ``Quality.restore(bytes)``: all of it, settings too. ``memory_bytes``: what
+  it holds, without the room for sorting columns, which the process keeps (80 MiB at most).
 - ``merge(other)``: adds what another registry of the same half-life has seen; ``a.merge(b)`` and
   ``b.merge(a)`` end equal.
 - ``remove(provider) -> bool``, ``prune(*, at_ms, weight_min) -> int``, ``len(quality)``.

@@ -8,8 +8,7 @@ use std::sync::PoisonError;
 
 use crate::batches::{Batch, Event, Own};
 
-/// Rows brought together at a time, 16 bytes each. With the double the system's allocator takes fresh pages every time, and
-/// those cost more than is saved.
+/// Rows brought together at a time, 16 bytes each: the more, the less often a provider's memory is waited for.
 pub const BATCH: usize = 1 << 21;
 /// Slots of a group.
 const GROUP: usize = 1 << SHIFT;
@@ -23,7 +22,7 @@ pub struct Sorter<W> {
     slots: usize,
     ends: Vec<usize>,
     events: Vec<Event<W>>,
-    places: Box<[u16; GROUP + 1]>,
+    places: Vec<u16>,
     piece: Vec<Event<W>>,
 }
 
@@ -32,11 +31,8 @@ impl<W: Own> Sorter<W> {
         Self {
             slots,
             ends: vec![0; slots.div_ceil(GROUP) + 1],
-            events: lent(),
-            // A vector becomes it without passing over the stack.
-            places: vec![0; GROUP + 1]
-                .try_into()
-                .unwrap_or_else(|_| unreachable!("as many")),
+            events: Vec::new(),
+            places: Vec::new(),
             piece: Vec::new(),
         }
     }
@@ -44,7 +40,6 @@ impl<W: Own> Sorter<W> {
     /// Calls `each` with the rows of a batch, piece by piece.
     pub fn pieces(&mut self, batch: &Batch<'_, W>, mut each: impl FnMut(&[Event<W>])) {
         let groups = self.ends.len() - 1;
-        let mut events = std::mem::take(&mut self.events);
         if groups <= 1 || batch.len() < groups * GROUP_ROWS {
             let mut piece = Vec::with_capacity(batch.len().min(PIECE));
             let mut from = 0;
@@ -56,6 +51,10 @@ impl<W: Own> Sorter<W> {
                 from = to;
             }
         } else {
+            let mut events = std::mem::take(&mut self.events);
+            if events.is_empty() {
+                events = lent();
+            }
             self.by_group(batch, &mut events);
             let mut from = 0;
             for group in 0..groups {
@@ -65,8 +64,8 @@ impl<W: Own> Sorter<W> {
                 }
                 from = to;
             }
+            self.events = events;
         }
-        self.events = events;
     }
 
     /// Hands the room back for the next column.
@@ -106,21 +105,24 @@ impl<W: Own> Sorter<W> {
             return events;
         }
         if self.piece.len() < events.len() {
-            self.piece.resize(PIECE, Event::default());
+            self.piece.resize(events.len(), Event::default());
         }
-        let (places, sorted) = (&mut *self.places, &mut self.piece[..events.len()]);
-        places[..=used].fill(0);
+        let (places, sorted) = (&mut self.places, &mut self.piece[..events.len()]);
+        places.clear();
+        places.resize(used, 0);
+        // A power of two.
+        let lower = used - 1;
         for event in events {
-            let count = &mut places[event.slot() as usize % GROUP + 1];
+            let count = &mut places[event.slot() as usize & lower];
             *count = count.wrapping_add(1);
         }
         let mut below = 0_u16;
-        for place in &mut places[..used] {
-            below = below.wrapping_add(*place);
-            *place = below;
+        for place in places.iter_mut() {
+            let count = std::mem::replace(place, below);
+            below = below.wrapping_add(count);
         }
         for event in events {
-            let next = &mut places[event.slot() as usize % GROUP];
+            let next = &mut places[event.slot() as usize & lower];
             sorted[usize::from(*next)] = *event;
             *next = next.wrapping_add(1);
         }
