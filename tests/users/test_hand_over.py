@@ -150,12 +150,18 @@ async def test_tries_count_for_both_kinds_of_code(house: House) -> None:
 
 async def test_asks_are_limited_and_count_as_mailed_codes(house: House) -> None:
     for email in (ASK, NOBODY):
+        away = Away()
         for _ in range(5):
-            await Away().ask(house, email)
-        refused = await house.post("/users/hand-overs/ask", Away().ask_body(email, house.at))
+            await away.ask(house, email)
+        refused = await house.post("/users/hand-overs/ask", away.ask_body(email, house.at))
         assert (refused.status_code, refused.json()["code"]) == (429, "limit_reached")
         assert int(refused.headers["retry-after"]) > 0
-        assert (await house.post("/users/login", Device().login_body(email))).status_code == 429
+        assert (await house.post("/users/login", away.login_body(email))).status_code == 429
+        # Another stranger does not learn of it: answered as ever, and no more is mailed.
+        before = len(house.inbox.mails)
+        answer = await house.post("/users/hand-overs/ask", Away().ask_body(email, house.at))
+        await house.users.postman.drain()
+        assert (answer.status_code, len(house.inbox.mails)) == (202, before)
 
 
 async def test_of_two_that_race_one_gets_it(house: House) -> None:
