@@ -293,9 +293,9 @@ MUTANTS = (
         ("tests/users/test_mail.py::test_development_mail_is_not_for_what_a_proxy_forwards",),
         (
             Patch(
-                "adapters/devmail.py",
-                "_is_loopback(client) and _is_loopback(name) and not forwarded",
-                "_is_loopback(client)",
+                "edge.py",
+                "if client is None or not _FORWARDED.isdisjoint(names):",
+                "if client is None:",
             ),
         ),
     ),
