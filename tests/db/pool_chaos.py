@@ -17,7 +17,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,9 +115,9 @@ class WatchedPool(RolePool):
 
     tally: Tally
 
-    async def acquire(self) -> asyncpg.Connection:
+    async def acquire(self, owner: Hashable = None) -> asyncpg.Connection:
         while True:
-            connection = await super().acquire()
+            connection = await super().acquire(owner)
             try:
                 *carried, role, user, path, xact = await connection.fetchrow(CARRIED)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):

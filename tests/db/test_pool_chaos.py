@@ -122,12 +122,15 @@ async def test_the_judge_sees_a_connection_that_is_dropped_but_not_cut(
     dropped: list[asyncpg.Connection] = []
 
     def wrong(self: WatchedPool, connection: asyncpg.Connection, *, clean: bool) -> None:
-        self._busy.discard(connection)
-        if clean and not connection.is_closed() and not connection.is_in_transaction():
-            self._hand(connection)
+        if connection not in self._busy:
             return
-        dropped.append(connection)
-        self._hand(None)
+        owner = self._busy.pop(connection)
+        if clean and not connection.is_closed() and not connection.is_in_transaction():
+            self._idle.append(connection)
+        else:
+            dropped.append(connection)
+            self._slots -= 1
+        self._gives_back(owner)
 
     monkeypatch.setattr(WatchedPool, "release", wrong)
     tally = await leak(cluster, ids)

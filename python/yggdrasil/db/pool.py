@@ -4,12 +4,17 @@ Own, because release must be synchronous: a release that awaits can itself be ca
 leak.
 A connection comes back either clean (no transaction open) or it is thrown away; the next user never gets
 another's state.
+
+Whoever must wait, waits in his own network's line, and the lines have turns: a network that asks a thousand
+times delays another's question by one turn, and can never hold all connections, so none is told "all are in
+use" for what another does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Hashable
 from typing import Final
 
 import asyncpg
@@ -22,6 +27,8 @@ STATEMENT_SECONDS_MAX: Final = 30
 LOCK_SECONDS_MAX: Final = 10
 IDLE_TRANSACTION_SECONDS_MAX: Final = 60
 CLOSE_SECONDS_MAX: Final = 5.0
+
+_Waiter = asyncio.Future["asyncpg.Connection | None"]
 
 
 class RolePool:
@@ -44,9 +51,12 @@ class RolePool:
         self._acquire_seconds_max = acquire_seconds_max
         self._statement_seconds_max = statement_seconds_max
         self._idle: deque[asyncpg.Connection] = deque()
-        self._busy: set[asyncpg.Connection] = set()
+        self._busy: dict[asyncpg.Connection, Hashable] = {}
         self._slots = 0  # open, plus being opened
-        self._waiters: deque[asyncio.Future[asyncpg.Connection | None]] = deque()
+        self._held: Counter[Hashable] = Counter()
+        """Connections, and slots to open one in, by whose they are."""
+        self._lines: dict[Hashable, deque[_Waiter]] = {}
+        """Those who wait, by whose they are, in the order of turns."""
         self._closed = False
 
     @property
@@ -59,54 +69,56 @@ class RolePool:
         """Connections open and unused."""
         return len(self._idle)
 
-    async def acquire(self) -> asyncpg.Connection:
-        """A connection with no transaction open.
+    async def acquire(self, owner: Hashable = None) -> asyncpg.Connection:
+        """A connection with no transaction open, for `owner`: a network; None for the server's own work.
 
         Unavailable when none comes free in time or the server is gone.
         """
         if self._closed:
             raise Unavailable("the database pool is closed")
-        while self._idle:
-            connection = self._idle.pop()  # the warmest first
-            if not connection.is_closed():
-                self._busy.add(connection)
+        if self._may_hold_more(owner):
+            connection = self._take_idle()
+            if connection is not None:
+                self._held[owner] += 1
+                self._busy[connection] = owner
                 return connection
-            self._slots -= 1
-        if self._slots < self.connections_max:
-            self._slots += 1
-            return await self._open()
-        waiter: asyncio.Future[asyncpg.Connection | None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+            if self._slots < self.connections_max:
+                self._slots += 1
+                self._held[owner] += 1
+                return await self._open(owner)
+        waiter: _Waiter = asyncio.get_running_loop().create_future()
+        self._lines.setdefault(owner, deque()).append(waiter)
         try:
             async with asyncio.timeout(self._acquire_seconds_max):
                 connection = await waiter
         except BaseException as error:
-            self._abandon(waiter)
+            self._abandon(waiter, owner)
             if isinstance(error, TimeoutError):
                 raise Unavailable("all database connections are in use", retry_after_seconds=1) from error
             raise
         if connection is None:  # a slot, not a connection
-            return await self._open()
-        self._busy.add(connection)
+            return await self._open(owner)
+        self._busy[connection] = owner
         return connection
 
     def release(self, connection: asyncpg.Connection, *, clean: bool) -> None:
         """Give a connection back. Not clean, closed or the pool is closing: it is cut."""
         if connection not in self._busy:
             return
-        self._busy.discard(connection)
+        owner = self._busy.pop(connection)
         if clean and not self._closed and not connection.is_closed() and not connection.is_in_transaction():
-            self._hand(connection)
-            return
-        if not connection.is_closed():
-            connection.terminate()
-        self._hand(None)
+            self._idle.append(connection)
+        else:
+            if not connection.is_closed():
+                connection.terminate()
+            self._slots -= 1
+        self._gives_back(owner)
 
     async def close(self) -> None:
         """Refuse new users, wait a little for those at work, then cut."""
         self._closed = True
-        while self._waiters:
-            waiter = self._waiters.popleft()
+        lines, self._lines = self._lines, {}
+        for waiter in (waiter for line in lines.values() for waiter in line):
             if not waiter.done():
                 waiter.set_exception(Unavailable("the database pool is closed"))
         while self._idle:
@@ -119,7 +131,7 @@ class RolePool:
         for connection in list(self._busy):
             self.release(connection, clean=False)
 
-    async def _open(self) -> asyncpg.Connection:
+    async def _open(self, owner: Hashable) -> asyncpg.Connection:
         """Open a connection in a slot that is already counted."""
         try:
             connection = await connect(
@@ -136,32 +148,72 @@ class RolePool:
                 },
             )
         except BaseException:
-            self._hand(None)
+            self._slots -= 1
+            self._gives_back(owner)
             raise
         if self._closed:
             connection.terminate()
             self._slots -= 1
+            self._gives_back(owner)
             raise Unavailable("the database pool is closed")
-        self._busy.add(connection)
+        self._busy[connection] = owner
         return connection
 
-    def _hand(self, connection: asyncpg.Connection | None) -> None:
-        """Give a connection, or the free slot of a lost one (None), to whoever waits longest."""
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(connection)
-                return
-        if connection is None:
-            self._slots -= 1
-        else:
-            self._idle.append(connection)
+    def _may_hold_more(self, owner: Hashable) -> bool:
+        """No network holds the last connection, if there is more than one."""
+        return owner is None or self._held[owner] < max(1, self.connections_max - 1)
 
-    def _abandon(self, waiter: asyncio.Future[asyncpg.Connection | None]) -> None:
-        """A waiter gave up: take it out of the queue, or pass on what it was given in the same moment."""
+    def _take_idle(self) -> asyncpg.Connection | None:
+        while self._idle:
+            connection = self._idle.pop()  # the warmest first
+            if not connection.is_closed():
+                return connection
+            self._slots -= 1
+        return None
+
+    def _gives_back(self, owner: Hashable) -> None:
+        """`owner` holds one less; what is free goes to those whose turn it is."""
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]
+        while self._idle or self._slots < self.connections_max:
+            turn = self._next_turn()
+            if turn is None:
+                return
+            served, waiter = turn
+            connection = self._take_idle()
+            if connection is None:
+                self._slots += 1
+            self._held[served] += 1
+            waiter.set_result(connection)
+
+    def _next_turn(self) -> tuple[Hashable, _Waiter] | None:
+        """Who waits longest in the first line that may have more; that line goes to the end."""
+        for owner in list(self._lines):
+            if not self._may_hold_more(owner):
+                continue
+            line = self._lines.pop(owner)
+            while line:
+                waiter = line.popleft()
+                if not waiter.done():
+                    if line:
+                        self._lines[owner] = line
+                    return owner, waiter
+        return None
+
+    def _abandon(self, waiter: _Waiter, owner: Hashable) -> None:
+        """A waiter gave up: take it out of its line, or pass on what it was given in the same moment."""
         if not waiter.done() or waiter.cancelled():
             waiter.cancel()
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            line = self._lines.get(owner)
+            if line is not None and waiter in line:
+                line.remove(waiter)
+                if not line:
+                    del self._lines[owner]
         elif waiter.exception() is None:
-            self._hand(waiter.result())
+            connection = waiter.result()
+            if connection is None:
+                self._slots -= 1
+            else:
+                self._idle.append(connection)
+            self._gives_back(owner)

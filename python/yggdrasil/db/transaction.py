@@ -231,8 +231,9 @@ class TransactionContext:
 
     async def _acquire_and_begin(self) -> asyncpg.Connection:
         """Connections of a pool die together when PostgreSQL restarts: try the others, then a fresh one."""
+        network = self._scope.network_id if isinstance(self._scope, Network) else None
         for attempt in range(self._pool.connections_max + 1):
-            connection = await self._pool.acquire()
+            connection = await self._pool.acquire(network)
             try:
                 await connection.execute(self._begin)
             except BaseException as error:
