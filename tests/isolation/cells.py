@@ -48,6 +48,8 @@ ENDS_THE_ATTACKER: Final = {("POST", "/api/v1/users/logout"), ("DELETE", "/api/v
 """Takes no id, and after it nobody is there to ask: only tried with a query, which is refused before."""
 _UNSENDABLE: Final = frozenset({"line end", "nul", "nul inside"})
 """Ends a header, or the whole request, for whoever reads it."""
+LEFT_OUT: Final = {("/v1/responses", "previous_response_id"): "null"}
+"""A form that says there is no id: what is left is B's own whole request, which A serves and is paid for."""
 NOWHERE: Final = "nobody-sells-this"
 _CHAT: Final[dict[str, Any]] = {"model": NOWHERE, "messages": [{"role": "user", "content": "hi"}]}
 BODIES: Final[dict[tuple[str, str], Any]] = {
@@ -159,7 +161,8 @@ def forms_of(place: Place, name: str) -> tuple[str, ...]:
     if place.where == "path":
         return (*text, *forms.PATH_FORMS)
     if place.where == "body":
-        return (*text, *forms.JSON_FORMS)
+        left_out = LEFT_OUT.get((place.path, place.name))
+        return (*text, *(form for form in forms.JSON_FORMS if form != left_out))
     if place.where == "socket":
         if place.name == DATA:
             return ("zero",)  # Four bytes hold any number, and nothing else.

@@ -238,6 +238,9 @@ _TELLING: Final = frozenset(
         "method",
         "registration",
         "flow",
+        "ask",
+        "hand_over",
+        "invitation",
     }
 )
 

@@ -179,6 +179,8 @@ async def _removed(house: House, two: Two) -> dict[str, str]:
             await gone.call("DELETE", f"/api/v1/marketplace/providers/{provider}")
         key = await gone.create_key("gone")
         await gone.call("DELETE", f"/api/v1/keys/{key['key_id']}")
+        invitation = await gone.invite("nobody@example.org", name="A", role="guest")
+        await gone.call("DELETE", f"/api/v1/members/invitations/{invitation['invitation_id']}")
         method = await fund(gone)
         await gone.call("DELETE", f"/api/v1/payments/methods/{method}")
         (await two.http_a.delete("/api/v1/devices/network-a-gone")).raise_for_status()
@@ -194,4 +196,5 @@ async def _removed(house: House, two: Two) -> dict[str, str]:
         "key_text": key["key"],
         "method": str(method),
         "flow": str(flow.flow),
+        "invitation": invitation["invitation_id"],
     }
