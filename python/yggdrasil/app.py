@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 from litestar import Litestar, Request
@@ -21,9 +21,8 @@ from litestar.plugins.core import MsgspecDIPlugin
 
 from yggdrasil import __version__, apidoc, problems
 from yggdrasil.adapters import devmail
+from yggdrasil.adapters.chosen import gateway_of, mailer_of
 from yggdrasil.adapters.devmail import DevMailer
-from yggdrasil.adapters.sandbox import SandboxGateway
-from yggdrasil.adapters.smtp import SmtpMailer
 from yggdrasil.admin import audit_routes, operator_routes
 from yggdrasil.admin import routes as admin_routes
 from yggdrasil.admin.door import OperatorDoor
@@ -40,7 +39,7 @@ from yggdrasil.devices.service import Devices
 from yggdrasil.edge import BODY_BYTES_MAX, CALLER, EdgeRequest, check_query
 from yggdrasil.errors import ConfigurationError, YggdrasilError
 from yggdrasil.hot import Hot
-from yggdrasil.kernel import SENTINEL_NETWORKS, Clock, IdSource, Market, Network, SystemClock, SystemIds
+from yggdrasil.kernel import Clock, IdSource, Market, Network, SystemClock, SystemIds
 from yggdrasil.keys import Keys
 from yggdrasil.marketplace import analytics_routes
 from yggdrasil.marketplace import routes as marketplace_routes
@@ -57,7 +56,7 @@ from yggdrasil.openai import routes as openai_routes
 from yggdrasil.payments import routes as payment_routes
 from yggdrasil.payments.service import Payments
 from yggdrasil.payments.topups import TopupReconciler
-from yggdrasil.ports import Mailer, PaymentGateway
+from yggdrasil.ports import Mailer
 from yggdrasil.quotas import routes as quota_routes
 from yggdrasil.quotas.addresses import trusted_from
 from yggdrasil.quotas.door import SourceDoor
@@ -73,9 +72,6 @@ from yggdrasil.users.gate import Revocation
 from yggdrasil.users.service import Users
 from yggdrasil.visibility import routes as visibility_routes
 from yggdrasil.visibility.service import Visibility
-
-if TYPE_CHECKING:
-    from litestar.types import Scope
 
 READY_SECONDS_MAX: Final = 2.0
 
@@ -175,8 +171,8 @@ def assemble(
 ) -> Services:
     """Everything of a server, made and joined but not started. Errors: ConfigurationError."""
     database = databases.main
-    mailer = _mailer(settings, clock, ids)
-    gateway = _gateway(settings, databases, clock)
+    mailer = mailer_of(settings, clock, ids)
+    gateway = gateway_of(settings, databases.main, clock)
     heads = settings.audit_heads_file or settings.data_dir / HEADS_FILE
     audit = Audit(database, clock, ids, keys.audit_signing, heads)
     users = Users(database, Mimir(databases.mimir, keys, clock, ids), mailer, clock, ids, keys)
@@ -256,13 +252,8 @@ def assemble(
             "reconciled_last": None if last is None else last[1],
         }
 
-    def unknown(member: Member, device_id: str) -> None:
-        # The watch asks for what is not there all day.
-        if member.network_id not in SENTINEL_NETWORKS:
-            audit.unknown_device(member, device_id)
-
     users.on_revoked.append(revoked)
-    hub.on_unknown.append(unknown)
+    hub.on_unknown.append(audit.unknown_device)
     users.close_network = payments.close
     users.members.on_changed.append(devices.member_changed)
     users.members.withdraw = payments.withdraw
@@ -307,23 +298,6 @@ def assemble(
         hub=hub,
         audit=audit,
     )
-
-
-def _mailer(settings: Settings, clock: Clock, ids: IdSource) -> Mailer:
-    smtp = (
-        SmtpMailer(settings.smtp_url, settings.mail_from, clock, ids)
-        if settings.smtp_url is not None
-        else None
-    )
-    if settings.production and smtp is not None:
-        return smtp
-    return DevMailer(clock, development=not settings.production, onward=smtp)
-
-
-def _gateway(settings: Settings, databases: Databases, clock: Clock) -> PaymentGateway:
-    if settings.gateway != "sandbox":
-        raise ConfigurationError("gateway: only the sandbox gateway exists in this version", field="gateway")
-    return SandboxGateway(databases.main, clock, environment=settings.environment)
 
 
 @contextlib.contextmanager
@@ -377,10 +351,8 @@ def create_app(services: Services) -> Litestar:
     async def caller(request: Request[Any, Any, Any]) -> Network:
         return roles.guard(await caller_of(request.scope), request.route_handler.opt)
 
-    def missing(scope: Scope) -> None:
-        asker = cast("dict[str, Any]", scope).get(CALLER)
-        if isinstance(asker, Network):
-            services.audit.missing(asker, scope["path"])
+    def missing(scope: Any) -> None:
+        services.audit.not_found(scope)
 
     def give(value: object) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)

@@ -83,6 +83,7 @@ async def house(world: World, keys: Keys) -> AsyncIterator[House]:
     services = Parts(
         quotas=quotas,
         clock=world.clock,
+        audit=SimpleNamespace(not_found=lambda _: None),
         mailer=DevMailer(world.clock, development=True),
         ids=world.ids,
         users=SimpleNamespace(authenticate=authenticate),

@@ -143,6 +143,12 @@ async def test_a_tier_is_assigned_by_an_operator_and_known_to_every_node(
     assert asked(quotas, scope, 10) == 4
     operator = OperatorScope(ids.uuid(), "ada")
     await quotas.assign(operator, scope.network_id, Tier.PRO, "they pay for it")
+    async with database.transaction(scope) as tx:
+        told = await tx.fetch("SELECT kind, actor_id, detail FROM tenant.audit_events ORDER BY kind")
+    assert [tuple(row) for row in told] == [
+        ("opening.network", operator.operator_id, '{"reason":"they pay for it"}'),
+        ("tier.assigned", operator.operator_id, '{"tier":"pro"}'),
+    ]
     assert (quotas.devices_max(scope.network_id), elsewhere.devices_max(scope.network_id)) == (9, 2)
     await elsewhere.refresh()
     assert elsewhere.devices_max(scope.network_id) == 9

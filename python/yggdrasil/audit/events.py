@@ -28,6 +28,7 @@ class EventKind(StrEnum):
 
     OPENING_NETWORK = "opening.network"
     OPENING_REQUEST = "opening.request"
+    TIER_ASSIGNED = "tier.assigned"
     OPERATOR_CREATED = "operator.created"
     OPERATOR_LOOKED = "operator.looked"
     OPERATOR_REVOKED = "operator.revoked"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from yggdrasil.audit.chain import Signing
@@ -12,6 +13,7 @@ from yggdrasil.audit.events import actor_of
 from yggdrasil.audit.heads_file import HeadsFile
 from yggdrasil.audit.unknown import UnknownIds
 from yggdrasil.db import Database
+from yggdrasil.edge import CALLER
 from yggdrasil.kernel import SENTINEL_NETWORKS, Clock, IdSource, Network
 from yggdrasil.keys import KeyRing
 
@@ -45,11 +47,18 @@ class Audit:
         )
         self.run_once = self.chainer.run_once
 
-    def missing(self, scope: Network, path: str) -> None:
-        """A path of ours, asked by somebody we know, led to nothing: it held an id that is not there."""
+    def not_found(self, scope: Mapping[str, Any]) -> None:
+        """The ASGI scope of a request that led to nothing. If we know who asked, the path held an id that is
+        not there."""
+        asker = scope.get(CALLER)
+        if isinstance(asker, Network):
+            self.missing(asker, scope["path"])
+
+    def missing(self, scope: Network, asked: str) -> None:
+        """Somebody asked for an id that is not there."""
         # The server's own canaries ask for nothing else, all day.
         if scope.network_id not in SENTINEL_NETWORKS:
-            self.unknown.note(scope.network_id, actor_of(scope), scope.user_id, path)
+            self.unknown.note(scope.network_id, actor_of(scope), scope.user_id, asked)
 
     def unknown_device(self, asker: Asker, device_id: str) -> None:
         """A socket asked for a device that is not in its network."""

@@ -17,6 +17,8 @@ from yggdrasil.admin.credential import OperatorScope
 from yggdrasil.admin.explain import check_reason
 from yggdrasil.admin.operators import JOB as OPERATOR_JOB
 from yggdrasil.admin.store import Opening, insert_openings
+from yggdrasil.audit import Event, EventKind, record
+from yggdrasil.audit import operator as audited_operator
 from yggdrasil.db import Database
 from yggdrasil.errors import LimitReached, NotFound
 from yggdrasil.kernel import SENTINEL_NETWORKS, Clock, IdSource, Network, System
@@ -120,6 +122,17 @@ class Quotas:
             if not await store.assign(tx, network_id, tier, opening.at):
                 raise NotFound
             await insert_openings(tx, OPERATOR_JOB, [opening])
+            event = Event(
+                network_id=network_id,
+                event_id=self._ids.uuid(),
+                at=opening.at,
+                kind=EventKind.TIER_ASSIGNED,
+                actor=audited_operator(operator.operator_id),
+                subject="network",
+                subject_id=network_id,
+                detail={"tier": tier.value},
+            )
+            await record(tx, event)
         await self.refresh()
 
     def devices_max(self, network_id: UUID) -> int:
