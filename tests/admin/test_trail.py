@@ -23,6 +23,7 @@ async def test_owners_and_admins_read_their_own_and_nobody_else(house: House, ke
     other = await make_network(world.database, world.ids, world.clock)
     path = f"/api/v1/admin/networks/{owner.network_id}/open"
     for number in range(3):
+        world.clock.advance(1)
         await house.ask(operator, "POST", path, json={"reason": f"reason {number}"})
     await Chainer(world.database, world.clock, world.ids, Signing(keys.audit_signing)).drain()
     admin, member, guest = [

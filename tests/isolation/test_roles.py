@@ -57,7 +57,7 @@ LEAST_ROLE: dict[str, str] = {
     "DELETE /api/v1/users/me/networks/{network_id}": "guest",
     "GET /api/v1/users/me/limits": "guest",
     "GET /api/v1/users/me/visibility": "guest",
-    "GET /api/v1/users/me/visibility/members": "guest",
+    "GET /api/v1/users/me/visibility/members": "admin",
     "GET /api/v1/audit": "admin",
     "GET /api/v1/audit/head": "admin",
     "GET /api/v1/members": "admin",

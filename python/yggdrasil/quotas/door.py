@@ -29,7 +29,7 @@ BURST_SECONDS: Final = 60
 """As many at once as come free in this time: whole offices sit behind one address."""
 SIGN_IN: Final = frozenset(
     f"/api/v1/users/{name}"
-    for name in ("register", "login", "verify", "refresh", "hand-overs/ask", "hand-overs/take")
+    for name in ("register", "login", "verify", "refresh", "switch", "hand-overs/ask", "hand-overs/take")
 )
 
 

@@ -213,8 +213,8 @@ MUTANTS = (
         (
             Patch(
                 "devices/service.py",
-                "        if found.user_id != scope.user_id and scope.role not in (Role.OWNER, Role.ADMIN):\n",
-                "        if scope.role is Role.GUEST:\n",
+                "            require(scope, Action.OTHERS_DEVICES)\n",
+                "            require(scope, Action.OWN_DEVICES)\n",
             ),
         ),
     ),
