@@ -185,7 +185,7 @@ class Engine:
                 return f"headers {set(one.headers) ^ set(other.headers) or 'in another order'}"
             if one.body != other.body:
                 return f"body {one.body[:300]!r}, {other.body[:300]!r} for an id that never was"
-        if cell.path.startswith("/dev/mail"):
+        if cell.place.path.startswith("/dev/mail"):
             return None  # everybody's mail, on a development server, to whoever sits at it
         for name, value in self.stand.ids["foreign"].items():
             if name in _TELLING and value != theirs and value.encode() in there.body:

@@ -282,8 +282,8 @@ MUTANTS = (
         (
             Patch(
                 "app.py",
-                "hub.revoke(user_id=revocation.user_id, session_id=revocation.session_id, key_id=revocation.key_id)",
-                "hub.revoke(user_id=revocation.user_id)",
+                "                session_id=revocation.session_id,\n                key_id=revocation.key_id,\n",
+                "",
             ),
         ),
     ),
