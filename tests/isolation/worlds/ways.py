@@ -23,7 +23,8 @@ from litestar.routes import HTTPRoute
 from tests.isolation.worlds.house import Ask
 from tests.isolation.worlds.people import DEVICE_IDS, MODELS, Person
 from yggdrasil.edge import _query_names
-from yggdrasil.users.codes import refresh_message, start_message
+from yggdrasil.users.codes import refresh_message, start_message, switch_message
+from yggdrasil.users.invitations import accept_message
 from yggdrasil.wire import hand_over
 from yggdrasil.wire.proof import encode_bytes
 
@@ -178,6 +179,20 @@ class Maker:
         number = 0 if self.chance(95) else 1
         proof = encode_bytes(self.me.own_keys[number].sign(refresh_message(token, self.now)))
         return {"refresh_token": token, "at_seconds": self.now, "proof": proof}
+
+    def switch(self) -> dict[str, Any]:
+        token, network = self.me.refresh or "ygr_" + "A" * 91, self.id("network_id")
+        try:
+            message = switch_message(token, UUID(network), self.now)
+        except ValueError:
+            message = b"no network"
+        proof = encode_bytes(self.me.own_keys[0].sign(message))
+        return {"refresh_token": token, "network_id": network, "at_seconds": self.now, "proof": proof}
+
+    def acceptance(self) -> dict[str, Any]:
+        text = "ygi_" + self.one("A", "B") * 86
+        proof = encode_bytes(self.me.own_keys[0].sign(accept_message(text, self.now)))
+        return {"invitation": text, "at_seconds": self.now, "proof": proof}
 
     def hand_over_ask(self) -> dict[str, Any]:
         number, address = self.key_number(), self.address()
@@ -340,6 +355,8 @@ PARAMETERS: dict[str, Make] = {
     "model": lambda m: m.model(),
     "flow": lambda m: m.id("flow"),
     "hand_over_id": lambda m: m.id("hand_over_id"),
+    "user_id": lambda m: m.id("user_id"),
+    "invitation_id": lambda m: m.id("invitation_id"),
     "code": lambda m: m.one(*CODES),
     "path": lambda m: m.one("openapi.json", "nope"),
 }
@@ -367,6 +384,14 @@ BODIES: dict[str, Build] = {
     "POST /api/v1/users/login": lambda m: m.start(),
     "POST /api/v1/users/verify": lambda m: m.verify(),
     "POST /api/v1/users/refresh": lambda m: m.refresh(),
+    "POST /api/v1/users/switch": lambda m: m.switch(),
+    "POST /api/v1/users/me/networks": lambda m: m.acceptance(),
+    "POST /api/v1/members/invitations": lambda m: {
+        "email": m.address(),
+        "name": m.one("Home", "<b>"),
+        "role": m.one("guest", "member", "admin", "owner"),
+    },
+    "PUT /api/v1/members/{user_id}": lambda m: {"role": m.one("guest", "member", "admin", "owner")},
     "POST /api/v1/users/hand-overs/ask": lambda m: m.hand_over_ask(),
     "POST /api/v1/users/hand-overs/take": lambda m: m.hand_over_take(),
     "POST /api/v1/users/me/hand-over-asks/{flow}/approve": lambda m: m.hand_over_approval(),
