@@ -24,6 +24,7 @@ from yggdrasil.marketplace.allowed import may_look
 from yggdrasil.marketplace.requests import Offer
 from yggdrasil.marketplace.service import Marketplace
 from yggdrasil.marketplace.shown import OfferView
+from yggdrasil.users.roles import Action, may
 from yggdrasil.users.service import Users
 from yggdrasil.users.store_hand_over import LiveSession
 from yggdrasil.visibility import store
@@ -70,7 +71,8 @@ class Looks:
         return [role for role, seen in self.by_role.items() if seen.requests]
 
     def audit_roles(self) -> list[Role]:
-        return [role for role, seen in self.by_role.items() if seen.audit]
+        # Whether there is anything in it yet would tell what other members do.
+        return [role for role in self.by_role if may(role, Action.AUDIT)]
 
     def counts(self, role: Role) -> dict[str, int]:
         """How many of each kind a member with this role sees."""
@@ -86,7 +88,7 @@ class Looks:
 
     def sees_any(self, role: Role) -> bool:
         seen = self.by_role[role]
-        return seen.requests or seen.audit or any(self.counts(role).values())
+        return seen.requests or may(role, Action.AUDIT) or any(self.counts(role).values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class SeenHandOver:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a viewer's policies show of a person. `requests`: any; `audit`: anything of the network's."""
+    """What a viewer's policies show of a person. `requests`: any."""
 
     devices: list[SeenDevice]
     providers: list[SeenProvider]
@@ -52,7 +52,6 @@ class Seen:
     openings: set[UUID]
     keys: set[UUID]
     requests: bool
-    audit: bool
 
 
 async def seen(
@@ -98,9 +97,6 @@ async def seen(
         network_id,
         user_id,
     )
-    audited = await tx.fetchval(
-        "SELECT EXISTS (SELECT FROM tenant.audit_links WHERE network_id = $1)", network_id
-    )
     return Seen(
         [SeenDevice(**dict(row)) for row in devices],
         [SeenProvider(**dict(row)) for row in providers],
@@ -108,7 +104,6 @@ async def seen(
         {row["opening_id"] for row in opened},
         {row["key_id"] for row in keys},
         asked,
-        audited,
     )
 
 

@@ -97,7 +97,8 @@ class Market(Pair):
             await sign_in(side, person)
 
             async def send(path: str, person: Person = person, **body: object) -> None:
-                await side.as_other(person, post(path, body, person.access))
+                answer = await side.as_other(person, post(path, body, person.access))
+                assert answer.status is None or answer.status < 300, (path, answer)
 
             await send("/api/v1/payments/methods", kind="sandbox", purpose="both", gateway_token="sandbox_ok")
             method = person.known["method_id"][-1]
