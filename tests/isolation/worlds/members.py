@@ -21,7 +21,7 @@ from tests.isolation.worlds.ways import SELDOM, Maker
 from yggdrasil.kernel import Role
 
 OTHER_DEVICE = "others.pc"
-ROLES = (Role.MEMBER, Role.GUEST, Role.ADMIN, Role.OWNER)
+ROLES = (Role.MEMBER, Role.GUEST, Role.ADMIN)
 SHARED = {
     "POST /api/v1/devices": "devices are the network's: every member may list them",
     "PUT /api/v1/devices/{device_id}": "as above",
