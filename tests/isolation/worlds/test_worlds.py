@@ -12,7 +12,7 @@ from tests.isolation.worlds.says import MESSAGES, message_types
 from tests.isolation.worlds.stage import Stage
 from tests.isolation.worlds.ways import unknown, ways_of
 
-RUNS = int(os.environ.get("YGG_WORLDS_RUNS", "20"))
+RUNS = int(os.environ.get("YGG_WORLDS_RUNS", "10"))
 """Of each kind."""
 ROUTES_ASKED_MIN = 0.75
 
