@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from tests.marketplace import world as scripts
-from tests.marketplace.world import World, chat
-from yggdrasil.errors import LimitReached, NotFound
+from tests.marketplace.world import World, chat, chat_terms
+from yggdrasil.errors import LimitReached, NoProvider, NotFound
 from yggdrasil.kernel import Network
 from yggdrasil.marketplace.sealing import NONCE_BYTES, ResultSeal
 from yggdrasil.marketplace.store import TransactionView
@@ -123,3 +123,27 @@ def test_a_result_opens_where_it_was_sealed_and_nowhere_else() -> None:
     assert seal.open(other, user, transaction, nonce, sealed) is None
     assert seal.open(network, other, transaction, nonce, sealed) is None
     assert seal.open(network, user, other, nonce, sealed) is None
+
+
+async def test_what_a_member_offers_himself_shows_in_nothing_that_another_asks(world: World) -> None:
+    """Alone or beside such an offer: the same refusals and the same cards, whatever the scope."""
+    told: list[list[Any]] = [[], []]
+    alone, beside = await world.buyer(), await world.buyer()
+    mate = await world.person(home=beside)
+    hidden = await world.device(mate, name="hidden")
+    await world.register(hidden, audience="own", terms=[chat_terms(1)])
+    scopes = ("own", "network", "market")
+    for seen, who in zip(told, (alone, beside), strict=True):
+        for scope in scopes:
+            with pytest.raises(NoProvider) as refused:
+                await world.market.run(who, chat(scope=scope))
+            seen.append((refused.value.field, refused.value.detail))
+    await world.seller()
+    for seen, who in zip(told, (alone, beside), strict=True):
+        await world.register(await world.device(who, name="mine"), audience="network", terms=[chat_terms(2)])
+        for scope in scopes:
+            run = await world.market.run(who, chat(scope=scope))
+            card = (await world.market.transaction(who, (await run.outcome()).transaction_id)).decision_card
+            assert card is not None
+            seen.append((card["gates_failed"], len(card["candidates"]), card["feasible"]))
+    assert told[0] == told[1]

@@ -31,6 +31,7 @@ class BusyError(NoProvider):
     gates: tuple[str, ...] = ()
 
 
+_WHOSE: Final = ("model", "owner", "only")
 _PARTS: Final = ("price", "quality", "latency", "availability", "fairness")
 
 
@@ -65,7 +66,8 @@ def _unmet(made: type[NoProvider], gates: Mapping[str, int], wishes: Wishes) -> 
 
 
 def shown_card(name: Callable[[UUID], str], card: dict[str, Any]) -> dict[str, Any]:
-    """The router's card with pseudonyms in place of ids, and no counts."""
+    """The router's card with pseudonyms in place of ids, and no counts. Not of the gates that say whose an
+    offer is: among those may be another member's, for himself."""
     candidates = []
     chosen = name(UUID(hex=card["chosen"]))
     for candidate in card["candidates"]:
@@ -83,6 +85,6 @@ def shown_card(name: Callable[[UUID], str], card: dict[str, Any]) -> dict[str, A
         "explored": card["explored"],
         "propensity": card["propensity"],
         "feasible": card["feasible"],
-        "gates_failed": [gate for gate, count in card["gates"].items() if count and gate != "model"],
+        "gates_failed": [gate for gate, count in card["gates"].items() if count and gate not in _WHOSE],
         "candidates": candidates,
     }

@@ -140,22 +140,29 @@ class Reach:
             return offers
         return Random(self._seed()).sample(offers, KEYS_MAX)  # noqa: S311  # no secret: a fair share
 
-    def _at_home(self, scope: Network, request: ComputeRequest, only: list[bytes] | None) -> list[bytes]:
-        """The offers of the own network that this request may use."""
-        fitting = [
+    def told(self, scope: Network, request: ComputeRequest, gates: dict[str, int]) -> dict[str, int]:
+        """The gates, without that of the own network's offers if the caller may know of none of them."""
+        if gates.get("owner") and not self._seen_at_home(scope, request):
+            return gates | {"owner": 0}
+        return gates
+
+    def _seen_at_home(self, scope: Network, request: ComputeRequest) -> list[Offer]:
+        """The own network's offers of the model that the caller may know of."""
+        return [
             offer
             for offer_id in self._of_network.get(scope.network_id, ())
             if (offer := self._market.offer(offer_id)) is not None
             and (offer.kind, offer.model) == (request.kind, request.model)
+            and self._market.may_see(scope, offer)
         ]
+
+    def _at_home(self, scope: Network, request: ComputeRequest, only: list[bytes] | None) -> list[bytes]:
+        """The offers of the own network that this request may use."""
+        fitting = self._seen_at_home(scope, request)
         if not fitting:
             raise NoProvider("model: no offer of your network has it", field="model")
         mine = request.wishes.scope == "own"
-        keys = [
-            offer.id.bytes
-            for offer in fitting
-            if offer.user_id == scope.user_id or (not mine and offer.audience != "own")
-        ]
+        keys = [offer.id.bytes for offer in fitting if not mine or offer.user_id == scope.user_id]
         if not keys:
             raise NoProvider(
                 f"scope: no offer with scope {request.wishes.scope} has this model", field="scope"

@@ -244,7 +244,7 @@ class Routing:
                     card["affinity"] = offer.id == prefer
                 return Choice(offer, card)
             gates = merged(gates, decision.gates)
-        raise no_provider(gates, wishes)
+        raise no_provider(self.reach.told(scope, request, gates), wishes)
 
     def release(self, offer_id: UUID) -> None:
         """Give the slot back."""

@@ -118,6 +118,7 @@ class House:
             data_dir=Path(self._place.name),
             isolation_probes_per_minute=0,
             sign_ins_per_address_per_minute=1_000_000,
+            tier_default="enterprise",
         )
         self._main: Database = open_database(
             ground.main, ground.keys, self.clock, self.streams, connections_max=CONNECTIONS_MAX

@@ -21,7 +21,7 @@ from tests.isolation.worlds.ways import SELDOM, Maker
 from yggdrasil.kernel import Role
 
 OTHER_DEVICE = "others.pc"
-ROLES = (Role.MEMBER, Role.GUEST, Role.ADMIN)
+ROLES = (Role.MEMBER, Role.GUEST, Role.ADMIN, Role.OWNER)
 SHARED = {
     "POST /api/v1/devices": "devices are the network's: every member may list them",
     "PUT /api/v1/devices/{device_id}": "as above",
@@ -37,6 +37,14 @@ SHARED = {
     "POST /api/v1/users/verify": "as above",
     "POST /api/v1/users/hand-overs/ask": "mails whom it names; owners see what is handed over",
     "POST /api/v1/users/hand-overs/take": "as above",
+    "POST /api/v1/users/switch": "as a sign-in: a session more, and beyond the limit one less",
+    "DELETE /api/v1/users/me/networks/{network_id}": "who leaves takes devices along",
+    "PUT /api/v1/members/{user_id}": "owners and admins say what the attacker may, who is to notice it",
+    "DELETE /api/v1/members/{user_id}": "as above",
+    "PUT /api/v1/marketplace/providers/{provider_id}": "owners and admins change another's provider too",
+    "DELETE /api/v1/marketplace/providers/{provider_id}": "as above",
+    "POST /api/v1/members/invitations": "invitations are the network's: owners and admins list them",
+    "DELETE /api/v1/members/invitations/{invitation_id}": "as above",
 }
 """What the other member does not do, and why it would rightly show."""
 
@@ -113,6 +121,10 @@ class Members(Pair):
         if me.network_id is None or me.network_id == network:
             return False
         user = me.known["user_id"][-1]
+        if self.role is Role.OWNER:  # there is one: the other was it, and is an admin from now on
+            await side.house.sql(
+                "UPDATE identity.memberships SET role = 'admin' WHERE network_id = $1::text::uuid", network
+            )
         await side.house.sql(
             "INSERT INTO identity.memberships (network_id, user_id, role, created_at)"
             " VALUES ($1::text::uuid, $2::text::uuid, $3, $4)",
