@@ -24,13 +24,14 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from yggdrasil import tracing
-from yggdrasil.app import Services, build, create_app
+from yggdrasil.app import create_app
 from yggdrasil.config import Settings
 from yggdrasil.db.store import AUDIT_KEPT, AUDIT_RETENTION, prune_audit
 from yggdrasil.errors import ConfigurationError
 from yggdrasil.kernel import System, SystemClock, SystemIds
 from yggdrasil.observe import LEDGER_SUM, RECONCILED, configure_logging
 from yggdrasil.sentinel.sentinel import ROUND_SECONDS
+from yggdrasil.services import Services, build
 
 DRAIN_SECONDS_MAX: Final = 10.0
 RECONNECT_AFTER_MS: Final = int(DRAIN_SECONDS_MAX * 1000)

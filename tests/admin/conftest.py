@@ -16,7 +16,7 @@ from yggdrasil.admin import store
 from yggdrasil.admin.credential import SECRET_BYTES, Credential
 from yggdrasil.admin.operators import MAKING_JOB, Operators
 from yggdrasil.admin.trail import Trail
-from yggdrasil.app import Services, create_app
+from yggdrasil.app import create_app
 from yggdrasil.audit.chain import Signing
 from yggdrasil.config import Settings
 from yggdrasil.errors import Unauthenticated
@@ -24,6 +24,7 @@ from yggdrasil.kernel import Network, System
 from yggdrasil.keys import Keys
 from yggdrasil.quotas.service import Quotas
 from yggdrasil.quotas.tiers import Tier
+from yggdrasil.services import Services
 
 __all__ = ["house", "world"]
 

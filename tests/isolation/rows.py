@@ -10,9 +10,9 @@ from typing import Any, Final
 import asyncpg
 
 from tests.isolation.forms import UUID_TEXT
-from yggdrasil.app import Services
 from yggdrasil.db.address import connect
 from yggdrasil.db.bootstrap import MAIN_DATABASE, MIMIR_DATABASE
+from yggdrasil.services import Services
 
 MOVING: Final = {"tenant.devices": ("last_seen_at",)}
 """Columns that change while nobody does anything: a device is seen as long as it is online."""

@@ -18,11 +18,11 @@ from tests.isolation.conftest import Two, note_everything, open_two, trade, trad
 from tests.isolation.rows import Rows
 from tests.isolation.timed_server import lift_limits
 from tests.live.house import IDS, House, Script, fund, selling
-from yggdrasil.app import Services, build
 from yggdrasil.config import load_settings
 from yggdrasil.demo.mail import CodeMail
 from yggdrasil.observe import _replace_exc_info
 from yggdrasil.server import _granian, _listening
+from yggdrasil.services import Services, build
 from yggdrasil.vedrfolnir.account import Account
 from yggdrasil.vedrfolnir.hand_over import HandOver
 from yggdrasil.vedrfolnir.identity import Identity, IdentityFile

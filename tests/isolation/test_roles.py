@@ -23,12 +23,13 @@ from tests.conftest import make_directory
 from tests.isolation.probes import CHAT, PROBES
 from tests.live.house import House, Script, fund, open_house, person, selling
 from yggdrasil.adapters.devmail import DevMailer
-from yggdrasil.app import Services, create_app
+from yggdrasil.app import create_app
 from yggdrasil.config import Settings
 from yggdrasil.errors import Forbidden, NotFound, Unauthenticated
 from yggdrasil.hot import CHAT as HOT_CHAT
 from yggdrasil.hot import DEVICE, DEVICES
 from yggdrasil.kernel import SystemClock, SystemIds
+from yggdrasil.services import Services
 from yggdrasil.users.roles import LEAST
 from yggdrasil.vedrfolnir.account import Account
 from yggdrasil.vedrfolnir.connection import Connection

@@ -22,9 +22,10 @@ from litestar.routes import HTTPRoute
 from tests.isolation.conftest import MODEL, Two
 from tests.isolation.probes import PROBES, WORDS, Slot
 from yggdrasil.adapters.devmail import DevMailer
-from yggdrasil.app import Services, create_app
+from yggdrasil.app import create_app
 from yggdrasil.config import Settings
 from yggdrasil.kernel import SystemClock, SystemIds
+from yggdrasil.services import Services
 
 REPEATS = 5
 UNEQUAL_HEADERS = {"date", "x-request-id"}

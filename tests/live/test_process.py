@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import make_directory
 from tests.live.house import House, Script, chunk, free_port, fund, open_house, person, selling
 from tests.live.sockets import closed_with, dial
-from yggdrasil.app import READY_SECONDS_MAX
+from yggdrasil.services import READY_SECONDS_MAX
 from yggdrasil.vedrfolnir.links import Job
 
 STOP_SECONDS_MAX = 30.0

@@ -12,10 +12,11 @@ from litestar.routes import HTTPRoute
 
 from tests.support import ManualClock
 from yggdrasil.adapters.devmail import DevMailer
-from yggdrasil.app import Services, create_app
+from yggdrasil.app import create_app
 from yggdrasil.config import Settings
 from yggdrasil.kernel import SystemIds
 from yggdrasil.quotas.door import ASKS_FOR_CODE, CODES_PART, SIGN_IN, SourceDoor
+from yggdrasil.services import Services
 from yggdrasil.wire.limits import CloseCode
 from yggdrasil.wire.messages import Error, decode_to_device
 

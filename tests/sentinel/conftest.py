@@ -11,9 +11,10 @@ import pytest
 from litestar import Litestar
 
 from tests.conftest import make_directory
-from yggdrasil.app import Services, build, create_app
+from yggdrasil.app import create_app
 from yggdrasil.config import Settings
 from yggdrasil.sentinel.sentinel import Sentinel
+from yggdrasil.services import Services, build
 
 PROBES_PER_MINUTE = 480
 

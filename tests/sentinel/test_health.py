@@ -12,13 +12,14 @@ from tests.sentinel.test_sentinel import exists_elsewhere
 from yggdrasil.admin import store
 from yggdrasil.admin.credential import SECRET_BYTES, Credential
 from yggdrasil.admin.operators import MAKING_JOB
-from yggdrasil.app import Services, create_app
+from yggdrasil.app import create_app
 from yggdrasil.devices.service import Devices
 from yggdrasil.errors import Forbidden, NotFound
 from yggdrasil.kernel import Network, System
 from yggdrasil.observe import REGISTRY
 from yggdrasil.sentinel.asking import Answer, ask
 from yggdrasil.sentinel.sentinel import Sentinel
+from yggdrasil.services import Services
 
 HEALTH = "/health/isolation"
 

@@ -19,7 +19,7 @@ from yggdrasil.adapters.devmail import DevMailer
 from yggdrasil.admin import store as admin_store
 from yggdrasil.admin.operators import JOB, Operators
 from yggdrasil.admin.trail import Trail
-from yggdrasil.app import Services, create_app
+from yggdrasil.app import create_app
 from yggdrasil.audit.chain import Signing
 from yggdrasil.audit.chainer import Chainer
 from yggdrasil.config import Settings
@@ -29,6 +29,7 @@ from yggdrasil.kernel import Identity, Network, Role, System
 from yggdrasil.mimir.service import Mimir
 from yggdrasil.quotas.service import Quotas
 from yggdrasil.quotas.tiers import Tier
+from yggdrasil.services import Services
 from yggdrasil.users import store, store_hand_over
 from yggdrasil.users.service import Users
 from yggdrasil.users.store_keys import NO_TERMS

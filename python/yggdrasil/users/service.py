@@ -16,7 +16,7 @@ import structlog
 from yggdrasil.audit import Event, EventKind, actor_of, record
 from yggdrasil.db import Database
 from yggdrasil.errors import Forbidden, Unauthenticated, Unavailable
-from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role, System
+from yggdrasil.kernel import Clock, Identity, IdSource, Network, Role
 from yggdrasil.keys import Keys
 from yggdrasil.mimir.service import Mimir
 from yggdrasil.ports import Mailer
@@ -24,22 +24,19 @@ from yggdrasil.users import apikeys, store, store_hand_over
 from yggdrasil.users.gate import ENDED_SECONDS, Gate, Revocation
 from yggdrasil.users.hand_over import HandOvers
 from yggdrasil.users.hand_over_home import AtHome
+from yggdrasil.users.housekeeping import Housekeeping
 from yggdrasil.users.inviting import Inviting
 from yggdrasil.users.keyring import KeyInfo, KeyRing
 from yggdrasil.users.keys import UsersKeys
 from yggdrasil.users.mailing import Postman
 from yggdrasil.users.members import Members
 from yggdrasil.users.sessions import Sessions, Tokens
-from yggdrasil.users.settings import DAY_SECONDS, UsersSettings
+from yggdrasil.users.settings import UsersSettings
 from yggdrasil.users.signin import SignIn, Started, check_name
 from yggdrasil.users.store_keys import NO_TERMS, KeyTerms
 
 AUTHORIZATION_CHARS_MAX: Final = 2048
-SESSION_KEPT_SECONDS: Final = 30 * DAY_SECONDS
-HAND_OVER_KEPT_SECONDS: Final = 180 * DAY_SECONDS
-_SWEEP_ROWS_MAX: Final = 500
 _CLOSE_TRIES_MAX: Final = 3
-_RETENTION_SECONDS: Final = 3600
 _log = structlog.get_logger("yggdrasil.users")
 
 
@@ -109,7 +106,6 @@ class Users:
             spread=self._spread,
         )
         self._heard: set[UUID] = set()
-        self._retention_at = clock.monotonic()
         check = self.at_home.session_at_home
         self.members = Members(database, mimir, clock, ids, self.settings, spread=self._spread, check=check)
         self.inviting = Inviting(
@@ -122,6 +118,16 @@ class Users:
             self.settings,
             members=self.members,
             check=check,
+        )
+        self._housekeeping = Housekeeping(
+            database,
+            mimir,
+            clock,
+            self.settings,
+            gate=self._gate,
+            keyring=self._keyring,
+            inviting=self.inviting,
+            hear=self._hear_revocations,
         )
 
     async def start(self) -> None:
@@ -256,7 +262,7 @@ class Users:
             epoch = await self._close_account(home, scope)
             if epoch is not None:
                 self._spread([Revocation(scope.user_id)], epoch)
-                await self._erase(scope.user_id)
+                await self._housekeeping.erase(scope.user_id)
                 return
         raise Unavailable("members are joining at this moment; try again", retry_after_seconds=1)
 
@@ -310,73 +316,8 @@ class Users:
     # Housekeeping
 
     async def sweep(self) -> None:
-        """Everything that falls due: call every second or so. Each step may be repeated, and none stops the
-        next.
-
-        Hear what ended on other nodes; finish erasures; end `pending` subjects; drop what has expired; note
-        which keys were used.
-        """
-        self._gate.prune()
-        steps: list[Callable[[], Awaitable[None]]] = [
-            self._hear_revocations,
-            self._finish_erasures,
-            self._end_pending,
-            self._drop_expired,
-            self._note_uses,
-        ]
-        if self._clock.monotonic() >= self._retention_at:
-            self._retention_at = self._clock.monotonic() + _RETENTION_SECONDS
-            steps.append(self._drop_old)
-        for step in steps:
-            try:
-                await step()
-            except Exception as error:
-                # By class and step only: what a step works on is a person.
-                name = getattr(step, "__name__", "")
-                _log.error("sweep_step_failed", step=name, error=type(error).__name__)
-
-    async def _note_uses(self) -> None:
-        await self._keyring.note_uses()
-
-    async def _finish_erasures(self) -> None:
-        async with self._database.transaction(Identity()) as tx:
-            open_erasures = await store.select_open_erasures(tx, _SWEEP_ROWS_MAX)
-        for user_id in open_erasures:
-            await self._erase(user_id)
-
-    async def _drop_expired(self) -> None:
-        now = self._clock.now()
-        await self._mimir.sweep_flows()
-        async with self._database.transaction(Identity()) as tx:
-            await store.delete_revocations(tx, now - timedelta(seconds=2 * ENDED_SECONDS))
-            await store.delete_stale(tx, now, now - timedelta(seconds=DAY_SECONDS))
-            await store_hand_over.delete_expired_asks(tx, now)
-
-    async def _drop_old(self) -> None:
-        now = self._clock.now()
-        async with self._database.transaction(Identity()) as tx:
-            before = now - timedelta(seconds=self.settings.known_device_seconds)
-            await store.delete_unseen_devices(tx, before)
-        async with self._database.transaction(System("session-retention")) as tx:
-            await store.delete_old_sessions(tx, now - timedelta(seconds=SESSION_KEPT_SECONDS))
-            await store_hand_over.delete_old_hand_overs(tx, now - timedelta(seconds=HAND_OVER_KEPT_SECONDS))
-        await self.inviting.drop_old()
-
-    async def _end_pending(self) -> None:
-        before = self._clock.now() - timedelta(seconds=self.settings.pending_seconds)
-        for subject in await self._mimir.pending(before):
-            async with self._database.transaction(Identity(user_id=subject)) as tx:
-                account = await store.select_account(tx, subject)
-            if account is not None and account.status == "active":
-                # The process died between founding and activating: the person did prove the address.
-                await self._mimir.activate(subject)
-            else:
-                await self._mimir.erase_pending(subject, before)
-
-    async def _erase(self, user_id: UUID) -> None:
-        await self._mimir.erase(user_id)
-        async with self._database.transaction(Identity(user_id=user_id)) as tx:
-            await store.finish_erasure(tx, user_id, self._clock.now())
+        """Everything that falls due: call every second or so. See Housekeeping."""
+        await self._housekeeping.sweep()
 
     async def _hear_revocations(self) -> None:
         since = self._clock.now() - timedelta(seconds=ENDED_SECONDS)

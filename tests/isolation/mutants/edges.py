@@ -281,7 +281,7 @@ MUTANTS = (
         ("tests/live/test_revocation.py::test_a_second_sign_in_is_not_cut_by_the_logout_of_the_first",),
         (
             Patch(
-                "app.py",
+                "services.py",
                 "                session_id=revocation.session_id,\n                key_id=revocation.key_id,\n",
                 "",
             ),

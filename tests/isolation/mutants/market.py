@@ -75,8 +75,20 @@ MUTANTS = (
         (
             Patch(
                 "marketplace/picking.py",
-                '[gate for gate, count in card["gates"].items() if count and gate != "model"]',
-                '[f"{gate}:{count}" for gate, count in card["gates"].items() if count and gate != "model"]',
+                '[gate for gate, count in card["gates"].items() if count and gate not in _WHOSE]',
+                '[f"{gate}:{count}" for gate, count in card["gates"].items() if count and gate not in _WHOSE]',
+            ),
+        ),
+    ),
+    Mutant(
+        "card-with-whose",
+        "the decision card says that another member offers something, to himself alone",
+        ("tests/marketplace/test_borders.py",),
+        (
+            Patch(
+                "marketplace/picking.py",
+                '_WHOSE: Final = ("model", "owner", "only")',
+                '_WHOSE: Final = ("model",)',
             ),
         ),
     ),

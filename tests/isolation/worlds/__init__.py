@@ -14,7 +14,7 @@ where a run with the same kinds, seed and steps stopped. `--no-shrink` is for pl
 enough. Without
 a kind, all of them run in turn. In Python: `with stage() as on: run_chunk(on, "strict", seed, runs=20)`.
 
-How it works. Both worlds run the real composition (`yggdrasil.app`) over real PostgreSQL, in this
+How it works. Both worlds run the real composition (`yggdrasil.services`) over real PostgreSQL, in this
 process, with a
 virtual clock; each person draws ids from a stream of their own (`streams`), so that the attacker is
 given the same

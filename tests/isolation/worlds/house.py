@@ -26,7 +26,7 @@ import asyncpg
 from tests.isolation.worlds.clock import VirtualClock, VirtualLoop
 from tests.isolation.worlds.streams import SYSTEM, Streams, acting, context_of
 from yggdrasil.adapters.devmail import DevMailer, KeptMail
-from yggdrasil.app import Node, Services, assemble, create_app, running
+from yggdrasil.app import create_app
 from yggdrasil.config import Settings
 from yggdrasil.db import Database, VaultDatabase
 from yggdrasil.db.address import Address, Login, connect
@@ -34,6 +34,7 @@ from yggdrasil.db.bootstrap import Databases, open_database
 from yggdrasil.db.vault import MIMIR_ROLE, open_pool
 from yggdrasil.keys import Keys
 from yggdrasil.server import _every, _jobs
+from yggdrasil.services import Node, Services, assemble, running
 
 CONNECTIONS_MAX = 4
 ANSWER_SECONDS_MAX = 700.0

@@ -20,9 +20,10 @@ from typing import Any
 
 from tests.isolation.worlds.house import Answer, Ask, House
 from tests.isolation.worlds.inputs import ATTACKER, Asking, HangingUp, Input, Opening, Saying, Waiting
+from tests.isolation.worlds.parts import NEVER
 from tests.isolation.worlds.people import DEVICE_IDS, DeviceWire, Person
 from tests.isolation.worlds.says import MESSAGES
-from tests.isolation.worlds.ways import NEVER, Maker, Way, ways_of
+from tests.isolation.worlds.ways import Maker, Way, ways_of
 from yggdrasil.wire.limits import SUBPROTOCOL
 
 SIDES = ("alone", "crowded")

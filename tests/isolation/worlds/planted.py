@@ -13,7 +13,6 @@ import pytest
 from msgspec.structs import replace as with_fields
 
 from tests.isolation.worlds.stage import Stage
-from yggdrasil.app import Services
 from yggdrasil.bifrost.hub import Member
 from yggdrasil.devices.service import Devices
 from yggdrasil.errors import Conflict, Forbidden, NotFound
@@ -22,6 +21,7 @@ from yggdrasil.marketplace import service as marketplace_service
 from yggdrasil.marketplace.routing import Routing
 from yggdrasil.marketplace.service import Marketplace
 from yggdrasil.marketplace.shown import OfferView
+from yggdrasil.services import Services
 from yggdrasil.users import mailing, signin
 from yggdrasil.users import store as user_store
 
