@@ -55,9 +55,8 @@ class Result:
 def run_chunk(
     on: Stage, kind: str, seed: int, *, runs: int = CHUNK_RUNS, steps: int = STEPS, shrink: bool = True
 ) -> Result:
-    """`runs` runs of `steps` steps from one seed. A difference is in `reports`, with the steps that
-    lead there:
-    the fewest, if it was to be shrunk."""
+    """`runs` runs of `steps` steps from one seed. A difference is in `reports`, with the steps that lead
+    there: the fewest, if it was to be shrunk."""
     tally = Tally()
     machine: type[Worlds] = type(
         f"{kind.title()}Worlds", (Worlds,), {"kind": KINDS[kind], "stage": on, "tally": tally, "names": []}
@@ -91,9 +90,8 @@ def run_chunk(
 
 @contextlib.contextmanager
 def _without_copies() -> Iterator[None]:
-    """Hypothesis makes most test cases out of copies of parts of the one before: good for finding
-    equal values,
-    which collide here anyway, but most runs would then do the same."""
+    """Hypothesis makes most test cases out of copies of parts of the one before: good for finding equal
+    values, which collide here anyway, but most runs would then do the same."""
     engine: Any = ConjectureRunner
     before = engine.generate_mutations_from
     engine.generate_mutations_from = lambda self, data: None

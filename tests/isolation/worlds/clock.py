@@ -1,6 +1,5 @@
-"""Virtual time: an event loop whose clock stands still until it is told to move, and that knows when
-nothing is
-left to do.
+"""Virtual time: an event loop whose clock stands still until it is told to move, and that knows when nothing
+is left to do.
 
 Timers, timeouts and sleeps of the server under it fall due at virtual times, the same in both worlds, however
 long the database took.

@@ -19,9 +19,8 @@ from tests.isolation.worlds.ways import OFTEN, SELDOM, ways_of
 
 SEEDS = st.integers(0, 2**32 - 1)
 SALTS = st.integers(0, 2**32 - 1)
-"""What is drawn inside of a step comes from a generator of the run's seed, this, and how often this
-was drawn before:
-evenly, though Hypothesis likes small numbers and copies of what it had."""
+"""What is drawn inside of a step comes from a generator of the run's seed, this, and how often this was drawn
+before: evenly, though Hypothesis likes small numbers and copies of what it had."""
 TELLING = sorted(MESSAGES) + [kind for kind in sorted(MESSAGES) if kind not in RISKY] * 4
 PAUSES = (1.0, 6.0, 12.0)
 SLEEPS = (40.0, 70.0, 320.0, 950.0, 3_700.0, 90_000.0)

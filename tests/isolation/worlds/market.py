@@ -1,9 +1,8 @@
 """Market: both worlds share one tape of offers, arrivals and completions; who owns what differs.
 
 Devices with their models and prices, and buyers with their requests, are slots of the tape. In each world a
-partition of its own says which network a slot belongs to: permuted, split, merged. The attacker buys,
-sells and
-looks. What it sees may depend on the tape (docs/decisions/0003), never on the partition.
+partition of its own says which network a slot belongs to: permuted, split, merged. The attacker buys, sells
+and looks. What it sees may depend on the tape (docs/decisions/0003), never on the partition.
 
 The id of an offer is a digest of its owner's network and device key, and orders equals; so that worlds can be
 compared byte by byte it is made of the device key alone here. It has 122 bits nobody can tell apart
@@ -215,9 +214,8 @@ class Market(Pair):
 
 def _partition(rng: random.Random, slots: list[str]) -> dict[str, int]:
     """Which trader owns each slot: one for all, one for each few, or anything between. Nobody buys where he
-    sells: whose work a network may not take, its own, would change which offer serves an arrival, and
-    who serves
-    whom is on the tape."""
+    sells: whose work a network may not take, its own, would change which offer serves an arrival, and who
+    serves whom is on the tape."""
     sellers, buyers = rng.randrange(1, SELLERS + 1), rng.randrange(1, TRADERS - SELLERS + 1)
     return {
         slot: rng.randrange(sellers) if slot.startswith("device") else SELLERS + rng.randrange(buyers)

@@ -1,12 +1,9 @@
 """Members: two people of one network, for what belongs to the user.
 
-In both worlds the other member is there, with a device online; in one of them nothing more comes of
-it. In the other
-one the member does what is nobody else's business: keys, sessions, the name, providers and requests of
-the audience
-`own`, reading and searching. What belongs to the network (devices, money, payment methods, what is
-shared in it) both
-may see, so the member leaves that alone: `SHARED` says why, route by route.
+In both worlds the other member is there, with a device online; in one of them nothing more comes of it. In
+the other one the member does what is nobody else's business: keys, sessions, the name, providers and requests
+of the audience `own`, reading and searching. What belongs to the network (devices, money, payment methods,
+what is shared in it) both may see, so the member leaves that alone: `SHARED` says why, route by route.
 """
 
 from __future__ import annotations

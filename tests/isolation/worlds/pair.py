@@ -1,10 +1,9 @@
 """Two worlds in lockstep: the same inputs of one attacker, and whatever else goes on in each of them.
 
-The second world is asked first, because there is somebody whose ids can be guessed; the first then
-gets the very
-same bytes. After each input everything the attacker can observe is compared: answers with status,
-headers, body
-and virtual time; the frames and close codes of its sockets in their order; mails to its addresses.
+The second world is asked first, because there is somebody whose ids can be guessed; the first then gets the
+very same bytes. After each input everything the attacker can observe is compared: answers with status,
+headers, body and virtual time; the frames and close codes of its sockets in their order; mails to its
+addresses.
 """
 
 from __future__ import annotations
@@ -331,9 +330,8 @@ def post(path: str, body: dict[str, Any], token: str | None) -> Ask:
 
 
 def first_steps(me: Person) -> Iterator[tuple[str | None, Callable[[str], dict[str, Any]]]]:
-    """What somebody does first, with what was answered before: (path, body for the audience of the
-    provider). A
-    path of None: the device comes online."""
+    """What somebody does first, with what was answered before: (path, body for the audience of the provider).
+    A path of None: the device comes online."""
     device = DEVICE_IDS[0]
     yield (
         "/api/v1/devices",

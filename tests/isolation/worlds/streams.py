@@ -1,8 +1,7 @@
 """Ids and secrets drawn per person: what a victim draws does not shift what the attacker is given.
 
-Everything a person's request draws comes from that person's own stream, so that in both worlds the
-attacker gets
-the very same ids, nonces and codes, and answers can be compared byte by byte, without renaming anything.
+Everything a person's request draws comes from that person's own stream, so that in both worlds the attacker
+gets the very same ids, nonces and codes, and answers can be compared byte by byte, without renaming anything.
 """
 
 from __future__ import annotations

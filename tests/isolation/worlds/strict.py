@@ -1,8 +1,7 @@
 """Strict: the attacker alone, and the attacker among victims who do everything but trade.
 
-Not done by the victims: asking for codes at the attacker's own addresses. Whoever gets a mail learns
-that somebody
-knows the address; that is mail, not a border that this server could hold.
+Not done by the victims: asking for codes at the attacker's own addresses. Whoever gets a mail learns that
+somebody knows the address; that is mail, not a border that this server could hold.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ VICTIMS = 3
 
 
 class Strict(Pair):
-    """World `crowded` has victims with the same device ids, names, labels and keys of idempotency; the
-    first one
-    holds the very device keys of the attacker."""
+    """World `crowded` has victims with the same device ids, names, labels and keys of idempotency; the first
+    one holds the very device keys of the attacker."""
 
     def __init__(self, alone: House, crowded: House, seed: int) -> None:
         super().__init__(alone, crowded, seed)

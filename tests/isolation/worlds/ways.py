@@ -1,8 +1,7 @@
 """Requests that make sense, and some that do not: a way for every route of the app and every socket message.
 
-The routes and the names of what they take come from the app itself. A route with a body needs a
-builder here, a
-path or query parameter a source of values: `unknown()` lists what has none, and a test fails on it.
+The routes and the names of what they take come from the app itself. A route with a body needs a builder here,
+a path or query parameter a source of values: `unknown()` lists what has none, and a test fails on it.
 """
 
 from __future__ import annotations
