@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import gc
+import os
 import signal
 import socket
 import ssl
@@ -52,6 +53,7 @@ async def serve(settings: Settings, *, ready: Callable[[Settings], None] | None 
     _refuse_taken_port(settings)
     _check_data_dir(settings.data_dir)
     _check_certificate(settings)
+    _work_in_longer_turns()
     async with _traces(settings), build(settings) as services:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -175,6 +177,13 @@ def _check_certificate(settings: Settings) -> None:
             "tls_certificate: with tls_key it must be a PEM certificate chain and its unencrypted key",
             field="tls_certificate",
         ) from None
+
+
+def _work_in_longer_turns() -> None:
+    """A thread that wakes does not interrupt the one that works (docs/decisions/0009); Linux only. What this
+    process starts, the embedded PostgreSQL too, does the same."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _give_back() -> None:

@@ -27,6 +27,7 @@ from yggdrasil.db import Database
 from yggdrasil.db.address import Login
 from yggdrasil.db.checks import PACKAGE
 from yggdrasil.db.drift import drift
+from yggdrasil.db.engine import ENGINE
 
 CONTEXTS = sorted(path.parent.name for path in PACKAGE.glob("*/tables.py"))
 MIMIR_SCHEMA = "vault"
@@ -54,7 +55,7 @@ def columns() -> dict[str, Column]:
 def table(**changes: Column | None) -> type[Table]:
     body = {name: column for name, column in (columns() | changes).items() if column is not None}
 
-    class Sample(Table, schema="tenant", tablename="sample"):
+    class Sample(Table, schema="tenant", tablename="sample", db=ENGINE):
         locals().update(body)
 
     return Sample
@@ -66,6 +67,8 @@ async def test_classes_tell_the_truth(database: Database, cluster: Cluster, cont
     tables = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Table)]
     tables.remove(Table)
     assert tables
+    # For a table without one, Piccolo would look for an engine: one that connects, past all scopes.
+    assert [each for each in tables if each._meta._db is not ENGINE] == []
     vault = [each for each in tables if each._meta.schema == MIMIR_SCHEMA]
     rest = [each for each in tables if each not in vault]
     assert await drift(database.pools["ygg_system"].address, cluster.admin, rest) == []

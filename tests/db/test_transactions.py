@@ -17,6 +17,7 @@ from piccolo.table import Table
 from tests.support import ManualClock, SeededIds, as_superuser, make_network
 from yggdrasil.db import Database
 from yggdrasil.db.address import Login
+from yggdrasil.db.engine import ENGINE
 from yggdrasil.errors import ScopeError, Unavailable
 from yggdrasil.kernel import CURRENCY, PLATFORM_NETWORK, Identity, Market, Network, System
 
@@ -27,7 +28,11 @@ IN_TRANSACTION = (
 )
 
 
-class Networks(Table, schema="tenant", tablename="networks"):
+class Untied(Table, schema="tenant", tablename="networks"):
+    network_id = columns.UUID(primary_key=True)
+
+
+class Networks(Table, schema="tenant", tablename="networks", db=ENGINE):
     network_id = columns.UUID(primary_key=True)
     created_at = columns.Timestamptz()
     currency = columns.Varchar()
@@ -299,6 +304,8 @@ async def test_piccolo_builds_and_the_scope_runs(
     async with database.transaction(ours) as tx:
         with pytest.raises(Exception, match="where"):
             await tx.run(Networks.delete())
+        with pytest.raises(ScopeError, match="Untied is not tied"):
+            await tx.run(Untied.select())
 
 
 async def test_the_statement_timeout_is_unavailable(database: Database) -> None:

@@ -3,8 +3,10 @@
 from piccolo.columns import UUID, Bytea, Text, Timestamptz
 from piccolo.table import Table
 
+from yggdrasil.db.engine import ENGINE
 
-class OperatorRow(Table, tablename="operators", schema="identity"):
+
+class OperatorRow(Table, tablename="operators", schema="identity", db=ENGINE):
     """A person who runs the house."""
 
     operator_id = UUID(primary_key=True, default=None)
@@ -14,7 +16,7 @@ class OperatorRow(Table, tablename="operators", schema="identity"):
     revoked_at = Timestamptz(default=None, null=True)
 
 
-class OpeningRow(Table, tablename="openings", schema="tenant"):
+class OpeningRow(Table, tablename="openings", schema="tenant", db=ENGINE):
     """What an operator opened of a network. The real key is (network_id, opening_id)."""
 
     network_id = UUID(default=None)

@@ -3,8 +3,10 @@
 from piccolo.columns import UUID, BigInt, Bytea, SmallInt, Text, Timestamptz
 from piccolo.table import Table
 
+from yggdrasil.db.engine import ENGINE
 
-class AuditEventRow(Table, tablename="audit_events", schema="tenant"):
+
+class AuditEventRow(Table, tablename="audit_events", schema="tenant", db=ENGINE):
     """What was done. The real key is (network_id, event_id)."""
 
     network_id = UUID(default=None)
@@ -19,14 +21,14 @@ class AuditEventRow(Table, tablename="audit_events", schema="tenant"):
     at = Timestamptz(default=None)
 
 
-class AuditPendingRow(Table, tablename="audit_pending", schema="tenant"):
+class AuditPendingRow(Table, tablename="audit_pending", schema="tenant", db=ENGINE):
     """An event that is in no chain yet. The real key is (network_id, event_id)."""
 
     network_id = UUID(default=None)
     event_id = UUID(primary_key=True, default=None)
 
 
-class AuditLinkRow(Table, tablename="audit_links", schema="tenant"):
+class AuditLinkRow(Table, tablename="audit_links", schema="tenant", db=ENGINE):
     """An event's place in its network's chain. The real key is (network_id, number)."""
 
     network_id = UUID(default=None)
@@ -37,7 +39,7 @@ class AuditLinkRow(Table, tablename="audit_links", schema="tenant"):
     hash = Bytea(default=None)
 
 
-class AuditHeadRow(Table, tablename="audit_heads", schema="tenant"):
+class AuditHeadRow(Table, tablename="audit_heads", schema="tenant", db=ENGINE):
     """Where a chain ended when it was signed. The real key is (network_id, number)."""
 
     network_id = UUID(primary_key=True, default=None)

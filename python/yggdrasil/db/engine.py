@@ -5,7 +5,6 @@ A query reaches PostgreSQL only through `tx.run(query)`, which is to say inside 
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final, NoReturn
 
 from piccolo.engine.base import Engine
@@ -66,13 +65,11 @@ def _refuse() -> NoReturn:
 ENGINE: Final = ScopedEngine()
 
 
-# Piccolo's own way of naming an engine; a value from outside could name one that connects.
-os.environ["PICCOLO_CONF"] = "yggdrasil.db.piccolo_conf"
-
-
 def compile_query(query: Query[Any, Any]) -> list[tuple[str, list[Any]]]:
     """SQL with $n placeholders and its arguments, one pair for each statement of the query."""
-    if query.table._meta.db is not ENGINE:  # noqa: SLF001  Piccolo has no public way to ask
-        raise ScopeError(f"{query.table.__name__} is tied to an engine of its own")
+    # Not `_meta.db`: for a table without one it looks for an engine by a name from the environment, which
+    # could be one that connects, and loads a formatter of source code on the way.
+    if query.table._meta._db is not ENGINE:  # noqa: SLF001  Piccolo has no public way to ask
+        raise ScopeError(f"{query.table.__name__} is not tied to the scoped engine: db=ENGINE")
     query._validate()  # type: ignore[no-untyped-call]  # noqa: SLF001  refuses `delete` and `update` without `where`
     return [querystring.compile_string(engine_type="postgres") for querystring in query.querystrings]

@@ -3,8 +3,10 @@
 from piccolo.columns import JSONB, UUID, Bytea, Text, Timestamptz
 from piccolo.table import Table
 
+from yggdrasil.db.engine import ENGINE
 
-class DeviceRow(Table, tablename="devices", schema="tenant"):
+
+class DeviceRow(Table, tablename="devices", schema="tenant", db=ENGINE):
     """One device. The real key is (network_id, id); Piccolo knows single columns only."""
 
     network_id = UUID(default=None)

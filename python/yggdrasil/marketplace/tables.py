@@ -6,8 +6,10 @@ The real keys of the tenant tables start with the network; Piccolo knows single 
 from piccolo.columns import JSONB, UUID, Array, BigInt, Bytea, Integer, Text, Timestamptz
 from piccolo.table import Table
 
+from yggdrasil.db.engine import ENGINE
 
-class ProviderRow(Table, tablename="providers", schema="tenant"):
+
+class ProviderRow(Table, tablename="providers", schema="tenant", db=ENGINE):
     """A device that sells, or serves its own people."""
 
     network_id = UUID(default=None)
@@ -25,7 +27,7 @@ class ProviderRow(Table, tablename="providers", schema="tenant"):
     zone = Text(default=None)
 
 
-class OfferRow(Table, tablename="offers", schema="tenant"):
+class OfferRow(Table, tablename="offers", schema="tenant", db=ENGINE):
     """One model on one device at a price."""
 
     network_id = UUID(default=None)
@@ -55,7 +57,7 @@ class OfferRow(Table, tablename="offers", schema="tenant"):
     created_at = Timestamptz(default=None)
 
 
-class ProviderWorkRow(Table, tablename="provider_work", schema="tenant"):
+class ProviderWorkRow(Table, tablename="provider_work", schema="tenant", db=ENGINE):
     """How often a provider was asked, got work, or missed it for a reason, in one hour."""
 
     network_id = UUID(default=None)
@@ -65,7 +67,7 @@ class ProviderWorkRow(Table, tablename="provider_work", schema="tenant"):
     requests = BigInt(default=None)
 
 
-class TransactionRow(Table, tablename="transactions", schema="tenant"):
+class TransactionRow(Table, tablename="transactions", schema="tenant", db=ENGINE):
     """One side of a trade; the two sides have different ids."""
 
     network_id = UUID(default=None)
@@ -97,7 +99,7 @@ class TransactionRow(Table, tablename="transactions", schema="tenant"):
     quality_ppm = Integer(default=None, null=True)
 
 
-class ResultRow(Table, tablename="results", schema="tenant"):
+class ResultRow(Table, tablename="results", schema="tenant", db=ENGINE):
     """A sealed result, for at most 15 minutes."""
 
     network_id = UUID(default=None)
@@ -109,7 +111,7 @@ class ResultRow(Table, tablename="results", schema="tenant"):
     expires_at = Timestamptz(default=None)
 
 
-class FeedbackRow(Table, tablename="feedback", schema="tenant"):
+class FeedbackRow(Table, tablename="feedback", schema="tenant", db=ENGINE):
     """What a requester said of an answer."""
 
     network_id = UUID(default=None)
@@ -121,7 +123,7 @@ class FeedbackRow(Table, tablename="feedback", schema="tenant"):
     created_at = Timestamptz(default=None)
 
 
-class ModelRow(Table, tablename="models", schema="platform"):
+class ModelRow(Table, tablename="models", schema="platform", db=ENGINE):
     """The reference points of a model."""
 
     model = Text(primary_key=True, default=None)
@@ -131,7 +133,7 @@ class ModelRow(Table, tablename="models", schema="platform"):
     created_at = Timestamptz(default=None)
 
 
-class AttemptRow(Table, tablename="attempts", schema="platform"):
+class AttemptRow(Table, tablename="attempts", schema="platform", db=ENGINE):
     """One dispatch of a request to a provider: the only place that knows both sides."""
 
     attempt_id = UUID(primary_key=True, default=None)
@@ -159,7 +161,7 @@ class AttemptRow(Table, tablename="attempts", schema="platform"):
     verdict = Text(default=None, null=True)
 
 
-class CanaryRow(Table, tablename="canaries", schema="platform"):
+class CanaryRow(Table, tablename="canaries", schema="platform", db=ENGINE):
     """How a canary job ended."""
 
     canary_id = UUID(primary_key=True, default=None)
@@ -175,7 +177,7 @@ class CanaryRow(Table, tablename="canaries", schema="platform"):
     ended_at = Timestamptz(default=None)
 
 
-class QueuedRow(Table, tablename="queued", schema="platform"):
+class QueuedRow(Table, tablename="queued", schema="platform", db=ENGINE):
     """A request that waits for a free offer, and the process that answers for it."""
 
     network_id = UUID(default=None)
@@ -185,7 +187,7 @@ class QueuedRow(Table, tablename="queued", schema="platform"):
     deadline_at = Timestamptz(default=None)
 
 
-class WaitRow(Table, tablename="waits", schema="platform"):
+class WaitRow(Table, tablename="waits", schema="platform", db=ENGINE):
     """One stay of a request in the queue."""
 
     network_id = UUID(default=None)
@@ -200,7 +202,7 @@ class WaitRow(Table, tablename="waits", schema="platform"):
     until_at = Timestamptz(default=None)
 
 
-class ConversationRow(Table, tablename="conversations", schema="platform"):
+class ConversationRow(Table, tablename="conversations", schema="platform", db=ENGINE):
     """By which offer a conversation was served last, as a node stopped."""
 
     node_id = UUID(default=None)

@@ -3,8 +3,10 @@
 from piccolo.columns import UUID, Bytea, Integer, Text, Timestamptz
 from piccolo.table import Table
 
+from yggdrasil.db.engine import ENGINE
 
-class SubjectRow(Table, tablename="subjects", schema="vault"):
+
+class SubjectRow(Table, tablename="subjects", schema="vault", db=ENGINE):
     """A person and the wrapped data key; without a key, an erased one."""
 
     subject = UUID(primary_key=True, default=None)
@@ -15,7 +17,7 @@ class SubjectRow(Table, tablename="subjects", schema="vault"):
     touched_at = Timestamptz(default=None)
 
 
-class FieldRow(Table, tablename="fields", schema="vault"):
+class FieldRow(Table, tablename="fields", schema="vault", db=ENGINE):
     """A sealed value of a person. The real key is (subject, field)."""
 
     subject = UUID(primary_key=True, default=None)
@@ -25,14 +27,14 @@ class FieldRow(Table, tablename="fields", schema="vault"):
     updated_at = Timestamptz(default=None)
 
 
-class AddressRow(Table, tablename="addresses", schema="vault"):
+class AddressRow(Table, tablename="addresses", schema="vault", db=ENGINE):
     """Whose address it is, by blind index."""
 
     address_index = Bytea(primary_key=True, default=None)
     subject = UUID(default=None)
 
 
-class FlowRow(Table, tablename="flows", schema="vault"):
+class FlowRow(Table, tablename="flows", schema="vault", db=ENGINE):
     """The sealed note of a sign-in that is not proven."""
 
     flow = UUID(primary_key=True, default=None)

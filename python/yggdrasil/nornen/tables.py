@@ -3,8 +3,10 @@
 from piccolo.columns import JSONB, UUID, Text, Timestamptz
 from piccolo.table import Table
 
+from yggdrasil.db.engine import ENGINE
 
-class RegistrationRow(Table, tablename="registrations", schema="tenant"):
+
+class RegistrationRow(Table, tablename="registrations", schema="tenant", db=ENGINE):
     """A decision on a registration."""
 
     network_id = UUID(default=None)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from piccolo.columns import UUID, BigInt, Boolean, Integer, SmallInt, Text, Timestamptz
 from piccolo.table import Table
 
+from yggdrasil.db.engine import ENGINE
 
-class Balances(Table, tablename="balances", schema="tenant"):
+
+class Balances(Table, tablename="balances", schema="tenant", db=ENGINE):
     network_id = UUID()
     account = Text(primary_key=True)
     posted_microcents = BigInt()
@@ -17,7 +19,7 @@ class Balances(Table, tablename="balances", schema="tenant"):
     currency = Text()
 
 
-class Entries(Table, tablename="entries", schema="tenant"):
+class Entries(Table, tablename="entries", schema="tenant", db=ENGINE):
     network_id = UUID()
     transfer_id = UUID()
     leg = SmallInt(primary_key=True)
@@ -28,7 +30,7 @@ class Entries(Table, tablename="entries", schema="tenant"):
     at = Timestamptz()
 
 
-class Holds(Table, tablename="holds", schema="tenant"):
+class Holds(Table, tablename="holds", schema="tenant", db=ENGINE):
     network_id = UUID()
     hold_id = UUID(primary_key=True)
     transaction_id = UUID()
@@ -45,7 +47,7 @@ class Holds(Table, tablename="holds", schema="tenant"):
     key_month = Text(null=True)
 
 
-class KeySpend(Table, tablename="key_spend", schema="tenant"):
+class KeySpend(Table, tablename="key_spend", schema="tenant", db=ENGINE):
     network_id = UUID()
     key_id = UUID()
     period = Text(primary_key=True)
@@ -54,7 +56,7 @@ class KeySpend(Table, tablename="key_spend", schema="tenant"):
     spent_microcents = BigInt()
 
 
-class PaymentMethods(Table, tablename="payment_methods", schema="tenant"):
+class PaymentMethods(Table, tablename="payment_methods", schema="tenant", db=ENGINE):
     network_id = UUID()
     method_id = UUID(primary_key=True)
     user_id = UUID()
@@ -70,7 +72,7 @@ class PaymentMethods(Table, tablename="payment_methods", schema="tenant"):
     updated_at = Timestamptz()
 
 
-class Payments(Table, tablename="payments", schema="tenant"):
+class Payments(Table, tablename="payments", schema="tenant", db=ENGINE):
     network_id = UUID()
     payment_id = UUID(primary_key=True)
     method_id = UUID()
@@ -88,7 +90,7 @@ class Payments(Table, tablename="payments", schema="tenant"):
     updated_at = Timestamptz()
 
 
-class SandboxCharges(Table, tablename="sandbox_charges", schema="platform"):
+class SandboxCharges(Table, tablename="sandbox_charges", schema="platform", db=ENGINE):
     idempotency_key = UUID(primary_key=True)
     token = Text()
     amount_cents = BigInt()

@@ -3,8 +3,10 @@
 from piccolo.columns import UUID, Text, Timestamptz
 from piccolo.table import Table
 
+from yggdrasil.db.engine import ENGINE
 
-class TierRow(Table, tablename="tiers", schema="tenant"):
+
+class TierRow(Table, tablename="tiers", schema="tenant", db=ENGINE):
     """The tier of a network that has one of its own."""
 
     network_id = UUID(primary_key=True, default=None)

@@ -3,8 +3,10 @@
 from piccolo.columns import UUID, Array, BigInt, Boolean, Bytea, Integer, Text, Timestamptz
 from piccolo.table import Table
 
+from yggdrasil.db.engine import ENGINE
 
-class LoginFlowRow(Table, tablename="login_flows", schema="identity"):
+
+class LoginFlowRow(Table, tablename="login_flows", schema="identity", db=ENGINE):
     """A sign-in that was asked for."""
 
     flow = UUID(primary_key=True, default=None)
@@ -17,7 +19,7 @@ class LoginFlowRow(Table, tablename="login_flows", schema="identity"):
     used_at = Timestamptz(default=None, null=True)
 
 
-class LoginLimitRow(Table, tablename="login_limits", schema="identity"):
+class LoginLimitRow(Table, tablename="login_limits", schema="identity", db=ENGINE):
     """A counter over a window. The real key is (kind, counted_key)."""
 
     kind = Text(default=None)
@@ -26,7 +28,7 @@ class LoginLimitRow(Table, tablename="login_limits", schema="identity"):
     hits = Integer(default=None)
 
 
-class KnownDeviceRow(Table, tablename="known_devices", schema="identity"):
+class KnownDeviceRow(Table, tablename="known_devices", schema="identity", db=ENGINE):
     """A device key that has signed in to an address' account. The real key is (address_key, device_key)."""
 
     address_key = Bytea(default=None)
@@ -35,7 +37,7 @@ class KnownDeviceRow(Table, tablename="known_devices", schema="identity"):
     seen_at = Timestamptz(default=None)
 
 
-class SessionRow(Table, tablename="sessions", schema="identity"):
+class SessionRow(Table, tablename="sessions", schema="identity", db=ENGINE):
     """A sign-in that holds: the family of its refresh tokens."""
 
     session_id = UUID(primary_key=True, default=None)
@@ -52,7 +54,7 @@ class SessionRow(Table, tablename="sessions", schema="identity"):
     ends_at = Timestamptz(default=None, null=True)
 
 
-class HandOverAskRow(Table, tablename="hand_over_asks", schema="identity"):
+class HandOverAskRow(Table, tablename="hand_over_asks", schema="identity", db=ENGINE):
     """A device that asks for a network."""
 
     flow = UUID(primary_key=True, default=None)
@@ -70,7 +72,7 @@ class HandOverAskRow(Table, tablename="hand_over_asks", schema="identity"):
     approved_device = UUID(default=None, null=True)
 
 
-class HandOverRow(Table, tablename="hand_overs", schema="tenant"):
+class HandOverRow(Table, tablename="hand_overs", schema="tenant", db=ENGINE):
     """What was handed over, and to which device. The real key is (network_id, hand_over_id)."""
 
     network_id = UUID(default=None)
@@ -88,7 +90,7 @@ class HandOverRow(Table, tablename="hand_overs", schema="tenant"):
     revoked_by = UUID(default=None, null=True)
 
 
-class ErasureRow(Table, tablename="erasures", schema="identity"):
+class ErasureRow(Table, tablename="erasures", schema="identity", db=ENGINE):
     """A person to be erased in the vault."""
 
     user_id = UUID(primary_key=True, default=None)
@@ -96,7 +98,7 @@ class ErasureRow(Table, tablename="erasures", schema="identity"):
     erased_at = Timestamptz(default=None, null=True)
 
 
-class RevocationRow(Table, tablename="revocations", schema="identity"):
+class RevocationRow(Table, tablename="revocations", schema="identity", db=ENGINE):
     """What ended in the last minutes: a session, a key, a user's tokens below an epoch, or a membership's."""
 
     revocation_id = UUID(primary_key=True, default=None)
@@ -109,7 +111,7 @@ class RevocationRow(Table, tablename="revocations", schema="identity"):
     keeps_sockets = Boolean(default=False)
 
 
-class ApiKeyRow(Table, tablename="api_keys", schema="tenant"):
+class ApiKeyRow(Table, tablename="api_keys", schema="tenant", db=ENGINE):
     """An API key. The real key is (network_id, key_id)."""
 
     network_id = UUID(default=None)
@@ -129,7 +131,7 @@ class ApiKeyRow(Table, tablename="api_keys", schema="tenant"):
     previous_until = Timestamptz(default=None, null=True)
 
 
-class InvitationRow(Table, tablename="invitations", schema="tenant"):
+class InvitationRow(Table, tablename="invitations", schema="tenant", db=ENGINE):
     """An invitation into a network. The real key is (network_id, invitation_id)."""
 
     network_id = UUID(default=None)
