@@ -34,6 +34,7 @@ SHARED = {
     "POST /api/v1/users/verify": "as above",
     "POST /api/v1/users/hand-overs/ask": "mails whom it names; owners see what is handed over",
     "POST /api/v1/users/hand-overs/take": "as above",
+    "POST /api/v1/users/refresh": "the same token twice ends the session and its socket, as a log-out does",
     "PUT /api/v1/users/me": "owners and admins see what a member is called",
     "POST /api/v1/users/switch": "as a sign-in: a session more, and beyond the limit one less",
     "DELETE /api/v1/users/me/networks/{network_id}": "who leaves takes devices along",
