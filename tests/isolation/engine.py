@@ -105,7 +105,8 @@ class Engine:
         if path.endswith("/methods"):
             return encode_method_cursor(AT, UUID(one("method")))
         if path.endswith("/providers"):
-            return encode_cursor(one("model"), "0", one("offer"))
+            # A model is a word of the market: beside it lie the offers that all may see.
+            return encode_cursor(known["model"], "0", one("offer"))
         name = "registration" if path.endswith("/registrations") else "bought"
         return encode_cursor(AT.isoformat(), one(name))
 
