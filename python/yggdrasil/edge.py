@@ -206,20 +206,22 @@ def _is_loopback(host: str) -> bool:
 
 
 @cache
-def _query_names(handler: BaseRouteHandler) -> frozenset[str]:
-    return frozenset(
+def query_names(handler: BaseRouteHandler) -> frozenset[str]:
+    """The query parameters of a handler. What is injected looks like one, and is none."""
+    names = frozenset(
         field.kwarg_definition.name or name
         for name, field in handler.parsed_fn_signature.parameters.items()
         if isinstance(field.kwarg_definition, ParameterKwarg)
         and field.kwarg_definition.param_type.value == "query"
     )
+    return names - handler.resolve_dependencies().keys()
 
 
 async def check_query(request: Request[Any, Any, Any]) -> None:
     """InvalidInput for a query parameter that the handler does not read, or that is given twice."""
     if not request.scope["query_string"] or request.route_handler.opt.get(ANY_QUERY):
         return
-    names = _query_names(request.route_handler)
+    names = query_names(request.route_handler)
     for name in request.query_params:
         shown = name[:NAME_SHOWN_CHARS_MAX]
         if name not in names:

@@ -203,6 +203,7 @@ WRONG_QUERIES = (
     "limit=0", "limit=-1", f"limit={10**30}", "limit=abc", "limit=", "limit=1.5", "limit=%D9%A1", "limit=%00",
     "limit=1&limit=2", "cursor=", "cursor=%00", "cursor=%FF", "cursor=%E2%82%AC", f"cursor={'A' * 5000}",
     "cursor=a&cursor=b", "cursor=IjEi", "nonsense=1", "%00=1", "limit[]=1",
+    "caller=x", "devices=x", "marketplace=x",
 )  # fmt: skip
 
 
@@ -241,6 +242,13 @@ async def test_no_id_in_a_path_breaks_anything(stranger: Stranger) -> None:
             answer = await stranger.http.get(prefix + text)
             assert answer.status_code in (404, 405), (prefix, text, answer.text)
             problem(answer, answer.status_code)
+
+
+async def test_what_a_handler_is_given_inside_is_no_parameter(stranger: Stranger) -> None:
+    path = "/api/v1/devices/stranger-device"
+    for name in ("caller", "devices"):
+        assert problem(await stranger.http.delete(f"{path}?{name}=x"))["field"] == name
+    assert (await stranger.http.get(path)).status_code == httpx.codes.OK
 
 
 async def test_unknown_methods_and_paths(stranger: Stranger) -> None:

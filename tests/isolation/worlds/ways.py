@@ -18,7 +18,7 @@ from litestar.routes import HTTPRoute
 
 from tests.isolation.worlds.house import Ask
 from tests.isolation.worlds.parts import Parts
-from yggdrasil.edge import _query_names
+from yggdrasil.edge import query_names
 
 Build = Callable[["Maker"], dict[str, Any]]
 CODES = ("conflict", "not_found", "limit_reached", "nonsense")
@@ -47,7 +47,7 @@ def ways_of(app: Litestar) -> list[Way]:
             continue
         path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
         for handler in route.route_handlers:
-            names = tuple(sorted(_query_names(handler) - set(handler.resolve_dependencies())))
+            names = tuple(sorted(query_names(handler)))
             taken = tuple(re.findall(r"\{(\w+)\}", path))
             has_body = handler.parsed_data_field is not None
             methods = handler.http_methods - {"OPTIONS", "HEAD"}
