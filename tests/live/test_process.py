@@ -213,12 +213,14 @@ async def test_a_stop_tells_the_devices_and_finishes_what_runs(fresh: House, num
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="this system has no such policy")
-async def test_whoever_wakes_interrupts_nobody(fresh: House) -> None:
+async def test_threads_that_wake_interrupt_none(fresh: House) -> None:
     assert fresh.process is not None
     threads = [int(path.name) for path in Path(f"/proc/{fresh.process.pid}/task").iterdir()]
     assert len(threads) > 1
-    policies = {os.sched_getscheduler(each) for each in (*threads, fresh.postmaster())}
-    assert policies == {os.SCHED_BATCH}
+    assert {os.sched_getscheduler(each) for each in threads} == {os.SCHED_BATCH}
+    postmaster = fresh.postmaster()
+    database = {os.sched_getscheduler(each) for each in (postmaster, *children_of(postmaster))}
+    assert database == {os.SCHED_OTHER}
 
 
 async def test_kill_9_leaves_nothing(fresh: House) -> None:

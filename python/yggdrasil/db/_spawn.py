@@ -2,10 +2,10 @@
 parent's, exec.
 
 Arguments: parent pid, user id, group id (-1: stay), then the command. A script and not `preexec_fn`, because
-Python code
-between fork and exec can deadlock in a process with threads. Imports nothing of this package.
+Python code between fork and exec can deadlock in a process with threads. Imports nothing of this package.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -25,6 +25,9 @@ def main(argv: list[str]) -> None:
     if sys.platform == "linux":
         # After setuid, which clears it. SIGINT is PostgreSQL's fast shutdown; it survives exec.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+        with contextlib.suppress(OSError):
+            # The server's longer turns (docs/decisions/0009) are not for those it waits for.
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     if os.getppid() != parent:
         os._exit(1)  # the parent died before the signal was armed
     os.execv(command[0], command)  # noqa: S606  no shell is the point
