@@ -180,8 +180,8 @@ def _check_certificate(settings: Settings) -> None:
 
 
 def _work_in_longer_turns() -> None:
-    """A thread of ours that wakes does not interrupt the one that works (docs/decisions/0009); Linux only. The
-    embedded PostgreSQL does as other processes do."""
+    """A thread of ours that wakes does not interrupt the one that works (docs/decisions/0009); Linux only.
+    The embedded PostgreSQL does as other processes do."""
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
