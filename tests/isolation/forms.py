@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 import re
+import string
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
@@ -13,7 +14,8 @@ from uuid import UUID
 UUID_TEXT: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 PLAIN: Final = "plain"
 _ALIEN_DIGITS: Final = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
-_WIDE: Final = str.maketrans("0123456789abcdef", "０１２３４５６７８９ａｂｃｄｅｆ")
+_WIDE: Final = {ord(mark): ord(mark) + 0xFEE0 for mark in string.ascii_letters + string.digits}
+"""Of every letter and digit, or a twin that has none of those widened would be a plain id."""
 
 TEXT_FORMS: Final[dict[str, Callable[[str], str]]] = {
     "truncated": lambda value: value[:-1],
