@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,13 +23,15 @@ WALLET_CENTS = 10_000
 
 @dataclass
 class Held:
-    """A provider who says a few words and then waits, until it is told to stop."""
+    """A provider who says a few words and then waits, until it is told to stop. `started` is when the server
+    has the words: `discover`, which follows them on the socket, is answered."""
 
     text: str = " word"
     words: int = WORDS
     sent: int = 0
     started: asyncio.Event = field(default_factory=asyncio.Event)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    discover: Callable[[], Awaitable[object]] | None = None
 
     async def serve(self, job: Job) -> None:
         job.accept()
@@ -38,6 +40,8 @@ class Held:
             for _ in range(self.words):
                 await job.send(chunk({"content": self.text}))
                 self.sent += 1
+            assert self.discover is not None
+            await self.discover()
             self.started.set()
             await asyncio.Event().wait()
         finally:
@@ -87,7 +91,10 @@ async def trade(house: House, name: str, held: Held) -> AsyncIterator[Trade]:
         await fund(buyer, WALLET_CENTS)
         key = (await buyer.create_key(name))["key"]
         script = Script()
-        async with selling(seller, model=name, script=script, price_cents=1, context_tokens_max=10_000_000):
+        async with selling(
+            seller, model=name, script=script, price_cents=1, context_tokens_max=10_000_000
+        ) as connection:
+            held.discover = connection.discover
             # Only now: the test of a new provider is answered to its end.
             script.serve = held.serve
             yield Trade(house, buyer, key, held, name)

@@ -113,6 +113,7 @@ class FakeUpstream:
     sent_bytes: int = 0
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
+    _serving: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -128,8 +129,19 @@ class FakeUpstream:
             self.hung_up.set()
             await self._server.wait_closed()
             self._server = None
+            # Python 3.11 does not wait for the connections; one open at the loop's end is a warning.
+            serving = dict(self._serving)
+            for task, writer in serving.items():
+                writer.transport.abort()
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[task] = writer
+        task.add_done_callback(self._serving.pop)
+
         async def write(data: bytes) -> None:
             writer.write(data)
             await writer.drain()

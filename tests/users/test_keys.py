@@ -328,3 +328,21 @@ async def test_names_have_rules(house: House, name: object) -> None:
     ask = (await house.sign_in(ASK, Device()))["access_token"]
     assert (await house.post("/keys", {"name": name}, ask)).status_code == 400
     assert (await house.get("/keys", ask)).json()["items"] == []
+
+
+async def test_when_a_last_use_shows_does_not_tell_whether_others_used_keys(house: House) -> None:
+    """Its turn comes each minute, not a minute after the last use of anybody's."""
+    person = (await house.sign_in(ASK, Device()))["access_token"]
+    key = (await house.post("/keys", {"name": "ci"}, person)).json()
+
+    async def last_use() -> str | None:
+        return (await house.get("/keys", person)).json()["items"][0]["last_used_at"]
+
+    house.clock.advance(200)
+    await house.users.sweep()
+    await house.get("/users/me", key["key"])
+    await house.users.sweep()
+    assert await last_use() is None
+    house.clock.advance(60)
+    await house.users.sweep()
+    assert await last_use() == "2026-01-01T00:03:20Z"

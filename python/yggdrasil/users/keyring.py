@@ -197,9 +197,12 @@ class KeyRing:
 
     async def note_uses(self, *, due: bool = False) -> None:
         """Write when keys were used last, if a minute has passed since, or `due`."""
-        if not self._used or not (due or self._clock.monotonic() >= self._note_at):
+        if not (due or self._clock.monotonic() >= self._note_at):
             return
+        # Also if there is nothing: a turn that began with a use would tell one network of others' uses.
         self._note_at = self._clock.monotonic() + USE_NOTED_SECONDS
+        if not self._used:
+            return
         uses, self._used = self._used, {}
         try:
             async with self._database.transaction(System("key-use")) as tx:

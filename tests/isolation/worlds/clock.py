@@ -70,6 +70,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         timer._scheduled = True  # type: ignore[attr-defined]
         return timer
 
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """At once and here: a thread would end at a moment of its own, and the loop be idle until then."""
+        done: asyncio.Future[Any] = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
     async def settle(self) -> None:
         """Until nothing is ready, nothing is due and nothing is owed."""
         waiter: asyncio.Future[None] = self.create_future()

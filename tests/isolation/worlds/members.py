@@ -13,7 +13,7 @@ import random
 from tests.isolation.worlds.house import Ask, House
 from tests.isolation.worlds.pair import Pair, Side, first_steps, post
 from tests.isolation.worlds.people import DEVICE_IDS, Person
-from tests.isolation.worlds.strict import sign_in, stay
+from tests.isolation.worlds.strict import deed_names, sign_in, stay
 from tests.isolation.worlds.ways import SELDOM, Maker
 from yggdrasil.kernel import Role
 
@@ -95,7 +95,7 @@ class Members(Pair):
 
     def _deed(self, rng: random.Random) -> tuple[Person, Ask]:
         other = self.crowded.others[0]
-        names = [name for name in self.ways if name not in SHARED and name not in SELDOM]
+        names = [name for name in deed_names(self) if name not in SHARED and name not in SELDOM]
         maker = OwnMaker(other, [self.me], rng, trades=False, now=self.now())
         return other, maker.ask(self.ways[names[rng.randrange(len(names))]])
 
