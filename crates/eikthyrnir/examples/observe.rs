@@ -60,14 +60,23 @@ fn zipf(providers: usize, events: usize, drawn: &mut Drawn) -> Vec<usize> {
     (0..events).map(|_| whose()).collect()
 }
 
+/// What a provider has: its aggregate and its first bins.
+#[derive(Clone, Copy, Default)]
+#[repr(align(64))]
+struct Line([f64; 8]);
+
+/// And more of its bins.
+#[derive(Clone, Copy, Default)]
+#[repr(align(32))]
+struct Bins([f64; 4]);
+
 /// What memory alone costs: rows are moved once, by the upper bits of the slot as they are by the registry, and each changes a
-/// number where an aggregate, a head and a bin would be.
+/// number in the line and in the bins of its provider.
 struct Floor {
     rows: Vec<(f64, u64)>,
     ends: Vec<usize>,
-    aggregates: Vec<[f64; 4]>,
-    heads: Vec<[u64; 2]>,
-    bins: Vec<[f64; 4]>,
+    lines: Vec<Line>,
+    bins: Vec<Bins>,
 }
 
 impl Floor {
@@ -77,9 +86,8 @@ impl Floor {
         Self {
             rows: vec![(0.0, 0); events],
             ends: vec![0; (providers >> Self::SHIFT) + 2],
-            aggregates: vec![[0.0; 4]; providers],
-            heads: vec![[0; 2]; providers],
-            bins: vec![[0.0; 4]; providers],
+            lines: vec![Line::default(); providers],
+            bins: vec![Bins::default(); providers],
         }
     }
 
@@ -98,9 +106,8 @@ impl Floor {
         }
         for &(value, place) in &self.rows {
             let slot = place as u32 as usize;
-            self.aggregates[slot][0] += value;
-            self.heads[slot][0] ^= place;
-            self.bins[slot][0] += value;
+            self.lines[slot].0[0] += value;
+            self.bins[slot].0[0] += value;
         }
     }
 }

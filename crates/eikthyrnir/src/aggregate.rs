@@ -88,65 +88,43 @@ impl Aggregate {
             "must be above 0 and at most 1",
         )?;
         let (whole, rest) = half_life.split(at_ms);
-        self.add(value, weight * two_to(powers(), rest), whole);
+        self.join(Self::of(value, weight * two_to(powers(), rest), whole));
         Ok(())
     }
 
-    /// Adds a checked observation whose weight is already seen from the start of the half-life `whole`.
+    /// One checked observation, its weight seen from the start of the half-life `whole`.
     #[inline]
-    pub(crate) fn add(&mut self, value: f64, weight: f64, whole: i64) {
-        if self.weight <= 0.0 {
-            *self = Self {
-                landmark: whole,
-                weight,
-                mean: value,
-                spread: 0.0,
-            };
-            return;
-        }
-        let mut weight = weight;
-        if whole > self.landmark {
-            *self = self.moved(whole);
-        } else if whole < self.landmark {
-            weight *= power_of_two(whole.saturating_sub(self.landmark));
-        }
-        if self.weight + weight > 0.0 {
-            self.add_near(value, weight);
+    pub(crate) fn of(value: f64, weight: f64, whole: i64) -> Self {
+        Self {
+            landmark: whole,
+            weight,
+            mean: value,
+            spread: 0.0,
         }
     }
 
-    /// Adds what [`Aggregate::add`] would add one by one, to the bit.
+    /// Adds what was seen apart, as [`Aggregate::merged`]. Equal means stay what they are: one is moved towards the other, and
+    /// always that of the greater weight, for the way from a large mean to a small one would round the small one away.
     #[inline]
-    pub(crate) fn add_run(&mut self, rows: impl Iterator<Item = (f64, f64)>, whole: i64) {
-        let mut rows = rows;
-        let Some((value, weight)) = rows.next() else {
-            return;
-        };
-        let mut it = *self;
-        let late = it.add_first(value, weight, whole);
-        for (value, weight) in rows {
-            it.add_near(value, weight * late);
+    pub(crate) fn join(&mut self, other: Self) {
+        let (mut one, mut two) = (*self, other);
+        if one.landmark != two.landmark && one.weight > 0.0 {
+            let landmark = one.landmark.max(two.landmark);
+            (one, two) = (one.moved(landmark), two.moved(landmark));
         }
-        *self = it;
-    }
-
-    /// As [`Aggregate::add`]. Then there is something, and what is returned is the factor for weights seen from the start of the
-    /// same half-life, for [`Aggregate::add_near`].
-    #[inline]
-    pub(crate) fn add_first(&mut self, value: f64, weight: f64, whole: i64) -> f64 {
-        self.add(value, weight, whole);
-        power_of_two(whole.saturating_sub(self.landmark))
-    }
-
-    /// Adds to something an observation whose weight is seen from the same landmark (West 1979).
-    #[inline]
-    pub(crate) fn add_near(&mut self, value: f64, weight: f64) {
-        let all = self.weight + weight;
-        let share = weight / all;
-        let apart = value - self.mean;
-        self.mean += apart * share;
-        self.spread += apart * apart * (self.weight * share);
-        self.weight = all;
+        if one.weight < two.weight {
+            std::mem::swap(&mut one, &mut two);
+        }
+        let weight = one.weight + two.weight;
+        // Late or after a long time, a weight may be too small to tell from 0.
+        if two.weight > 0.0 {
+            let share = two.weight / weight;
+            let apart = two.mean - one.mean;
+            one.mean += apart * share;
+            one.spread += two.spread + apart * apart * (one.weight * share);
+            one.weight = weight;
+        }
+        *self = one;
     }
 
     /// What both have seen (Chan, Golub and `LeVeque` 1983, for weights). `a.merged(b)` equals `b.merged(a)` to the bit.
@@ -210,7 +188,7 @@ impl Aggregate {
 
     /// The same, seen from a later landmark.
     #[inline]
-    fn moved(&self, landmark: i64) -> Self {
+    pub(crate) fn moved(&self, landmark: i64) -> Self {
         let factor = power_of_two(self.landmark.saturating_sub(landmark));
         Self {
             landmark,
@@ -234,20 +212,33 @@ pub(crate) fn powers() -> &'static Powers {
 }
 
 /// 1.5 · 2⁵²: added to a small number, it leaves the nearest whole one in the lowest bits.
-const ROUNDER: f64 = 6_755_399_441_055_744.0;
+pub(crate) const ROUNDER: f64 = 6_755_399_441_055_744.0;
 
 /// `2^rest` for a rest from 0 to 1, within 3·10⁻¹⁶ of it: a fifth of every observation was the library's `exp2`.
 ///
 /// With `rest = k / 256 + f`, it is the table's `2^(k / 256)` times the Taylor polynomial of `e^(f ln 2)`, whose next term is
 /// below 4·10⁻¹⁷, for `f` is at most 1/512 either way.
 #[inline]
-#[allow(clippy::cast_possible_truncation)] // 0 to 256
 pub(crate) fn two_to(powers: &Powers, rest: f64) -> f64 {
+    let (rounded, series) = two_to_in_parts(rest);
+    power(powers, rounded) * series
+}
+
+/// What tells the power of the table, and the factor to it: without a look at the table, many can be had side by side.
+#[inline]
+pub(crate) fn two_to_in_parts(rest: f64) -> (f64, f64) {
     let scaled = rest * 256.0;
     let rounded = scaled + ROUNDER;
     let x = (scaled - (rounded - ROUNDER)) * (LN_2 / 256.0);
     let series = 1.0 + x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0))));
-    powers[rounded.to_bits() as usize % powers.len()] * series
+    (rounded, series)
+}
+
+/// The power that [`two_to_in_parts`] tells.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // 0 to 256
+pub(crate) fn power(powers: &Powers, rounded: f64) -> f64 {
+    powers[rounded.to_bits() as usize % powers.len()]
 }
 
 /// `2^exponent` for an exponent of at most 0; below the normal range of `f64` it is 0, less than any weight can tell.

@@ -184,10 +184,15 @@ fn is_near(at_ms: i64, origin_ms: i64) -> bool {
 
 /// The first and the last time.
 fn ends(times: &[i64]) -> (i64, i64) {
-    let none = (i64::MAX, i64::MIN);
-    times.iter().fold(none, |(first, last), &at_ms| {
-        (first.min(at_ms), last.max(at_ms))
-    })
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let none = (i64::MAX, i64::MIN);
+            times.iter().fold(none, |(first, last), &at_ms| {
+                (first.min(at_ms), last.max(at_ms))
+            })
+        },
+    )
 }
 
 fn whole(first: i64, last: i64, origin_ms: i64, half_life: HalfLife) -> Option<Whole> {

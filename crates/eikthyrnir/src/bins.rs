@@ -4,23 +4,31 @@
 //! under forward decay instead, so that merging is adding and moving the landmark multiplies by a power of two, which is
 //! exact.
 //!
-//! The bins of all providers lie in one place, a block for each provider: an observation touches the provider's head and the
-//! bin, and no allocator. A block is a list of bins by rising key, or, once at least a quarter of it would be used, a window:
-//! one bin for each key from the first on, found without a search.
+//! Each provider has one cache line: its aggregate, and its bins as long as they are few. More of them lie in a block, and the
+//! blocks of all providers in one place, so that an observation touches the line and the bin, and no allocator. A block is a
+//! list of bins by rising key, or, once at least a quarter of it would be used, a window: one bin for each key from the first
+//! on, found without a search.
 
-use crate::aggregate::power_of_two;
-use crate::mapping::mapping;
+use prefetch_index::prefetch_index;
 
-/// Weights are sums of rounded numbers; a rank is met if it is met within this share.
-const RANK_SLACK: f64 = 1e-9;
+use crate::aggregate::{power_of_two, Aggregate};
+use crate::mapping::KEY_MIN;
+
+/// Bins beside the aggregate.
+const NEAR: usize = 2;
 /// Bins in the smallest block; each class of blocks is twice the one before.
 const UNIT: usize = 4;
 const CLASSES: usize = 11;
 /// From this many bins on, a window is worth its empty places if it has at most [`SPARSENESS`] places a bin.
 const WINDOW_FROM: usize = 8;
 const SPARSENESS: usize = 4;
-/// Units up to which comparing with all keys is faster than halving.
-const COMPARED: usize = 16;
+/// Bins up to which comparing with all keys is faster than halving.
+const COMPARED: usize = 64;
+/// From this many rows on they are summed by key before a list is looked at, if that has at most [`LISTED_A_ROW`] bins a row.
+const SUMMED_FROM: usize = 4;
+const LISTED_A_ROW: usize = 4;
+/// A power of two above the number of keys.
+const SUMS: usize = 2_048;
 /// The key of an empty place in a list: above all others.
 const NO_KEY: i16 = i16::MAX;
 
@@ -37,364 +45,322 @@ pub struct Bin {
 #[repr(align(32))]
 struct Weights([f64; UNIT]);
 
-/// The keys of [`UNIT`] bins of a list.
+/// An aggregate and where its bins lie. Their weights are seen from its landmark.
 #[derive(Clone, Copy, Debug)]
-struct Keys([i16; UNIT]);
-
-impl Default for Keys {
-    fn default() -> Self {
-        Self([NO_KEY; UNIT])
-    }
-}
-
-/// Where the bins of one slot lie.
-#[derive(Clone, Copy, Debug, Default)]
-struct Head {
-    /// In half-lives.
-    landmark: i64,
-    /// The first unit of its block.
-    block: u32,
+#[repr(align(64))]
+struct Sketch {
+    aggregate: Aggregate,
+    /// Of a list without a block.
+    weights: [f64; NEAR],
+    keys: [i16; NEAR],
     /// Of a window: the key of its first bin. Of a list: the number of its bins.
     start: i16,
     /// There is no block in class 0; in each other one a block has `2 << class` bins.
     class: u8,
     window: bool,
+    /// The first unit of its block.
+    block: u32,
 }
 
-impl Head {
+impl Default for Sketch {
+    fn default() -> Self {
+        Self {
+            aggregate: Aggregate::default(),
+            weights: [0.0; NEAR],
+            keys: [NO_KEY; NEAR],
+            start: 0,
+            class: 0,
+            window: false,
+            block: 0,
+        }
+    }
+}
+
+impl Sketch {
+    /// Of its block.
     #[inline]
-    fn units(self) -> std::ops::Range<usize> {
+    fn places(&self) -> usize {
+        (2 << self.class) & !2
+    }
+
+    #[inline]
+    fn units(&self) -> std::ops::Range<usize> {
         let block = self.block as usize;
         block..block + self.places() / UNIT
     }
 
+    /// Where the keys of its list lie if it has a block.
     #[inline]
-    fn places(self) -> usize {
-        (2 << self.class) & !2
+    fn listed(&self) -> std::ops::Range<usize> {
+        let first = self.block as usize * UNIT;
+        first..first + self.bins()
     }
 
     /// Bins of a list.
     #[inline]
-    fn listed(self) -> usize {
+    fn bins(&self) -> usize {
         usize::from(self.start.unsigned_abs())
     }
 
     /// Where the bin of the key is in a window, or some place beyond it.
     #[inline]
-    fn place(self, key: i16) -> usize {
-        usize::try_from(key - self.start).unwrap_or(usize::MAX)
-    }
-
-    #[inline]
-    fn is_empty(self) -> bool {
-        !self.window && self.start == 0
+    #[allow(clippy::cast_sign_loss)] // a key below the first one is far above the last one
+    fn place(&self, key: i16) -> usize {
+        usize::from(key.wrapping_sub(self.start) as u16)
     }
 }
 
 /// How the observations of one metric are spread, slot by slot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Spreads {
-    heads: Vec<Head>,
+    sketches: Vec<Sketch>,
     weights: Vec<Weights>,
     /// Of lists, beside their weights.
-    keys: Vec<Keys>,
+    keys: Vec<i16>,
     /// Blocks given back, by class.
     free: [Vec<u32>; CLASSES],
+    /// For `add_summed`, by key; 0 in between.
+    sums: Box<[f64; SUMS]>,
+}
+
+impl Default for Spreads {
+    fn default() -> Self {
+        Self {
+            sketches: Vec::new(),
+            weights: Vec::new(),
+            keys: Vec::new(),
+            free: Default::default(),
+            sums: Box::new([0.0; SUMS]),
+        }
+    }
 }
 
 impl Spreads {
     /// Makes room for more slots, in which nothing was seen.
     pub fn resize(&mut self, slots: usize) {
-        self.heads.resize(slots, Head::default());
+        self.sketches.resize(slots, Sketch::default());
     }
 
-    /// The landmark of a slot, in half-lives.
-    pub fn landmark(&self, slot: usize) -> i64 {
-        self.heads[slot].landmark
+    pub fn aggregate(&self, slot: usize) -> &Aggregate {
+        &self.sketches[slot].aggregate
     }
 
-    /// Adds `weight`, seen from the start of the half-life `whole`.
+    /// Adds an observation whose weight is seen from the start of the half-life `whole`.
+    pub fn add(&mut self, slot: usize, value: f64, key: i16, weight: f64, whole: i64) {
+        let one = Aggregate::of(value, weight, whole);
+        self.add_rows(slot, one, &[key], &[weight]);
+    }
+
+    /// Adds rows that were summed, with their keys and their weights.
     #[inline]
-    pub fn add(&mut self, slot: usize, key: i16, weight: f64, whole: i64) {
-        let mut weight = weight;
-        let head = &mut self.heads[slot];
-        if head.is_empty() {
-            head.landmark = whole;
-        } else if whole > head.landmark {
-            self.move_to(slot, whole);
-        } else if whole < head.landmark {
-            weight *= power_of_two(whole.saturating_sub(head.landmark));
+    pub fn add_rows(&mut self, slot: usize, summed: Aggregate, keys: &[i16], weights: &[f64]) {
+        let late = self.seen_from(slot, summed.landmark);
+        self.sketches[slot].aggregate.join(summed);
+        self.add_bins(slot, keys, weights, late);
+    }
+
+    /// Moves the landmark up if it is before `whole`, and returns the factor for weights seen from there.
+    #[inline]
+    fn seen_from(&mut self, slot: usize, whole: i64) -> f64 {
+        let aggregate = &self.sketches[slot].aggregate;
+        if aggregate.weight > 0.0 && aggregate.landmark == whole {
+            1.0
+        } else {
+            self.move_to(slot, whole)
         }
-        let head = self.heads[slot];
-        match self.find(head, key) {
-            Some(place) => *self.weight_mut(head, place) += weight,
-            None => self.insert(slot, Bin { key, weight }),
-        }
-    }
-
-    /// What [`Spreads::add`] does one by one, to the bit; `also` is called for each row but the first, as two waits are better
-    /// done in turns.
-    #[inline]
-    pub fn add_run(
-        &mut self,
-        slot: usize,
-        rows: (&[i16], &[f64]),
-        whole: i64,
-        mut also: impl FnMut(usize),
-    ) {
-        let mut rows = rows.0.iter().zip(rows.1).enumerate();
-        let Some((_, (&key, &weight))) = rows.next() else {
-            return;
-        };
-        self.add(slot, key, weight, whole);
-        // After one there is something, and the landmark is not before `whole`.
-        let mut head = self.heads[slot];
-        let late = power_of_two(whole.saturating_sub(head.landmark));
-        for (row, (&key, &weight)) in rows {
-            also(row);
-            let weight = weight * late;
-            if let Some(place) = self.find(head, key) {
-                *self.weight_mut(head, place) += weight;
-            } else {
-                self.insert(slot, Bin { key, weight });
-                head = self.heads[slot];
-            }
-        }
-    }
-
-    /// Where the bin of the key is, if there is one.
-    #[inline]
-    fn find(&self, head: Head, key: i16) -> Option<usize> {
-        if head.window {
-            return Some(head.place(key)).filter(|&place| place < head.places());
-        }
-        let keys = &self.keys[head.units()];
-        let place = lower(keys, key);
-        let found = keys.get(place / UNIT)?.0[place % UNIT];
-        (found == key).then_some(place)
-    }
-
-    /// Something of the head; only to have the memory fetch it.
-    #[inline]
-    pub fn touch_head(&self, slot: usize) -> i64 {
-        self.heads[slot].landmark
-    }
-
-    /// Something of where the bin is likely to be, as [`Spreads::touch_head`].
-    #[inline]
-    pub fn touch(&self, slot: usize, key: i16) -> f64 {
-        let head = self.heads[slot];
-        let place = if head.window { head.place(key) } else { 0 };
-        let unit = head.block as usize + place / UNIT;
-        self.weights.get(unit).map_or(0.0, |unit| unit.0[0])
-    }
-
-    #[inline]
-    fn weight_mut(&mut self, head: Head, place: usize) -> &mut f64 {
-        &mut self.weights[head.block as usize + place / UNIT].0[place % UNIT]
-    }
-
-    #[inline]
-    fn key_mut(&mut self, head: Head, place: usize) -> &mut i16 {
-        &mut self.keys[head.block as usize + place / UNIT].0[place % UNIT]
     }
 
     #[inline(never)]
-    fn insert(&mut self, slot: usize, bin: Bin) {
-        if bin.weight <= 0.0 {
-            return;
-        }
-        let head = self.heads[slot];
-        if !head.window && head.listed() < head.places() {
-            let listed = head.listed();
-            let place = lower(&self.keys[head.units()], bin.key);
-            for place in (place..listed).rev() {
-                let weight = *self.weight_mut(head, place);
-                *self.weight_mut(head, place + 1) = weight;
-                let key = *self.key_mut(head, place);
-                *self.key_mut(head, place + 1) = key;
+    fn move_to(&mut self, slot: usize, whole: i64) -> f64 {
+        let sketch = &mut self.sketches[slot];
+        let landmark = sketch.aggregate.landmark;
+        if sketch.aggregate.weight > 0.0 {
+            if landmark >= whole {
+                return power_of_two(whole.saturating_sub(landmark));
             }
-            *self.key_mut(head, place) = bin.key;
-            *self.weight_mut(head, place) = bin.weight;
-            self.heads[slot].start += 1;
-            return;
+            sketch.aggregate = sketch.aggregate.moved(whole);
         }
-        let mut bins: Vec<Bin> = self.iter(slot).collect();
-        bins.insert(bins.partition_point(|held| held.key < bin.key), bin);
-        self.put(slot, head.landmark, &bins);
+        if sketch.aggregate.weight <= 0.0 {
+            self.clear_bins(slot);
+            return 1.0;
+        }
+        let factor = power_of_two(landmark.saturating_sub(whole));
+        let units = sketch.units();
+        let near = sketch.weights.iter_mut();
+        let far = self.weights[units].iter_mut().flat_map(|unit| &mut unit.0);
+        for weight in near.chain(far) {
+            *weight *= factor;
+        }
+        1.0
     }
 
-    /// Replaces all that was seen in a slot by bins of rising keys.
-    pub fn put(&mut self, slot: usize, landmark: i64, bins: &[Bin]) {
-        self.clear(slot);
-        self.heads[slot].landmark = landmark;
-        let (Some(first), Some(last)) = (bins.first(), bins.last()) else {
-            return;
-        };
-        let span = usize::from(last.key.abs_diff(first.key)) + 1;
-        let window = span.next_power_of_two().max(UNIT);
-        let is_window = bins.len() >= WINDOW_FROM && window <= SPARSENESS * bins.len();
-        let places = if is_window {
-            window
-        } else {
-            bins.len().next_power_of_two().max(UNIT)
-        };
-        // At most 2,048 places, for the keys are 1,729.
-        let class = u8::try_from(places.ilog2() - 1).unwrap_or(0);
-        // Room for what lies beyond, on both sides.
-        let margin = i16::try_from((window - span) / 2).unwrap_or(0);
-        let head = Head {
-            landmark,
-            block: self.block(class),
-            start: if is_window {
-                first.key - margin
-            } else {
-                i16::try_from(bins.len()).unwrap_or(i16::MAX)
-            },
-            class,
-            window: is_window,
-        };
-        self.heads[slot] = head;
-        self.weights[head.units()].fill(Weights::default());
-        self.keys[head.units()].fill(Keys::default());
-        for (listed, bin) in bins.iter().enumerate() {
-            let place = if is_window {
-                head.place(bin.key)
-            } else {
-                *self.key_mut(head, listed) = bin.key;
-                listed
+    #[inline]
+    fn add_bins(&mut self, slot: usize, keys: &[i16], weights: &[f64], late: f64) {
+        let mut from = 0;
+        loop {
+            from += self.add_known(slot, &keys[from..], &weights[from..], late);
+            let (Some(&key), Some(&weight)) = (keys.get(from), weights.get(from)) else {
+                return;
             };
-            *self.weight_mut(head, place) = bin.weight;
+            let weight = weight * late;
+            self.insert(slot, Bin { key, weight });
+            from += 1;
         }
     }
 
-    /// A block of that class, whatever was in it.
-    fn block(&mut self, class: u8) -> u32 {
-        if let Some(block) = self.free[usize::from(class)].pop() {
-            return block;
+    /// Adds rows up to the first one whose key has no place, and returns how many those were.
+    #[inline]
+    #[allow(clippy::cast_sign_loss)] // on purpose
+    fn add_known(&mut self, slot: usize, keys: &[i16], weights: &[f64], late: f64) -> usize {
+        let sketch = &mut self.sketches[slot];
+        let rows = keys.iter().zip(weights);
+        if sketch.window {
+            let start = sketch.start;
+            let units = &mut self.weights[sketch.units()];
+            for (row, (&key, &weight)) in rows.enumerate() {
+                // A key below the first one is far above the last one.
+                let place = usize::from(key.wrapping_sub(start) as u16);
+                let Some(unit) = units.get_mut(place / UNIT) else {
+                    return row;
+                };
+                unit.0[place % UNIT] += weight * late;
+            }
+        } else if sketch.class == 0 {
+            for (row, (&key, &weight)) in rows.enumerate() {
+                let Some(place) = sketch.keys.iter().position(|&its| its == key) else {
+                    return row;
+                };
+                sketch.weights[place] += weight * late;
+            }
+        } else if keys.len() >= SUMMED_FROM && sketch.bins() <= keys.len() * LISTED_A_ROW {
+            self.add_summed(slot, keys, weights, late);
+        } else {
+            let first = sketch.block as usize * UNIT;
+            let listed = &self.keys[first..first + sketch.places()];
+            let units = &mut self.weights[sketch.units()];
+            for (row, (&key, &weight)) in rows.enumerate() {
+                let place = lower(listed, key);
+                if listed.get(place) != Some(&key) {
+                    return row;
+                }
+                units[place / UNIT].0[place % UNIT] += weight * late;
+            }
         }
-        let block = self.weights.len();
-        let units = (2_usize << class) / UNIT;
-        self.weights.resize(block + units, Weights::default());
-        self.keys.resize(block + units, Keys::default());
-        // 2³² units are 160 GB.
-        u32::try_from(block).unwrap_or(u32::MAX)
+        keys.len()
     }
 
-    /// Forgets all that was seen in a slot.
-    pub fn clear(&mut self, slot: usize) {
-        let head = std::mem::take(&mut self.heads[slot]);
-        if head.class > 0 {
-            self.free[usize::from(head.class)].push(head.block);
+    /// Adds rows to a list: first by key, so that no row has to look for its bin.
+    #[inline(never)]
+    fn add_summed(&mut self, slot: usize, keys: &[i16], weights: &[f64], late: f64) {
+        for (&key, &weight) in keys.iter().zip(weights) {
+            self.sums[sum_of(key)] += weight * late;
         }
+        let sketch = &self.sketches[slot];
+        let listed = self.keys[sketch.listed()].chunks(UNIT);
+        for (unit, keys) in self.weights[sketch.units()].iter_mut().zip(listed) {
+            for (weight, &key) in unit.0.iter_mut().zip(keys) {
+                *weight += std::mem::take(&mut self.sums[sum_of(key)]);
+            }
+        }
+        for &key in keys {
+            let weight = std::mem::take(&mut self.sums[sum_of(key)]);
+            if weight > 0.0 {
+                self.insert(slot, Bin { key, weight });
+            }
+        }
+    }
+
+    /// Has the memory fetch a slot.
+    #[inline]
+    pub fn fetch(&self, slot: usize) {
+        prefetch_index(&self.sketches, slot);
+    }
+
+    /// Has the memory fetch where the bin is likely to be.
+    #[inline]
+    pub fn fetch_bin(&self, slot: usize, key: i16) {
+        let sketch = &self.sketches[slot];
+        let first = sketch.block as usize;
+        // No branch that could be guessed wrong: what is not needed is the first one, which is there already.
+        let place = if sketch.window { sketch.place(key) } else { 0 };
+        prefetch_index(&self.weights, first + place / UNIT);
+        let listed = if sketch.window { 0 } else { first * UNIT };
+        prefetch_index(&self.keys, listed);
     }
 
     /// Adds all that another has seen in its slot.
     pub fn merge(&mut self, slot: usize, other: &Self, theirs: usize) {
+        let aggregate = other.aggregate(theirs);
+        if aggregate.weight <= 0.0 {
+            return;
+        }
+        let late = self.seen_from(slot, aggregate.landmark);
+        let ours = &mut self.sketches[slot].aggregate;
+        *ours = ours.merged(aggregate);
         for bin in other.iter(theirs) {
-            self.add(slot, bin.key, bin.weight, other.landmark(theirs));
-        }
-    }
-
-    #[inline(never)]
-    fn move_to(&mut self, slot: usize, landmark: i64) {
-        let head = self.heads[slot];
-        let factor = power_of_two(head.landmark.saturating_sub(landmark));
-        if factor <= 0.0 {
-            self.clear(slot);
-        }
-        self.heads[slot].landmark = landmark;
-        for unit in &mut self.weights[head.units()] {
-            for weight in &mut unit.0 {
-                *weight *= factor;
-            }
+            self.add_bins(slot, &[bin.key], &[bin.weight], late);
         }
     }
 
     /// The bins that hold something, by rising key.
     pub fn iter(&self, slot: usize) -> impl Iterator<Item = Bin> + '_ {
-        let head = self.heads[slot];
-        let weights = &self.weights[head.units()];
-        let keys = &self.keys[head.units()];
-        let places = if head.window {
-            head.places()
-        } else {
-            head.listed()
+        let sketch = &self.sketches[slot];
+        let units = &self.weights[sketch.units()];
+        let keys = match sketch.class {
+            _ if sketch.window => &[],
+            0 => &sketch.keys[..sketch.bins()],
+            _ => &self.keys[sketch.listed()],
         };
-        (0..places)
-            .map(move |place| Bin {
-                key: if head.window {
-                    head.start + i16::try_from(place).unwrap_or(i16::MAX)
-                } else {
-                    keys[place / UNIT].0[place % UNIT]
-                },
-                weight: weights[place / UNIT].0[place % UNIT],
-            })
-            .filter(|bin| bin.weight > 0.0)
-    }
-
-    fn weight(&self, slot: usize) -> f64 {
-        self.iter(slot).map(|bin| bin.weight).sum()
-    }
-
-    /// The smallest value with at least the share `rank` of the weight at or below it; none before any observation.
-    pub fn quantile(&self, slot: usize, rank: f64) -> Option<f64> {
-        let wanted = rank * self.weight(slot) * (1.0 - RANK_SLACK);
-        let mut below = 0.0;
-        let found = self.iter(slot).find(|bin| {
-            below += bin.weight;
-            below >= wanted
-        });
-        let found = found.or_else(|| self.iter(slot).last());
-        found.map(|bin| mapping().value(bin.key))
-    }
-
-    /// The mean without the lowest and the highest `trim` of the weight; none before any observation.
-    pub fn trimmed_mean(&self, slot: usize, trim: f64) -> Option<f64> {
-        let weight = self.weight(slot);
-        let (low, high) = (trim * weight, (1.0 - trim) * weight);
-        let (mut below, mut kept, mut sum) = (0.0_f64, 0.0, 0.0);
-        for bin in self.iter(slot) {
-            let inside = (below + bin.weight).min(high) - below.max(low);
-            below += bin.weight;
-            if inside > 0.0 {
-                kept += inside;
-                sum += inside * mapping().value(bin.key);
+        let near = sketch.weights.iter().filter(|_| sketch.class == 0);
+        let far = units.iter().flat_map(|unit| &unit.0);
+        let key = move |place: usize| {
+            if sketch.window {
+                Some(sketch.start + i16::try_from(place).unwrap_or(i16::MAX))
+            } else {
+                keys.get(place).copied()
             }
-        }
-        (kept > 0.0).then(|| sum / kept)
+        };
+        near.chain(far)
+            .enumerate()
+            .map_while(move |(place, &weight)| key(place).map(|key| Bin { key, weight }))
+            .filter(|bin| bin.weight > 0.0)
     }
 
     /// Bytes held, as far as the allocator tells.
     pub fn heap_bytes(&self) -> usize {
         let free: usize = self.free.iter().map(Vec::capacity).sum();
-        self.heads.capacity() * size_of::<Head>()
+        self.sketches.capacity() * size_of::<Sketch>()
             + self.weights.capacity() * size_of::<Weights>()
-            + self.keys.capacity() * size_of::<Keys>()
+            + self.keys.capacity() * size_of::<i16>()
             + free * size_of::<u32>()
+            + size_of_val(&*self.sums)
     }
 }
 
-/// How many keys are smaller. Places that are empty are compared like others, so that no loop ends by chance.
+/// Where rows of a key are summed.
 #[inline]
-fn lower(keys: &[Keys], key: i16) -> usize {
-    let smaller = |unit: &Keys| {
-        let of = |place: usize| u32::from(unit.0[place] < key);
-        (of(0).wrapping_add(of(1))).wrapping_add(of(2).wrapping_add(of(3)))
-    };
-    match keys {
-        [] => 0,
-        [unit] => smaller(unit) as usize,
-        _ if keys.len() <= COMPARED => {
-            let sum = |sum: u32, unit| sum.wrapping_add(smaller(unit));
-            keys.iter().fold(0, sum) as usize
-        }
-        _ => {
-            let below = keys.partition_point(|unit| unit.0[UNIT - 1] < key);
-            below * UNIT + keys.get(below).map_or(0, |unit| smaller(unit) as usize)
-        }
-    }
+#[allow(clippy::cast_sign_loss)] // no key is below the first
+fn sum_of(key: i16) -> usize {
+    usize::from(key.wrapping_sub(KEY_MIN) as u16) % SUMS
 }
 
+/// How many keys are smaller. All are compared, so that no loop ends by chance.
+#[inline]
+fn lower(keys: &[i16], key: i16) -> usize {
+    if keys.len() > COMPARED {
+        return keys.partition_point(|&its| its < key);
+    }
+    let smaller = |sum: u16, &its: &i16| sum.wrapping_add(u16::from(its < key));
+    // Most lists are short: those of one length need no loop.
+    if let Ok(keys) = <&[i16; 4]>::try_from(keys) {
+        return usize::from(keys.iter().fold(0, smaller));
+    }
+    if let Ok(keys) = <&[i16; 8]>::try_from(keys) {
+        return usize::from(keys.iter().fold(0, smaller));
+    }
+    usize::from(keys.iter().fold(0, smaller))
+}
+
+mod places;
 #[cfg(test)]
 mod tests;

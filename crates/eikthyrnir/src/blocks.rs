@@ -1,11 +1,14 @@
 //! Rows weighed and added to their aggregates and bins, a block at a time.
 
-use std::hint::black_box;
+use prefetch_index::prefetch_index;
 
-use crate::aggregate::{powers, two_to, Aggregate, HalfLife};
-use crate::batches::{Event, Own, Whole};
+use crate::aggregate::{power, powers, two_to, two_to_in_parts, Aggregate, HalfLife};
+use crate::batches::{Batch, Own, Whole};
 use crate::bins::Spreads;
+use crate::kept::Kept;
 use crate::mapping::mapping;
+use crate::pieces::Part;
+use crate::runs::summed;
 
 /// Rows whose aggregates are asked of the memory together, so that the waits overlap.
 pub const BLOCK: usize = 256;
@@ -15,11 +18,10 @@ pub struct Block {
     half_life: HalfLife,
     /// Seen from the start of the half-life in `wholes`.
     weights: [f64; BLOCK],
+    /// For [`two_to_in_parts`].
+    rounded: [f64; BLOCK],
     wholes: [i64; BLOCK],
     keys: [i16; BLOCK],
-    /// Where a run of rows of one provider begins, and, one more, where the last one ends.
-    starts: [u16; BLOCK + 1],
-    runs: usize,
 }
 
 impl Block {
@@ -27,153 +29,111 @@ impl Block {
         Self {
             half_life,
             weights: [0.0; BLOCK],
+            rounded: [0.0; BLOCK],
             wholes: [0; BLOCK],
             keys: [0; BLOCK],
-            starts: [0; BLOCK + 1],
-            runs: 0,
         }
     }
 
-    /// Adds at most [`BLOCK`] events.
+    /// Adds rows of a batch, and has the memory fetch what those will change that come next.
     pub fn add<W: Own>(
         &mut self,
-        events: &[Event<W>],
-        origin_ms: i64,
-        whole: Option<Whole>,
-        aggregates: &mut [Aggregate],
-        spreads: Option<&mut Spreads>,
+        part: &Part<'_, W>,
+        next: Option<&Part<'_, W>>,
+        batch: &Batch<'_, W>,
+        kept: &mut Kept,
     ) {
-        self.find_runs(events);
-        self.touch(events, aggregates, spreads.as_deref());
-        if let Some(whole) = whole {
-            self.weigh_together(events, whole);
-            match spreads {
-                Some(spreads) => self.add_runs_spread(events, whole.number, aggregates, spreads),
-                None => self.add_runs(events, whole.number, aggregates),
+        if let Some(next) = next {
+            fetch(next, kept);
+        }
+        if let Kept::Spreads(spreads) = kept {
+            self.fetch_bins(part, spreads);
+        }
+        let Some(whole) = batch.whole else {
+            self.weigh_each(part, batch.origin_ms);
+            for (slot, rows) in part.runs() {
+                for row in rows {
+                    kept.add(slot, part.values[row], self.weights[row], self.wholes[row]);
+                }
             }
             return;
-        }
-        self.weigh_each(events, origin_ms);
-        for ((event, &weight), &whole) in events.iter().zip(&self.weights).zip(&self.wholes) {
-            aggregates[event.slot() as usize].add(event.value, weight, whole);
-        }
-        if let Some(spreads) = spreads {
-            let rows = events.iter().zip(&self.weights).zip(&self.wholes);
-            for (((event, &weight), &whole), &key) in rows.zip(&self.keys) {
-                spreads.add(event.slot() as usize, key, weight, whole);
-            }
-        }
-    }
-
-    #[inline(never)]
-    #[allow(clippy::cast_possible_truncation)] // at most BLOCK
-    fn find_runs<W: Own>(&mut self, events: &[Event<W>]) {
-        let mut runs = 0;
-        let mut last = events.first().map_or(0, |event| !event.slot());
-        for (row, event) in events.iter().enumerate().take(BLOCK) {
-            // What is no start is overwritten by what follows: no branch that could be guessed wrong.
-            self.starts[runs] = row as u16;
-            runs += usize::from(event.slot() != last);
-            last = event.slot();
-        }
-        self.starts[runs] = events.len() as u16;
-        self.runs = runs;
-    }
-
-    /// Reads once, all together, what will be changed: the processor fetches it side by side. Added up, so that it must.
-    #[inline(never)]
-    fn touch<W: Own>(
-        &mut self,
-        events: &[Event<W>],
-        aggregates: &[Aggregate],
-        spreads: Option<&Spreads>,
-    ) {
-        let slots = || {
-            self.starts[..self.runs]
-                .iter()
-                .map(|&start| events[usize::from(start)].slot() as usize)
         };
-        let mut touched = 0.0;
-        for slot in slots() {
-            touched += aggregates[slot].weight;
+        self.weigh_together(part, whole);
+        match kept {
+            Kept::Means(means) => self.add_runs(part, whole.number, means),
+            Kept::Spreads(spreads) => self.add_runs_spread(part, whole.number, spreads),
         }
-        black_box(touched);
-        let Some(spreads) = spreads else { return };
-        let mut touched = 0;
-        for slot in slots() {
-            touched ^= spreads.touch_head(slot);
-        }
-        black_box(touched);
-        let mapping = mapping();
-        for (key, event) in self.keys.iter_mut().zip(events) {
-            *key = mapping.key(event.value);
-        }
-        let mut touched = 0.0;
-        for (&start, slot) in self.starts[..self.runs].iter().zip(slots()) {
-            touched += spreads.touch(slot, self.keys[usize::from(start)]);
-        }
-        black_box(touched);
     }
 
-    /// Two to the power of what part of the half-life has gone by, times the own weight.
+    /// Looks the keys up, and has the memory fetch the bins.
     #[inline(never)]
-    fn weigh_together<W: Own>(&mut self, events: &[Event<W>], whole: Whole) {
-        let powers = powers();
+    fn fetch_bins<W: Own>(&mut self, part: &Part<'_, W>, spreads: &Spreads) {
+        mapping().keys(part.values, &mut self.keys);
+        for (slot, rows) in part.runs() {
+            spreads.fetch_bin(slot, self.keys[rows.start]);
+        }
+    }
+
+    /// Two to the power of what part of the half-life has gone by, times the own weight. As many rows at a time as the processor
+    /// can, with the same bits.
+    #[inline(never)]
+    fn weigh_together<W: Own>(&mut self, part: &Part<'_, W>, whole: Whole) {
         // Sums of whole numbers below 2⁵³: exact.
         #[allow(clippy::cast_precision_loss)]
         let (lead_ms, length_ms) = (whole.lead_ms as f64, self.half_life.ms() as f64);
-        for (weight, event) in self.weights.iter_mut().zip(events) {
-            let rest = (lead_ms + f64::from(event.since_ms())) / length_ms;
-            *weight = two_to(powers, rest) * event.own.weight();
+        let places = self.weights.iter_mut().zip(&mut self.rounded);
+        let rows = places.zip(part.since_ms);
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for ((weight, rounded), &since_ms) in rows {
+                    let since_ms = lead_ms + f64::from(since_ms);
+                    (*rounded, *weight) = two_to_in_parts(since_ms / length_ms);
+                }
+            },
+        );
+        let powers = powers();
+        let rows = self.weights.iter_mut().zip(&self.rounded).zip(part.own);
+        for ((weight, &rounded), own) in rows {
+            *weight = power(powers, rounded) * *weight * own.weight();
         }
     }
 
     #[inline(never)]
-    fn weigh_each<W: Own>(&mut self, events: &[Event<W>], origin_ms: i64) {
+    fn weigh_each<W: Own>(&mut self, part: &Part<'_, W>, origin_ms: i64) {
         let powers = powers();
         let places = self.weights.iter_mut().zip(&mut self.wholes);
-        for ((weight, its), event) in places.zip(events) {
-            let (whole, rest) = self
-                .half_life
-                .split(origin_ms + i64::from(event.since_ms()));
+        let rows = places.zip(part.since_ms).zip(part.own);
+        for (((weight, its), &since_ms), own) in rows {
+            let (whole, rest) = self.half_life.split(origin_ms + i64::from(since_ms));
             *its = whole;
-            *weight = two_to(powers, rest) * event.own.weight();
+            *weight = two_to(powers, rest) * own.weight();
         }
     }
 
     #[inline(never)]
-    fn add_runs<W: Own>(&self, events: &[Event<W>], whole: i64, aggregates: &mut [Aggregate]) {
-        let mut from = 0;
-        for &to in &self.starts[1..=self.runs] {
-            let to = usize::from(to);
-            let (run, weights) = (&events[from..to], &self.weights[from..to]);
-            let rows = run.iter().zip(weights);
-            aggregates[run[0].slot() as usize]
-                .add_run(rows.map(|(event, &weight)| (event.value, weight)), whole);
-            from = to;
+    fn add_runs<W: Own>(&self, part: &Part<'_, W>, whole: i64, means: &mut [Aggregate]) {
+        for (slot, rows) in part.runs() {
+            let run = summed(&part.values[rows.clone()], &self.weights[rows], whole);
+            means[slot].join(run);
         }
     }
 
     #[inline(never)]
-    fn add_runs_spread<W: Own>(
-        &self,
-        events: &[Event<W>],
-        whole: i64,
-        aggregates: &mut [Aggregate],
-        spreads: &mut Spreads,
-    ) {
-        let mut from = 0;
-        for &to in &self.starts[1..=self.runs] {
-            let to = usize::from(to);
-            let (run, weights) = (&events[from..to], &self.weights[from..to]);
-            let slot = run[0].slot() as usize;
-            let mut aggregate = aggregates[slot];
-            let late = aggregate.add_first(run[0].value, weights[0], whole);
-            spreads.add_run(slot, (&self.keys[from..to], weights), whole, |row| {
-                aggregate.add_near(run[row].value, weights[row] * late);
-            });
-            aggregates[slot] = aggregate;
-            from = to;
+    fn add_runs_spread<W: Own>(&self, part: &Part<'_, W>, whole: i64, spreads: &mut Spreads) {
+        for (slot, rows) in part.runs() {
+            let weights = &self.weights[rows.clone()];
+            let run = summed(&part.values[rows.clone()], weights, whole);
+            spreads.add_rows(slot, run, &self.keys[rows], weights);
         }
+    }
+}
+
+/// Has the memory fetch what rows will change.
+#[inline(never)]
+fn fetch<W>(part: &Part<'_, W>, kept: &Kept) {
+    match kept {
+        Kept::Means(means) => part.slots().for_each(|slot| prefetch_index(means, slot)),
+        Kept::Spreads(spreads) => part.slots().for_each(|slot| spreads.fetch(slot)),
     }
 }

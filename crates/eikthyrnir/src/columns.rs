@@ -125,20 +125,17 @@ impl Quality {
     }
 
     fn add_rows<W: Own>(&mut self, handles: &[i64], observations: &Observations<'_>, own: &[W]) {
-        let metric = observations.metric;
-        let spread = metric.spread().filter(|_| self.settings.quantiles);
-        let aggregates = &mut self.aggregates[metric as usize];
-        let mut spreads = spread.map(|place| &mut self.spreads[place]);
-        let mut sorter = Sorter::new(self.slots.slots());
+        let kept = &mut self.kept[observations.metric as usize];
+        let mut sorter = Sorter::new(self.slots.slots(), handles.len());
         let mut block = Block::new(self.half_life);
         let mut from = 0;
         while from < handles.len() {
             let batch = Batch::new(handles, observations, own, from, BATCH, self.half_life);
             from += batch.len();
-            sorter.pieces(&batch, |events| {
-                for events in events.chunks(BLOCK) {
-                    let spreads = spreads.as_deref_mut();
-                    block.add(events, batch.origin_ms, batch.whole, aggregates, spreads);
+            sorter.pieces(&batch, |piece| {
+                let mut parts = piece.parts().peekable();
+                while let Some(part) = parts.next() {
+                    block.add(&part, parts.peek(), &batch, kept);
                 }
             });
         }

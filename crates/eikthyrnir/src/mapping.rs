@@ -5,11 +5,15 @@
 //! part of its logarithm to the base `(1 + ε) / (1 − ε)`. The logarithm was a quarter of what an observation cost; here the
 //! same keys come from two tables. The upper twelve bits of a mantissa and exponent name a slice of the numbers that is
 //! narrower than a bin, so that at most one edge between bins lies in it: one look says the bin in which the slice begins,
-//! one comparison whether the value lies beyond the edge.
+//! one comparison whether the value lies beyond the edge. In a column most keys need neither: a polynomial tells them side by
+//! side, and the tables only those so near to an edge that its error could count.
 
+use std::f64::consts::{LN_2, PI};
 use std::sync::LazyLock;
 
 use sketches_ddsketch::Config;
+
+use crate::aggregate::ROUNDER;
 
 /// A quantile is at most this share away from a value seen.
 pub const RELATIVE_ERROR: f64 = 0.01;
@@ -37,7 +41,88 @@ pub struct Mapping {
     starts: Vec<u16>,
     /// For each key above [`KEY_MIN`], the smallest value of the next one.
     ends: Vec<f64>,
+    logarithm: Logarithm,
 }
+
+/// Keys among which one look finds those in doubt.
+const TOGETHER: usize = 32;
+/// In place of a key that [`Logarithm::key`] does not tell.
+const IN_DOUBT: i16 = i16::MAX;
+/// A logarithm so near to an edge, in bins, is in doubt.
+const DOUBT: f64 = 1.0 / 1_024.0;
+const TERMS: usize = 8;
+
+/// Keys without a look at the tables, for the processor works on many of them side by side: the exponent, and a polynomial for
+/// the logarithm of the mantissa. It interpolates at Chebyshev's points, in Newton's form, and is less than a quarter of [`DOUBT`] off.
+struct Logarithm {
+    /// Bins from a number to twice the number.
+    octave: f64,
+    points: [f64; TERMS],
+    /// Of the polynomial, in bins.
+    terms: [f64; TERMS],
+}
+
+impl Logarithm {
+    fn new() -> Self {
+        let width = ((1.0 + RELATIVE_ERROR) / (1.0 - RELATIVE_ERROR)).ln();
+        let mut points = [0.0; TERMS];
+        for (place, point) in (0_u32..).zip(&mut points) {
+            // TERMS points in half a turn: 16 is twice as many.
+            let turn = PI / 16.0 * f64::from(2 * place + 1);
+            *point = 1.5 + 0.5 * turn.cos();
+        }
+        // Divided differences, column by column.
+        let mut terms = points.map(|point| point.ln() / width);
+        for column in 1..TERMS {
+            for row in (column..TERMS).rev() {
+                let rise = terms[row] - terms[row - 1];
+                terms[row] = rise / (points[row] - points[row - column]);
+            }
+        }
+        Self {
+            octave: LN_2 / width,
+            points,
+            terms,
+        }
+    }
+
+    /// In bins, of 1 to 2.
+    #[allow(clippy::inline_always)] // as below
+    #[inline(always)]
+    fn of_mantissa(&self, mantissa: f64) -> f64 {
+        let mut sum = self.terms[TERMS - 1];
+        for term in (0..TERMS - 1).rev() {
+            sum = sum * (mantissa - self.points[term]) + self.terms[term];
+        }
+        sum
+    }
+
+    /// The key of a value, or [`IN_DOUBT`].
+    #[allow(clippy::inline_always)] // as part of the loop that is compiled for the vector width
+    #[allow(clippy::cast_possible_truncation)] // the lower bits
+    #[inline(always)]
+    fn key(&self, value: f64) -> i16 {
+        let bits = value.to_bits();
+        // The exponent in the lowest bits of 2⁵²: exact, and no conversion.
+        let exponent = f64::from_bits(bits >> 52 | WHOLE.to_bits()) - (WHOLE + 1_023.0);
+        let mantissa = f64::from_bits(bits & ((1 << 52) - 1) | 1.0_f64.to_bits());
+        let place = exponent * self.octave + self.of_mantissa(mantissa);
+        // The nearest edge between bins, and the key of the bin that begins there.
+        let rounded = place + ROUNDER;
+        let apart = place - (rounded - ROUNDER);
+        let edge = rounded.to_bits() as i16;
+        let key = edge - i16::from(apart < 0.0);
+        let key = if apart.abs() < DOUBT { IN_DOUBT } else { key };
+        if value < VALUE_MIN {
+            KEY_MIN
+        } else {
+            key
+        }
+    }
+}
+
+/// A number whose lowest bit counts 1.
+const WHOLE: f64 = 4_503_599_627_370_496.0;
 
 static MAPPING: LazyLock<Mapping> = LazyLock::new(Mapping::new);
 
@@ -85,6 +170,32 @@ impl Mapping {
             config,
             starts,
             ends,
+            logarithm: Logarithm::new(),
+        }
+    }
+
+    /// The keys of values from 0 to 10¹², as [`Mapping::key`], many side by side.
+    #[inline(never)]
+    pub fn keys(&self, values: &[f64], keys: &mut [i16]) {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (key, &value) in keys.iter_mut().zip(values) {
+                    *key = self.logarithm.key(value);
+                }
+            },
+        );
+        let keys = &mut keys[..values.len()];
+        for (keys, values) in keys.chunks_mut(TOGETHER).zip(values.chunks(TOGETHER)) {
+            let doubts = |doubts: u16, &key: &i16| doubts | u16::from(key == IN_DOUBT);
+            if keys.iter().fold(0, doubts) == 0 {
+                continue;
+            }
+            for (key, &value) in keys.iter_mut().zip(values) {
+                if *key == IN_DOUBT {
+                    *key = self.key(value);
+                }
+            }
         }
     }
 
@@ -113,7 +224,7 @@ impl Mapping {
 
 #[cfg(test)]
 mod tests {
-    use super::{mapping, KEY_MAX, KEY_MIN, RELATIVE_ERROR, VALUE_MIN};
+    use super::{mapping, DOUBT, IN_DOUBT, KEY_MAX, KEY_MIN, RELATIVE_ERROR, VALUE_MIN};
 
     /// The number right below one above 0.
     fn before(value: f64) -> f64 {
@@ -160,5 +271,41 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Each by itself, and the control: most keys are told without a look at the tables.
+    #[test]
+    fn many_keys_are_those_of_each() {
+        let mut values = vec![0.0, 5e-324, before(VALUE_MIN), VALUE_MIN, 1e12];
+        let mut seen = VALUE_MIN;
+        while seen <= 1e12 {
+            values.push(seen);
+            seen *= 1.000_03;
+        }
+        let told = values.len();
+        for &end in &mapping().ends[1..mapping().ends.len() - 1] {
+            values.extend([before(end), end].map(|value| value.min(1e12)));
+        }
+        let mut keys = vec![0; values.len()];
+        mapping().keys(&values, &mut keys);
+        for (&value, key) in values.iter().zip(keys) {
+            assert_eq!(key, mapping().key(value), "{value}");
+        }
+        let doubts = values[..told]
+            .iter()
+            .filter(|&&value| mapping().logarithm.key(value) == IN_DOUBT)
+            .count();
+        assert!(doubts < told / 256, "{doubts} of {told}");
+    }
+
+    /// Wherever a key is told, the error is well below what is called in doubt.
+    #[test]
+    fn the_polynomial_is_near() {
+        let logarithm = &mapping().logarithm;
+        let off = (0..100_000).map(|step| {
+            let mantissa = 1.0 + f64::from(step) / 100_000.0;
+            (logarithm.of_mantissa(mantissa) - mantissa.log2() * logarithm.octave).abs()
+        });
+        assert!(off.fold(0.0, f64::max) < DOUBT / 4.0);
     }
 }

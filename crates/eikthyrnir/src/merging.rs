@@ -1,6 +1,5 @@
 //! Registries become one, and what is over is forgotten.
 
-use crate::aggregate::Aggregate;
 use crate::bounds::{ensure, Invalid};
 use crate::quality::Quality;
 
@@ -51,13 +50,8 @@ impl Quality {
         )?;
         for (theirs, provider) in other.slots.iter() {
             let ours = self.slot(provider);
-            for (here, there) in self.aggregates.iter_mut().zip(&other.aggregates) {
-                here[ours] = here[ours].merged(&there[theirs]);
-            }
-            if self.settings.quantiles {
-                for (here, there) in self.spreads.iter_mut().zip(&other.spreads) {
-                    here.merge(ours, there, theirs);
-                }
+            for (here, there) in self.kept.iter_mut().zip(&other.kept) {
+                here.merge(ours, there, theirs);
             }
             for metric in 0..2 {
                 for (rater, said) in other.raters.of(theirs, metric) {
@@ -74,13 +68,8 @@ impl Quality {
         let Some(slot) = self.slots.remove(provider) else {
             return false;
         };
-        for aggregates in &mut self.aggregates {
-            aggregates[slot] = Aggregate::default();
-        }
-        if self.settings.quantiles {
-            for spreads in &mut self.spreads {
-                spreads.clear(slot);
-            }
+        for kept in &mut self.kept {
+            kept.clear(slot);
         }
         if let Some(told) = self.told.get_mut(slot) {
             *told = self.settings.priors.map(|prior| prior.mean);
@@ -100,8 +89,8 @@ impl Quality {
                 .filter(|&(slot, _)| {
                     let rated = (0..2).any(|metric| !self.raters.of(slot, metric).is_empty());
                     !rated
-                        && self.aggregates.iter().all(|aggregates| {
-                            aggregates[slot].weight_at(at_ms, half_life) < weight_min
+                        && self.kept.iter().all(|kept| {
+                            kept.aggregate(slot).weight_at(at_ms, half_life) < weight_min
                         })
                 })
                 .map(|(_, provider)| provider.into())

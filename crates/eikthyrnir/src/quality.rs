@@ -5,7 +5,7 @@ use crate::bins::Spreads;
 use crate::bounds::{ensure, Invalid, PROVIDER_BYTES_MAX};
 use crate::change::Change;
 use crate::estimate::Estimate;
-use crate::mapping::mapping;
+use crate::kept::Kept;
 use crate::raters::{Rater, Raters};
 use crate::settings::{Metric, Settings};
 use crate::slots::Slots;
@@ -17,9 +17,7 @@ pub struct Quality {
     pub(crate) half_life: HalfLife,
     pub(crate) slots: Slots,
     /// For each of [`Metric::ALL`], by slot.
-    pub(crate) aggregates: [Vec<Aggregate>; 4],
-    /// For latency and throughput, by slot; empty if no quantiles are kept.
-    pub(crate) spreads: [Spreads; 2],
+    pub(crate) kept: [Kept; 4],
     /// What the caller was last told of each metric, by slot; empty if it is told nothing.
     pub(crate) told: Vec<[f64; 4]>,
     pub(crate) raters: Raters,
@@ -36,8 +34,7 @@ impl Quality {
             settings,
             half_life,
             slots: Slots::default(),
-            aggregates: Default::default(),
-            spreads: Default::default(),
+            kept: Metric::ALL.map(|metric| Kept::new(settings.quantiles && !metric.is_share())),
             told: Vec::new(),
             raters: Raters::default(),
         })
@@ -62,14 +59,12 @@ impl Quality {
     }
 
     /// Bytes held, as far as the allocator tells: 128 of aggregates, 29 and up of key and handle for each provider, and
-    /// with quantiles 32, and 10 for each place of a bin.
+    /// with quantiles 64, and 10 for each place of a bin where a metric has more than two.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        let aggregates: usize = self.aggregates.iter().map(Vec::capacity).sum();
-        let spreads: usize = self.spreads.iter().map(Spreads::heap_bytes).sum();
+        let kept: usize = self.kept.iter().map(Kept::heap_bytes).sum();
         self.slots.heap_bytes()
-            + aggregates * size_of::<Aggregate>()
-            + spreads
+            + kept
             + self.told.capacity() * size_of::<[f64; 4]>()
             + self.raters.heap_bytes()
     }
@@ -91,10 +86,7 @@ impl Quality {
         let slot = self.slot(provider);
         let (whole, rest) = self.half_life.split(at_ms);
         let weight = weight * two_to(powers(), rest);
-        self.aggregates[metric as usize][slot].add(value, weight, whole);
-        if let Some(place) = metric.spread().filter(|_| self.settings.quantiles) {
-            self.spreads[place].add(slot, mapping().key(value), weight, whole);
-        }
+        self.kept[metric as usize].add(slot, value, weight, whole);
         Ok(self.told_of(slot, metric, at_ms))
     }
 
@@ -129,7 +121,7 @@ impl Quality {
         let slot = self.slot(provider);
         let (whole, rest) = self.half_life.split(at_ms);
         let said = self.raters.entry(slot, metric as u8, rater);
-        said.add(value, weight * two_to(powers(), rest), whole);
+        said.join(Aggregate::of(value, weight * two_to(powers(), rest), whole));
         Ok(self.told_of(slot, metric, at_ms))
     }
 
@@ -157,13 +149,8 @@ impl Quality {
         }
         let slot = self.slots.insert(provider);
         let slots = self.slots.slots();
-        for aggregates in &mut self.aggregates {
-            aggregates.resize_with(slots, Aggregate::default);
-        }
-        if self.settings.quantiles {
-            for spreads in &mut self.spreads {
-                spreads.resize(slots);
-            }
+        for kept in &mut self.kept {
+            kept.resize(slots);
         }
         if self.settings.notice.is_some() {
             let priors = self.settings.priors.map(|prior| prior.mean);
@@ -189,7 +176,7 @@ impl Quality {
     fn estimated(&self, slot: Option<usize>, metric: Metric, at_ms: i64) -> Estimate {
         let aggregate = slot.map_or_else(Aggregate::default, |slot| {
             self.raters.merged_into(
-                &self.aggregates[metric as usize][slot],
+                self.kept[metric as usize].aggregate(slot),
                 slot,
                 metric as u8,
                 at_ms,
@@ -250,19 +237,16 @@ impl Quality {
         metric: Metric,
     ) -> Result<Option<(&Spreads, usize)>, Invalid> {
         check_provider(provider)?;
-        let place = metric.spread().ok_or(Invalid {
-            field: "metric",
-            rule: "must be latency_ms or throughput",
-        })?;
         ensure(
-            self.settings.quantiles,
-            "quantiles",
-            "must be kept: make the registry with quantiles",
+            !metric.is_share(),
+            "metric",
+            "must be latency_ms or throughput",
         )?;
-        Ok(self
-            .slots
-            .find(provider)
-            .map(|slot| (&self.spreads[place], slot)))
+        let spreads = self.kept[metric as usize].spreads().ok_or(Invalid {
+            field: "quantiles",
+            rule: "must be kept: make the registry with quantiles",
+        })?;
+        Ok(self.slots.find(provider).map(|slot| (spreads, slot)))
     }
 
     /// A change, if the caller wants to know and the mean has moved far since it was last told.

@@ -52,15 +52,6 @@ impl Metric {
             })
     }
 
-    /// Where its spread is kept, if it is an amount.
-    pub(crate) const fn spread(self) -> Option<usize> {
-        match self {
-            Self::Success | Self::Quality => None,
-            Self::LatencyMs => Some(0),
-            Self::Throughput => Some(1),
-        }
-    }
-
     /// The largest value.
     #[must_use]
     pub(crate) const fn most(self) -> f64 {

@@ -21,6 +21,8 @@ pub struct Slots {
     /// For each [`TOGETHER`] slots, the generation of all of them; 0 if they are not all taken for the same time. Columns of
     /// handles are mostly checked by this, which stays in the cache.
     common: Vec<u32>,
+    /// How many of `common` are 1, the first generation: if all are, for nobody was removed, not even they must be looked at.
+    untouched: usize,
     free: Vec<u32>,
 }
 
@@ -92,7 +94,10 @@ impl Slots {
         let differ = |differ, &other: &u32| differ | (other ^ generation);
         let same = generation % 2 == 1 && generations.iter().fold(0, differ) == 0;
         self.common.resize(self.generations.len() / TOGETHER, 0);
-        self.common[first / TOGETHER] = if same { generation } else { 0 };
+        let common = &mut self.common[first / TOGETHER];
+        self.untouched -= usize::from(*common == 1);
+        *common = if same { generation } else { 0 };
+        self.untouched += usize::from(*common == 1);
     }
 
     /// What stands for a taken slot outside.
@@ -117,32 +122,53 @@ impl Slots {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // both halves
     pub fn first_unknown(&self, handles: &[i64]) -> Option<usize> {
         const ROWS: usize = 64;
-        for (block, rows) in handles.chunks(ROWS).enumerate() {
-            let differ = |differ: u32, &handle: &i64| {
-                let generation = (handle >> 32) as u32;
-                let common = self.common.get(handle as u32 as usize / TOGETHER);
-                differ | (common.copied().unwrap_or(0) ^ generation) | !generation & 1
-            };
-            if rows.iter().fold(0, differ) == 0 {
+        let all_first = self.untouched == self.common.len();
+        for (part, part_rows) in handles.chunks(ROWS * ROWS).enumerate() {
+            if all_first && self.all_first(part_rows) {
                 continue;
             }
-            let unknown = |&handle: &i64| self.slot(handle).is_none();
-            if let Some(row) = rows.iter().position(unknown) {
-                return Some(block * ROWS + row);
+            for (block, rows) in part_rows.chunks(ROWS).enumerate() {
+                let differ = |differ: u32, &handle: &i64| {
+                    let generation = (handle >> 32) as u32;
+                    let common = self.common.get(handle as u32 as usize / TOGETHER);
+                    differ | (common.copied().unwrap_or(0) ^ generation) | !generation & 1
+                };
+                if rows.iter().fold(0, differ) == 0 {
+                    continue;
+                }
+                let unknown = |&handle: &i64| self.slot(handle).is_none();
+                if let Some(row) = rows.iter().position(unknown) {
+                    return Some((part * ROWS + block) * ROWS + row);
+                }
             }
         }
         None
+    }
+
+    /// Whether all handles are of the first generation, of slots that are told together.
+    #[allow(clippy::cast_sign_loss)] // smaller ones become the largest
+    fn all_first(&self, handles: &[i64]) -> bool {
+        const FIRST: i64 = 1 << 32;
+        let end = (self.common.len() * TOGETHER) as u64;
+        let beyond = pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                handles.iter().fold(0, |beyond, handle| {
+                    beyond | u64::from(handle.wrapping_sub(FIRST) as u64 >= end)
+                })
+            },
+        );
+        beyond == 0
     }
 
     pub fn key(&self, slot: usize) -> &[u8] {
         &self.keys[slot]
     }
 
-    /// Taken slots with their keys, in no order.
+    /// Taken slots with their keys, by rising slot: what is made of them is the same each time.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
-        self.by_key
-            .iter()
-            .map(|&slot| (slot as usize, &*self.keys[slot as usize]))
+        let keys = self.keys.iter().map(|key| &**key).enumerate();
+        keys.filter(|(_, key)| !key.is_empty())
     }
 
     /// Bytes held, as far as the allocator tells: keys, table, generations.
@@ -162,12 +188,18 @@ mod tests {
     use super::Slots;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
         /// Whatever comes and goes, a column of handles is judged as each of them is.
         #[test]
         fn columns_of_handles_are_judged_as_each(
-            start in 0..300_u16,
-            changes in proptest::collection::vec((0..300_u16, any::<bool>()), 0..80),
-            drawn in proptest::collection::vec((any::<prop::sample::Index>(), 0..40_u8), 1..200),
+            start in prop_oneof![0..300_u16, prop::sample::select(vec![64, 128, 256])],
+            changes in prop_oneof![
+                Just(Vec::new()),
+                proptest::collection::vec((0..300_u16, any::<bool>()), 0..80),
+            ],
+            ahead in prop::sample::select(vec![0, 100, 4_000, 9_000]),
+            drawn in proptest::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 1..100),
         ) {
             let mut slots = Slots::default();
             let mut given = vec![-1, 0, 1, i64::MIN, i64::MAX, 3 << 32];
@@ -185,15 +217,15 @@ mod tests {
                     _ => {}
                 }
             }
+            // The first slot that is not there, as if it were.
+            given.push(1 << 32 | i64::try_from(slots.slots()).unwrap());
             let known: Vec<i64> = slots.iter().map(|(slot, _)| slots.handle(slot)).collect();
-            let column: Vec<i64> = drawn
-                .iter()
-                .map(|(index, chance)| {
-                    // Mostly good ones, so that the first bad one is not always the first.
-                    let from = if *chance == 0 || known.is_empty() { &given } else { &known };
-                    from[index.index(from.len())]
-                })
-                .collect();
+            let drawn = drawn.iter().map(|(index, chance)| {
+                // Mostly good ones, so that the first bad one is not always the first.
+                let from = if *chance == 0 || known.is_empty() { &given } else { &known };
+                from[index.index(from.len())]
+            });
+            let column: Vec<i64> = known.iter().copied().cycle().take(ahead).chain(drawn).collect();
             let each = column.iter().position(|&handle| slots.slot(handle).is_none());
             prop_assert_eq!(slots.first_unknown(&column), each);
             prop_assert_eq!(slots.first_unknown(&known), None);

@@ -10,6 +10,7 @@ use crate::bins::Bin;
 use crate::bounds::{ensure, Invalid};
 use crate::change::Notice;
 use crate::estimate::Prior;
+use crate::kept::Kept;
 use crate::mapping::{KEY_MAX, KEY_MIN};
 use crate::quality::{check_provider, Quality};
 use crate::raters::Rater;
@@ -43,11 +44,11 @@ impl Quality {
         // At most 64 bytes, as checked when it came.
         out.push(u8::try_from(key.len()).unwrap_or(u8::MAX));
         out.extend(key);
-        for aggregates in &self.aggregates {
-            write_aggregate(out, &aggregates[slot]);
+        for kept in &self.kept {
+            write_aggregate(out, kept.aggregate(slot));
         }
-        for spreads in self.spreads.iter().filter(|_| self.settings.quantiles) {
-            out.extend(spreads.landmark(slot).to_le_bytes());
+        for spreads in self.kept.iter().filter_map(Kept::spreads) {
+            out.extend(spreads.aggregate(slot).landmark.to_le_bytes());
             write_count(out, spreads.iter(slot).count());
             for bin in spreads.iter(slot) {
                 out.extend(bin.key.to_le_bytes());
@@ -126,13 +127,16 @@ impl Quality {
             "must have each provider once",
         )?;
         let slot = self.slot(key);
-        for metric in Metric::ALL {
-            self.aggregates[metric as usize][slot] = read_aggregate(from, metric)?;
+        let mut aggregates = [Aggregate::default(); 4];
+        for (metric, aggregate) in Metric::ALL.into_iter().zip(&mut aggregates) {
+            *aggregate = read_aggregate(from, metric)?;
         }
-        if self.settings.quantiles {
-            for spreads in &mut self.spreads {
-                let (landmark, bins) = read_bins(from)?;
-                spreads.put(slot, landmark, &bins);
+        for (kept, aggregate) in self.kept.iter_mut().zip(aggregates) {
+            match kept {
+                Kept::Means(means) => means[slot] = aggregate,
+                Kept::Spreads(spreads) => {
+                    spreads.put(slot, aggregate, &read_bins(from, &aggregate)?);
+                }
             }
         }
         if let Some(told) = self.told.get_mut(slot) {
@@ -243,10 +247,15 @@ fn read_aggregate(from: &mut Reader<'_>, metric: Metric) -> Result<Aggregate, In
     })
 }
 
-/// The landmark and the bins.
-fn read_bins(from: &mut Reader<'_>) -> Result<(i64, Vec<Bin>), Invalid> {
+/// The bins, whose landmark is that of the aggregate.
+fn read_bins(from: &mut Reader<'_>, aggregate: &Aggregate) -> Result<Vec<Bin>, Invalid> {
     let landmark = i64::from_le_bytes(from.take()?);
     let count = from.count(2 + 8)?;
+    ensure(
+        count == 0 || (aggregate.weight > 0.0 && aggregate.landmark == landmark),
+        "snapshot",
+        "must have bins where it has weight, and in the same half-life",
+    )?;
     let mut bins = Vec::with_capacity(count);
     let mut last = None;
     for _ in 0..count {
@@ -263,7 +272,7 @@ fn read_bins(from: &mut Reader<'_>) -> Result<(i64, Vec<Bin>), Invalid> {
         last = Some(key);
         bins.push(Bin { key, weight });
     }
-    Ok((landmark, bins))
+    Ok(bins)
 }
 
 fn write_settings(out: &mut Vec<u8>, settings: &Settings) {

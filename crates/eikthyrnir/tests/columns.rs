@@ -1,6 +1,6 @@
-//! Columns are single observations to the bit, whatever the times and weights.
+//! Columns are single observations, whatever the times and weights: within 10⁻¹², and the same calls give the same bits.
 
-use eikthyrnir::{Metric, Observations, Providers, Quality, Settings, Times};
+use eikthyrnir::{Metric, Observations, Prior, Providers, Quality, Settings, Times};
 use proptest::prelude::*;
 
 const PROVIDERS: [&[u8]; 3] = [b"one", b"two", b"three"];
@@ -9,9 +9,46 @@ fn registry(half_life_ms: i64) -> Quality {
     Quality::new(Settings {
         half_life_ms,
         quantiles: true,
+        // Next to nothing, so that estimates are of what was seen.
+        priors: [Prior {
+            mean: 0.5,
+            weight: 1e-9,
+        }; 4],
         ..Settings::default()
     })
     .unwrap()
+}
+
+fn close(one: f64, two: f64, scale: f64) -> bool {
+    (one - two).abs() <= 1e-12 * scale
+}
+
+/// Rows are summed before they are added, so that they give what single observations give, but not the same bits.
+fn same<K: AsRef<[u8]>>(columns: &Quality, single: &Quality, keys: &[K], metric: Metric) -> bool {
+    keys.iter().all(|key| {
+        // So early a time is taken as the start of the half-life of the newest observation.
+        let of = |quality: &Quality| quality.estimate(key.as_ref(), metric, i64::MIN).unwrap();
+        let (one, two) = (of(columns), of(single));
+        let spreads = metric.is_share()
+            || [0.0, 0.3, 0.5, 0.9, 1.0].into_iter().all(|rank| {
+                let of = |quality: &Quality| quality.quantile(key.as_ref(), metric, rank).unwrap();
+                of(columns) == of(single)
+            }) && {
+                let of =
+                    |quality: &Quality| quality.trimmed_mean(key.as_ref(), metric, 0.1).unwrap();
+                let (one, two) = (of(columns), of(single));
+                one.is_some() == two.is_some()
+                    && one.zip(two).is_none_or(|(one, two)| close(one, two, two))
+            };
+        spreads
+            && close(one.weight, two.weight, two.weight)
+            && close(one.mean, two.mean, two.mean)
+            && close(
+                one.variance,
+                two.variance,
+                two.variance + two.mean * two.mean,
+            )
+    })
 }
 
 /// Mostly near each other, and now and then an age apart: further than a batch's times may lie from each other.
@@ -40,20 +77,24 @@ proptest! {
         let weights: Vec<f64> = drawn.iter().map(|row| row.2).collect();
         for metric in [Metric::Throughput, Metric::Success] {
             let values: Vec<f64> = values.iter().map(|value| value / if metric.is_share() { 1e5 } else { 1.0 }).collect();
-            let mut columns = registry(half_life_ms);
-            columns.observe_many(Providers::Keys(&keys), &Observations {
+            let observations = Observations {
                 metric,
                 values: &values,
                 at_ms: if together { Times::One(times[0]) } else { Times::Each(&times) },
                 weights: weighted.then_some(&weights),
-            }).unwrap();
+            };
+            let [mut columns, mut again] = [registry(half_life_ms), registry(half_life_ms)];
+            for registry in [&mut columns, &mut again] {
+                registry.observe_many(Providers::Keys(&keys), &observations).unwrap();
+            }
+            prop_assert!(columns.snapshot() == again.snapshot());
             let mut single = registry(half_life_ms);
             for (row, key) in keys.iter().enumerate() {
                 let weight = if weighted { weights[row] } else { 1.0 };
                 let at_ms = times[if together { 0 } else { row }];
                 single.observe(key, metric, values[row], weight, at_ms).unwrap();
             }
-            prop_assert!(columns.snapshot() == single.snapshot());
+            prop_assert!(same(&columns, &single, &keys, metric));
         }
     }
 }
@@ -95,7 +136,7 @@ fn more_rows_than_a_batch() {
             )
             .unwrap();
     }
-    assert!(columns.snapshot() == single.snapshot());
+    assert!(same(&columns, &single, &keys, Metric::LatencyMs));
 }
 
 proptest! {
@@ -134,7 +175,7 @@ proptest! {
                 let weight = if weighted { weights[row] } else { 1.0 };
                 single.observe(&keys[whose[row]], Metric::LatencyMs, values[row], weight, times[row]).unwrap();
             }
-            prop_assert!(columns.snapshot() == single.snapshot());
+            prop_assert!(same(&columns, &single, &keys, Metric::LatencyMs));
         }
     }
 }
@@ -144,7 +185,7 @@ proptest! {
 #[test]
 #[allow(clippy::cast_precision_loss)]
 fn rows_of_many_groups() {
-    let (slots, rows) = (70_000_u32, 40_000_usize);
+    let (slots, rows) = (150_000_u32, 40_000_usize);
     let keys: Vec<[u8; 4]> = (0..slots).map(u32::to_le_bytes).collect();
     let (mut columns, mut single) = (registry(60_000), registry(60_000));
     let handles = columns
@@ -153,7 +194,7 @@ fn rows_of_many_groups() {
     single
         .handles(keys.iter().map(<[u8; 4]>::as_slice))
         .unwrap();
-    for (call, rows) in [rows, rows / 3, 500, rows].into_iter().enumerate() {
+    for (call, rows) in [rows, rows / 3, 2_300, rows].into_iter().enumerate() {
         // Every other row is of one provider.
         let of = |row: usize| row % 2 * (row * 7_919 + call) % slots as usize;
         let whose: Vec<i64> = (0..rows).map(|row| handles[of(row)]).collect();
@@ -180,6 +221,144 @@ fn rows_of_many_groups() {
                 )
                 .unwrap();
         }
-        assert!(columns.snapshot() == single.snapshot(), "call {call}");
+        assert!(
+            same(&columns, &single, &keys, Metric::Throughput),
+            "call {call}"
+        );
     }
+}
+
+/// However many rows of a provider are summed together.
+#[test]
+fn equal_values_have_that_mean_and_no_variance() {
+    for rows in [1, 2, 3, 4, 5, 9, 300] {
+        let mut quality = Quality::new(Settings::default()).unwrap();
+        let times: Vec<i64> = (0..rows).map(|row| row * 7_777).collect();
+        let keys = vec![PROVIDERS[0]; times.len()];
+        for call in 0..3 {
+            let observations = Observations {
+                metric: Metric::LatencyMs,
+                values: &vec![0.1; times.len()],
+                at_ms: Times::Each(&times),
+                weights: None,
+            };
+            quality
+                .observe_many(Providers::Keys(&keys), &observations)
+                .unwrap();
+            let seen = quality
+                .estimate(PROVIDERS[0], Metric::LatencyMs, 0)
+                .unwrap();
+            assert!(seen.variance == 0.0, "{rows} rows, call {call}");
+        }
+    }
+}
+
+/// A large value of next to no weight, before, among and after small ones.
+#[test]
+fn a_small_mean_is_not_rounded_away_by_a_large_value() {
+    for place in 0..9 {
+        let mut values = [0.1; 9];
+        let mut weights = [1.0; 9];
+        values[place] = 1e12;
+        weights[place] = 1e-15;
+        let mean = values
+            .iter()
+            .zip(&weights)
+            .map(|(value, weight)| value * weight)
+            .sum::<f64>()
+            / weights.iter().sum::<f64>();
+        let (mut columns, mut single) = (registry(1_000), registry(1_000));
+        let observations = Observations {
+            metric: Metric::LatencyMs,
+            values: &values,
+            at_ms: Times::One(0),
+            weights: Some(&weights),
+        };
+        columns
+            .observe_many(Providers::Keys(&[PROVIDERS[0]; 9]), &observations)
+            .unwrap();
+        for (value, weight) in values.into_iter().zip(weights) {
+            single
+                .observe(PROVIDERS[0], Metric::LatencyMs, value, weight, 0)
+                .unwrap();
+        }
+        for quality in [columns, single] {
+            let seen = quality
+                .estimate(PROVIDERS[0], Metric::LatencyMs, 0)
+                .unwrap();
+            // The prior weighs 10⁻⁹ of one.
+            assert!(
+                (seen.mean / mean - 1.0).abs() < 1e-9,
+                "{place}: {}",
+                seen.mean
+            );
+        }
+    }
+}
+
+#[test]
+fn the_smallest_weights_count() {
+    let values = [0.1, 0.3, 0.1, 0.7, 0.2, 0.1, 0.9];
+    let weights = [1e-310; 7];
+    let mut quality = Quality::new(Settings::default()).unwrap();
+    let observations = Observations {
+        metric: Metric::LatencyMs,
+        values: &values,
+        at_ms: Times::One(0),
+        weights: Some(&weights),
+    };
+    quality
+        .observe_many(Providers::Keys(&[PROVIDERS[0]; 7]), &observations)
+        .unwrap();
+    let seen = quality
+        .estimate(PROVIDERS[0], Metric::LatencyMs, 0)
+        .unwrap();
+    assert!((seen.weight / 7e-310 - 1.0).abs() < 1e-12);
+    // Of seven values; the mean is hidden behind the prior, but the spread is around it.
+    let mean = values.iter().sum::<f64>() / 7.0;
+    let variance = values
+        .iter()
+        .map(|value| (value - mean).powi(2))
+        .sum::<f64>()
+        / 7.0;
+    assert!(
+        (seen.variance / variance - 1.0).abs() < 1e-9,
+        "{} {variance}",
+        seen.variance
+    );
+}
+
+/// Also where slots were given away by merging and pruning: which rows are summed together depends on them.
+#[test]
+fn the_same_calls_give_the_same_bits() {
+    let made = || {
+        let keys: Vec<[u8; 2]> = (0..3_000_u16).map(u16::to_le_bytes).collect();
+        let (mut quality, mut other) = (registry(60_000), registry(60_000));
+        for (row, key) in keys.iter().enumerate() {
+            let to = if row % 3 == 0 {
+                &mut quality
+            } else {
+                &mut other
+            };
+            let at_ms = [0, 600_000][row % 2];
+            to.observe(key, Metric::LatencyMs, 5.0, 1.0, at_ms).unwrap();
+        }
+        quality.merge(&other).unwrap();
+        assert_eq!(quality.prune(600_000, 0.5), 1_500);
+        let whose: Vec<&[u8]> = (0..60_000)
+            .map(|row| keys[row * row % 3_000].as_slice())
+            .collect();
+        let values: Vec<f64> = (0..60_000_u32).map(|row| f64::from(row % 977)).collect();
+        let observations = Observations {
+            metric: Metric::LatencyMs,
+            values: &values,
+            at_ms: Times::One(600_000),
+            weights: None,
+        };
+        quality
+            .observe_many(Providers::Keys(&whose), &observations)
+            .unwrap();
+        quality.snapshot()
+    };
+    assert!(made() == made());
 }
