@@ -6,6 +6,7 @@
 #![allow(clippy::inline_always)] // as in the kernel, of which the sinks are a part
 
 use std::num::NonZero;
+use std::sync::LazyLock;
 use std::thread;
 
 use crate::bounds::{Invalid, InvalidRow};
@@ -17,6 +18,9 @@ use crate::top::Top;
 const ROWS_A_THREAD: usize = 131_072;
 /// More threads than this only wait for the memory.
 const THREADS_MAX: usize = 4;
+/// Asked once: it takes the system as long as tens of thousands of scores.
+static CORES: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
 /// The most rows of a table.
 pub const ROWS_MAX: usize = 1 << 32;
 
@@ -110,10 +114,12 @@ impl Piece<'_> {
         sink: &mut impl Sink,
     ) -> Result<(), InvalidRow> {
         for (first, rows) in &self.0 {
-            let fault = pulp::Arch::new().dispatch(
-                #[inline(always)]
-                || run_rows(rows, references, missing, sink),
-            );
+            let fault = pulp::Arch::new().dispatch(Run {
+                rows,
+                references,
+                missing,
+                sink,
+            });
             if let Some(from) = fault {
                 return Err(first_fault(rows, missing, from, *first));
             }
@@ -122,10 +128,26 @@ impl Piece<'_> {
     }
 }
 
+/// [`run_rows`] for [`pulp`]. A closure would be called, not become part of what is compiled for the vector width.
+struct Run<'a, S> {
+    rows: &'a Rows<'a>,
+    references: &'a [References],
+    missing: Missing,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> pulp::WithSimd for Run<'_, S> {
+    type Output = Option<usize>;
+
+    #[inline(always)]
+    fn with_simd<V: pulp::Simd>(self, _: V) -> Option<usize> {
+        run_rows(self.rows, self.references, self.missing, self.sink)
+    }
+}
+
 /// As even pieces as there are threads worth their start.
 fn pieces<'a>(batches: &[Rows<'a>], rows: usize) -> Vec<Piece<'a>> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = (rows / ROWS_A_THREAD).clamp(1, cores.min(THREADS_MAX));
+    let threads = (rows / ROWS_A_THREAD).clamp(1, THREADS_MAX.min(*CORES));
     let each = rows.div_ceil(threads).next_multiple_of(BLOCK);
     let mut pieces = vec![Piece(Vec::new())];
     let (mut first, mut room) = (0, each);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -145,7 +146,7 @@ class Scored:
         )
 
 
-class _Memoryless:
+class _Memoryless(ABC):
     """Knows the load it has given, and nothing of what happened."""
 
     name = ""
@@ -154,9 +155,11 @@ class _Memoryless:
         self._random = random.Random(f"{seed}/{self.name}")  # noqa: S311  a simulation, not a secret
         self._load: dict[str, int] = {}
 
-    def join(self, provider: SimulatedProvider, second: float) -> None: ...
+    def join(self, provider: SimulatedProvider, second: float) -> None:  # noqa: B027  nothing is remembered
+        ...
 
-    def leave(self, provider: SimulatedProvider, second: float) -> None: ...
+    def leave(self, provider: SimulatedProvider, second: float) -> None:  # noqa: B027
+        ...
 
     def pick(
         self,
@@ -174,13 +177,15 @@ class _Memoryless:
     def release(self, provider: SimulatedProvider) -> None:
         self._load[provider.name] -= 1
 
-    def observe(self, seen: Seen) -> None: ...
+    def observe(self, seen: Seen) -> None:  # noqa: B027
+        ...
 
     def _busy(self, provider: SimulatedProvider) -> float:
         return self._load.get(provider.name, 0) / provider.slots
 
+    @abstractmethod
     def _choose(self, free: Sequence[SimulatedProvider]) -> SimulatedProvider:
-        raise NotImplementedError
+        """One of `free`, which is not empty."""
 
 
 class TwoChoices(_Memoryless):

@@ -1,7 +1,7 @@
 //! scoring: tables of providers, scored and ranked.
 
 use arrow_array::{ArrayRef, Float64Array, RecordBatch};
-use numpy::{PyArray1, PyArrayMethods};
+use numpy::{get_array_module, PyArray1, PyArrayMethods};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
@@ -106,10 +106,12 @@ impl<'py> Table<'py> {
         }
         match self.kind {
             Kind::Numpy => {
-                // Not the memory of `NumPy`: that is new from the system each time, and paid for page by page.
-                let mut scores = vec![0.0; self.len()];
-                self.score_into(py, &mut scores)?;
-                Ok(PyArray1::from_vec(py, scores).into_any())
+                // `NumPy` asks the system for large pages: so many small ones cost more than the scores.
+                let array =
+                    get_array_module(py)?.call_method1(intern!(py, "empty"), (self.len(),))?;
+                let array = array.cast_into::<PyArray1<f64>>()?;
+                self.score_into(py, array.readwrite().as_slice_mut()?)?;
+                Ok(array.into_any())
             }
             Kind::Arrow => {
                 let mut scores = vec![0.0; self.len()];
