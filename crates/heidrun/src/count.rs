@@ -12,8 +12,10 @@ const REMEMBERED_TEXT_BYTES_MIN: usize = 2_048;
 const REMEMBERED: usize = 2_048;
 /// Texts shorter than this are counted without any memory.
 const BORDERS_TEXT_BYTES_MIN: usize = 256;
-/// Pairs of tokens that are remembered, for texts that have a memory of pieces; a part of it for those that have none.
-const BORDERS: usize = 4_096;
+/// Pairs of tokens that are remembered, at most: more would not fit in the second cache beside the vocabulary.
+const BORDERS_MAX: usize = 16_384;
+/// A pair is remembered for about as many bytes of text.
+const BORDER_BYTES: usize = 2;
 /// Where a remembered key, of at most 15 bytes, holds its count.
 const COUNT_SHIFT: u32 = 120;
 
@@ -33,10 +35,16 @@ pub struct PieceCounter<'a> {
 impl<'a> PieceCounter<'a> {
     /// A counter for a text of that many bytes.
     pub fn new(vocabulary: Vocabulary<'a>, text_bytes: usize) -> Self {
-        let (remembered, borders) = match text_bytes {
-            0..BORDERS_TEXT_BYTES_MIN => (0, 0),
-            BORDERS_TEXT_BYTES_MIN..REMEMBERED_TEXT_BYTES_MIN => (0, BORDERS / 32),
-            _ => (REMEMBERED, BORDERS),
+        let remembered = if text_bytes < REMEMBERED_TEXT_BYTES_MIN {
+            0
+        } else {
+            REMEMBERED
+        };
+        let borders = if text_bytes < BORDERS_TEXT_BYTES_MIN {
+            0
+        } else {
+            let pairs = text_bytes / BORDER_BYTES;
+            pairs.min(BORDERS_MAX).next_power_of_two()
         };
         Self {
             vocabulary,
