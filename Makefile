@@ -106,8 +106,9 @@ build/bench/engines-venv/.pins: .venv/.ready requirements/bench-engines.txt
 	$(BIN)/uv pip install --quiet --python build/bench/engines-venv/bin/python --require-hashes -r requirements/bench-engines.txt
 	touch $@
 
-bench-engines: build build/bench/engines-venv/.pins ## the engines against their peers; results in build/bench/engines.json
-	@PYTHONPATH=python build/bench/engines-venv/bin/python -m pytest benches/engines -p no:cacheprovider -W default
+bench-engines: build build/bench/engines-venv/.pins ## the engines, as a wheel has them, against their peers; results in build/bench/engines.json
+	@flock target/.build-lock $(BIN)/maturin develop --uv --quiet --release
+	YGG_BENCH_PROFILE=release PYTHONPATH=python build/bench/engines-venv/bin/python -m pytest benches/engines -p no:cacheprovider -W default
 
 build/bench/ci-venv/.pins: .venv/.ready requirements/bench-ci.txt
 	@echo "→ environment of the guarded peers in build/bench/ci-venv"

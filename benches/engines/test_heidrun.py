@@ -1,7 +1,5 @@
 """Token counts against `tiktoken`, `tokenizers` and `gigatoken`, all on one thread, and settlement; on text
 of this repository and drawn text. `gigatoken` keeps what it has seen from call to call: it is timed warm.
-
-The extension is what `make build` made: profile `fast`, optimised, without link-time optimisation.
 """
 
 from __future__ import annotations

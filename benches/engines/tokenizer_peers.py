@@ -18,6 +18,7 @@ from typing import Any
 
 # Before the libraries are loaded, which look once.
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it asks the network for prices
 os.environ["RAYON_NUM_THREADS"] = "1"
 RANKS = Path(str(files("litellm"))) / "litellm_core_utils" / "tokenizers"
 os.environ["TIKTOKEN_CACHE_DIR"] = str(RANKS)
