@@ -22,7 +22,7 @@ from yggdrasil.config import Settings, load_keys
 from yggdrasil.db.bootstrap import Databases, bootstrap
 from yggdrasil.devices.service import Devices
 from yggdrasil.errors import ConfigurationError, YggdrasilError
-from yggdrasil.kernel import Clock, IdSource, Market, SystemClock, SystemIds
+from yggdrasil.kernel import Clock, IdSource, Market, Network, SystemClock, SystemIds
 from yggdrasil.keys import Keys
 from yggdrasil.marketplace.reconciler import Reconciler
 from yggdrasil.marketplace.service import Marketplace
@@ -209,6 +209,11 @@ def assemble(
         quotas.present(member.network_id, online)
         SOCKETS.inc(1 if online else -1)
 
+    async def close_network(scope: Network) -> None:
+        # Work before money: what ends between the two looks has been paid when the second one comes.
+        await marketplace.require_idle(scope)
+        await payments.close(scope)
+
     def here() -> dict[str, Any]:
         last = reconciler.last_round
         return {
@@ -225,7 +230,7 @@ def assemble(
 
     users.on_revoked.append(revoked)
     hub.on_unknown.append(audit.unknown_device)
-    users.close_network = payments.close
+    users.close_network = close_network
     users.members.on_changed.append(devices.member_changed)
     users.members.withdraw = payments.withdraw
     hub.on_presence.append(present)

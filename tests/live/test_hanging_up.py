@@ -41,6 +41,8 @@ class Held:
                 await job.send(chunk({"content": self.text}))
                 self.sent += 1
             assert self.discover is not None
+            # A socket's control messages go before what its jobs have queued.
+            await job._driver.written(job.number)
             await self.discover()
             self.started.set()
             await asyncio.Event().wait()
@@ -54,6 +56,7 @@ class Trade:
     """A buyer, a seller and what they trade."""
 
     house: House
+    seller: Account
     buyer: Account
     key: str
     held: Held
@@ -97,7 +100,7 @@ async def trade(house: House, name: str, held: Held) -> AsyncIterator[Trade]:
             held.discover = connection.discover
             # Only now: the test of a new provider is answered to its end.
             script.serve = held.serve
-            yield Trade(house, buyer, key, held, name)
+            yield Trade(house, seller, buyer, key, held, name)
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/api/v1/marketplace/requests"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.payments.support import Money
 from yggdrasil.errors import Conflict, Forbidden
 from yggdrasil.kernel import Network, Role
-from yggdrasil.payments import topup_store
+from yggdrasil.payments import store, topup_store
 from yggdrasil.payments.topup_store import CLOSED_SECONDS
 
 ROUNDS = 20
@@ -38,6 +39,24 @@ async def top_up(money: Money, scope: Network) -> bool:
     return True
 
 
+async def charging(money: Money, scope: Network) -> tuple[asyncio.Task[bool], asyncio.Event]:
+    """A top-up on its way, and what lets the gateway answer."""
+    asked, answer = asyncio.Event(), asyncio.Event()
+    gateway = money.gateway
+    assert gateway is not None
+    charge = gateway.charge
+
+    async def slow(**terms: object) -> object:
+        asked.set()
+        await answer.wait()
+        return await charge(**terms)  # type: ignore[arg-type]
+
+    gateway.charge = slow  # type: ignore[method-assign, assignment]
+    waiting = asyncio.create_task(top_up(money, scope))
+    await asyncio.wait_for(asked.wait(), 5)
+    return waiting, answer
+
+
 async def test_either_the_topup_or_the_deletion(money: Money) -> None:
     """Both begin at once, with a moment more for the one or the other."""
     ended = set()
@@ -63,23 +82,35 @@ async def test_either_the_topup_or_the_deletion(money: Money) -> None:
 
 async def test_a_topup_that_waits_for_the_gateway_stops_a_deletion(money: Money) -> None:
     scope = await money.network()
-    asked, answer = asyncio.Event(), asyncio.Event()
-    gateway = money.gateway
-    assert gateway is not None
-    charge = gateway.charge
-
-    async def slow(**terms: object) -> object:
-        asked.set()
-        await answer.wait()
-        return await charge(**terms)  # type: ignore[arg-type]
-
-    gateway.charge = slow  # type: ignore[method-assign, assignment]
-    waiting = asyncio.create_task(top_up(money, scope))
-    await asyncio.wait_for(asked.wait(), 5)
+    waiting, answer = await charging(money, scope)
     assert not await close(money, scope)
     answer.set()
     assert await waiting
     assert not await close(money, scope)
+
+
+async def test_a_topup_that_ends_between_the_two_looks_is_seen(
+    money: Money, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deletion looks for open top-ups and at the balances; the top-up ends after the first of the looks."""
+    scope = await money.network()
+    waiting, answer = await charging(money, scope)
+
+    def then_ends(look: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        async def looked(*terms: object, **named: object) -> object:
+            seen = await look(*terms, **named)
+            answer.set()
+            assert await waiting
+            return seen
+
+        return looked
+
+    monkeypatch.setattr(store, "balances", then_ends(store.balances))
+    monkeypatch.setattr(topup_store, "open_count", then_ends(topup_store.open_count))
+    assert not await close(money, scope)
+    assert answer.is_set(), "the control: a look was waited for"
+    monkeypatch.undo()
+    assert (await money.payments.balance(scope)).wallet_posted_microcents == 500_000_000
 
 
 async def test_a_closed_network_takes_no_topup(money: Money) -> None:

@@ -17,9 +17,9 @@ from yggdrasil.db import Database
 from yggdrasil.devices.paging import Page, decode_cursor, encode_cursor, limit_from
 from yggdrasil.devices.service import Devices, SocketMember
 from yggdrasil.errors import Conflict, InvalidInput, NotFound
-from yggdrasil.kernel import Clock, IdSource, Market, Network
+from yggdrasil.kernel import Clock, IdSource, Market, Network, Settle
 from yggdrasil.keys import Keys
-from yggdrasil.marketplace import store
+from yggdrasil.marketplace import store, store_work
 from yggdrasil.marketplace.allowed import may_ask
 from yggdrasil.marketplace.analytics import Analytics
 from yggdrasil.marketplace.breakdown import Work
@@ -302,6 +302,16 @@ class Marketplace:
 
     # ---- providers
     # ------------------------------------------------------------------------------------------
+
+    async def require_idle(self, scope: Network) -> None:
+        """Before a network ends: Conflict while one of its providers works for others, for what that earns
+        would find nobody. Owners only."""
+        require(scope, Action.CLOSE)
+        async with self._database.transaction(Settle((scope.network_id,))) as tx:
+            if await store_work.is_under_way(tx, scope.network_id):
+                raise Conflict(
+                    "a provider works for others: pause it, wait until its jobs end, then delete the account"
+                )
 
     async def register_provider(
         self,

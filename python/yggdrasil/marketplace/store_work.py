@@ -41,6 +41,17 @@ async def shared_devices(
     return [SharedDevice(**dict(row)) for row in rows]
 
 
+async def is_under_way(tx: Tx, network_id: UUID) -> bool:
+    """Whether a device of the network works for another one. Under Settle(network)."""
+    return bool(
+        await tx.fetchval(
+            "SELECT EXISTS (SELECT FROM tenant.transactions WHERE network_id = $1 AND side = 'provider'"
+            " AND state IN ('PENDING', 'PROCESSING') AND scope = 'market')",
+            network_id,
+        )
+    )
+
+
 async def add(tx: Tx, rows: Sequence[tuple[UUID, UUID, datetime, str, int]]) -> None:
     """(network, provider, hour, reason, requests) on top of what is there; providers that are gone are left
     out. Under System."""

@@ -319,14 +319,15 @@ class Payments:
         require(scope, Action.CLOSE)
         async with self._database.transaction(scope) as tx:
             await topup_store.lock_closing(tx, network_id=scope.network_id)
+            # The balances last: a top-up that ends between the two looks is seen by the one or the other.
+            if await topup_store.open_count(tx, network_id=scope.network_id):
+                raise Conflict(
+                    "a payment into the wallet has not ended: wait for it, then delete the account"
+                )
             accounts = await store.balances(tx, scope.network_id)
             if any(accounts.get(account, (0, 0))[0] for account in (Account.WALLET, Account.EARNINGS)):
                 raise Conflict(
                     "the wallet is not empty: spend it or ask for its return before the account is deleted"
-                )
-            if await topup_store.open_count(tx, network_id=scope.network_id):
-                raise Conflict(
-                    "a payment into the wallet has not ended: wait for it, then delete the account"
                 )
             await topup_store.close(tx, network_id=scope.network_id, at=self._clock.now())
 
