@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import hmac
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -37,10 +36,6 @@ class ApiKey:
         """What is stored: 32 bytes, bound to network and key id."""
         message = b"yggdrasil api key\0" + self.network_id.bytes + self.key_id.bytes + self.secret
         return hashlib.sha256(message).digest()
-
-    def matches(self, digest: bytes) -> bool:
-        """Compare in constant time."""
-        return hmac.compare_digest(self.digest(), digest)
 
 
 def parse(text: str) -> ApiKey | None:

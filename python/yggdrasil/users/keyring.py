@@ -174,16 +174,8 @@ class KeyRing:
         """The scope; None if the membership changed while it was being read."""
         seen = self._gate.keys_seen
         async with self._database.transaction(Identity(key.network_id)) as tx:
-            found = await store_keys.select_key(tx, key.network_id, key.key_id)
-        # Compared even if there is none, so that the time does not tell which it was.
-        current = key.matches(found.secret_digest if found is not None else bytes(32))
-        previous = key.matches((found.previous_digest if found is not None else None) or bytes(32))
-        if found is None or not (current or previous):
-            raise Unauthenticated
-        until = found.expires_at
-        if not current and found.previous_until is not None:
-            until = found.previous_until if until is None else min(until, found.previous_until)
-        if until is not None and self._clock.now() >= until:
+            found = await store_keys.select_key(tx, key.network_id, key.key_id, key.digest())
+        if found is None or (found.until is not None and self._clock.now() >= found.until):
             raise Unauthenticated
         async with self._database.transaction(Identity(key.network_id, found.user_id)) as tx:
             role = await store.select_role(tx, key.network_id, found.user_id)
@@ -192,7 +184,7 @@ class KeyRing:
         scope = Network(key.network_id, found.user_id, role[0], key_id=key.key_id, key_models=found.models)
         if self._gate.is_outdated(scope, role[1]):
             return None
-        self._gate.keep_key(text, scope, until, seen)
+        self._gate.keep_key(text, scope, found.until, seen)
         return scope
 
     async def note_uses(self, *, due: bool = False) -> None:

@@ -27,14 +27,11 @@ NO_TERMS = KeyTerms()
 
 @dataclass(frozen=True, slots=True)
 class FoundKey:
-    """A key that is not revoked, as the lookup sees it."""
+    """A key that is not revoked, as the lookup sees it. `until`: when the text that was shown ends."""
 
     user_id: UUID
-    secret_digest: bytes
     models: tuple[str, ...] | None
-    expires_at: datetime | None
-    previous_digest: bytes | None
-    previous_until: datetime | None
+    until: datetime | None
 
 
 async def count_keys(tx: Tx, network_id: UUID, user_id: UUID) -> int:
@@ -151,18 +148,25 @@ async def revoke_key(tx: Tx, network_id: UUID, key_id: UUID, now: datetime) -> b
     return status.endswith(" 1")
 
 
-async def select_key(tx: Tx, network_id: UUID, key_id: UUID) -> FoundKey | None:
-    """A key that is not revoked, under the network the key's text claims."""
+async def select_key(tx: Tx, network_id: UUID, key_id: UUID, digest: bytes) -> FoundKey | None:
+    """The key, not revoked, whose present or previous text has this digest, under the network it claims.
+
+    The database compares: a known key with a wrong secret comes back as what never was, at the same cost.
+    That it does not do so in constant time tells nothing, for nobody chooses the bytes of a SHA-256.
+    """
     row = await tx.fetchrow(
-        "SELECT user_id, secret_digest, models, expires_at, previous_digest, previous_until"
-        " FROM tenant.api_keys WHERE network_id = $1 AND key_id = $2 AND revoked_at IS NULL",
+        "SELECT user_id, models,"
+        " CASE WHEN secret_digest = $3 THEN expires_at ELSE least(expires_at, previous_until) END AS until"
+        " FROM tenant.api_keys WHERE network_id = $1 AND key_id = $2 AND revoked_at IS NULL"
+        " AND (secret_digest = $3 OR previous_digest = $3)",
         network_id,
         key_id,
+        digest,
     )
     if row is None:
         return None
     models = row["models"]
-    return FoundKey(**(dict(row) | {"models": None if models is None else tuple(models)}))
+    return FoundKey(row["user_id"], None if models is None else tuple(models), row["until"])
 
 
 async def note_uses(tx: Tx, uses: Mapping[tuple[UUID, UUID], datetime]) -> int:
