@@ -13,6 +13,7 @@ from tests.isolation.campaign import (
     Part,
     _found,
     _refused,
+    _timed,
     all_of,
     at_least,
     campaign,
@@ -135,6 +136,27 @@ def test_tamperings_are_those_that_the_test_says(modules: Path, prints: str, wro
     result, _ = campaign([counted], 60, "tree", [counted])
     assert result["tamperings"] == (None if wrong else 9)
     assert result["complete"] is not wrong
+
+
+SAME = {"class": "a", "t": 0.1, "equivalent": True, "differs": False}
+
+
+@pytest.mark.parametrize(
+    ("timing", "why"),
+    [
+        ([SAME, SAME], ""),
+        ([SAME, SAME | {"equivalent": False}], "so far 1 of 2 classes are equivalent"),
+        ([SAME, {"class": "b", "pairs": 3, "equivalent": False, "differs": False}], "so far 1 of 2"),
+        ([SAME, SAME | {"equivalent": False, "differs": True}], "1 of 2 classes differ"),
+        ([SAME, {}], "1 of 2 classes differ"),
+        ([], "timing is empty"),
+        (None, "timing is empty"),
+    ],
+)
+def test_every_class_must_be_shown_to_be_equivalent(timing: object, why: str) -> None:
+    said = _timed({"timing": timing})
+    assert said.startswith(why)
+    assert bool(said) == bool(why)
 
 
 def test_the_last_object_is_the_result() -> None:

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, Final
 
-from yggdrasil import app
+from yggdrasil import services
 from yggdrasil.adapters.smtp import SmtpMailer
 from yggdrasil.config import load_settings
 from yggdrasil.devices.service import Devices
@@ -54,7 +54,7 @@ def main() -> None:
             await send(self, mail)
 
     SmtpMailer.send = post  # type: ignore[method-assign]
-    app.Users = lambda *given: Users(*given, lift_limits(UsersSettings()))  # type: ignore[misc, assignment]
+    services.Users = lambda *given: Users(*given, lift_limits(UsersSettings()))  # type: ignore[misc, assignment]
     if delay_us := float(os.environ.get(DELAY, "0")):
         plant(delay_us)
     asyncio.run(serve(settings))

@@ -51,7 +51,7 @@ def measure(
 ) -> None:
     """Round after round, each class a block; those that are decided give their time to the others."""
     while time.monotonic() < ends:
-        open_ones = [one for one in classes if len(one.theirs) < pairs and not decided(one, pairs)]
+        open_ones = [one for one in classes if not decided(one, pairs)]
         if not open_ones:
             return
         for one in bench.draw.sample(open_ones, len(open_ones)):
@@ -64,8 +64,11 @@ def measure(
 
 
 def decided(one: Class, pairs: int) -> bool:
-    """Half of the pairs at least are taken, so that nobody stops at the first lucky look."""
-    return len(one.theirs) >= max(pairs // 2, BLOCKS_MIN * BLOCK_PAIRS) and one.verdict().equivalent
+    """Shown to be the one or the other, by enough pairs that nobody stops at the first lucky look."""
+    if len(one.theirs) < max(pairs, BLOCKS_MIN * BLOCK_PAIRS):
+        return False
+    verdict = one.verdict()
+    return verdict.equivalent or verdict.differs
 
 
 @asynccontextmanager
@@ -140,7 +143,7 @@ def _told(one: Class) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=2_000, help="of each class at most")
+    parser.add_argument("--pairs", type=int, default=2_000, help="of each class at least")
     parser.add_argument("--seconds", type=float, default=1_800)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="classes whose name holds this")

@@ -49,10 +49,10 @@ MUTANTS = (
             ),
             Patch(
                 "users/store_keys.py",
-                '" FROM tenant.api_keys WHERE network_id = $1 AND key_id = $2 AND revoked_at IS NULL",\n'
-                "        network_id,\n        key_id,\n    )\n    if row",
-                '" FROM tenant.api_keys WHERE key_id = $1 AND revoked_at IS NULL",\n'
-                "        key_id,\n    )\n    if row",
+                '" FROM tenant.api_keys WHERE network_id = $1 AND key_id = $2 AND revoked_at IS NULL"\n'
+                '        " AND (secret_digest = $3',
+                '" FROM tenant.api_keys WHERE $1::uuid IS NOT NULL AND key_id = $2 AND revoked_at IS NULL"\n'
+                '        " AND (secret_digest = $3',
             ),
             Patch(
                 "users/keyring.py",
@@ -109,13 +109,25 @@ MUTANTS = (
     ),
     Mutant(
         "early-return-for-an-absent-key",
-        "an absent key is refused before anything is compared: the time tells",
+        "an absent key is refused before the secret is looked at: the time tells",
         ("tests/users/test_borders.py", KEYS),
         (
+            Patch("users/store_keys.py", '"SELECT user_id, models,"', '"SELECT *,"'),
+            Patch(
+                "users/store_keys.py", '\n        " AND (secret_digest = $3 OR previous_digest = $3)",', ","
+            ),
+            Patch(
+                "users/store_keys.py", "class FoundKey:\n", "class FoundKey:\n    digests: tuple[Any, Any]\n"
+            ),
+            Patch(
+                "users/store_keys.py",
+                'return FoundKey(row["user_id"]',
+                'return FoundKey((row["secret_digest"], row["previous_digest"]), row["user_id"]',
+            ),
             Patch(
                 "users/keyring.py",
-                "        # Compared even if there is none, so that the time does not tell which it was.\n",
-                "        if found is None:\n            raise Unauthenticated\n",
+                "if found is None or (found.until",
+                "if found is None or key.digest() not in found.digests or (found.until",
             ),
         ),
     ),

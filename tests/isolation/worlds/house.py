@@ -183,8 +183,9 @@ class House:
             await self.loop.settle()
 
     async def _end(self) -> None:
-        """The life is thrown away: whatever still runs ends, as at a power cut, but with no connection
-        cut."""
+        """The life is thrown away: whatever still runs ends, as at a power cut, but with no connection cut.
+        The services end too, now: left to the collector of garbage they would stop within some later life,
+        and write there what was theirs to write."""
         await self.loop.settle()
         mine = asyncio.current_task()
         others = [task for task in asyncio.all_tasks() if task is not mine]
@@ -192,7 +193,14 @@ class House:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         self.services.hub._arm = lambda: None  # type: ignore[method-assign]
+        stopping = asyncio.ensure_future(self._stack.aclose())
         await self.loop.settle()
+        while not stopping.done():
+            due_us = self.loop.next_due_us()
+            assert due_us is not None, "a stop that nothing will bring"
+            self.clock.us = max(self.clock.us, due_us)
+            await self.loop.settle()
+        await stopping
         for handle in list(self.loop._scheduled):  # type: ignore[attr-defined]
             handle.cancel()
 
