@@ -31,8 +31,10 @@ LOOP = replace(SETTINGS, newcomer_picks_ppm=50_000, runs_per_user_max=1)
 
 
 @pytest.fixture
-async def loop(database: Database, clock: ManualClock, ids: SeededIds, keys: Keys) -> AsyncIterator[World]:
-    made = World(database, clock, ids, keys, LOOP)
+async def loop(
+    request: pytest.FixtureRequest, database: Database, clock: ManualClock, ids: SeededIds, keys: Keys
+) -> AsyncIterator[World]:
+    made = World(database, clock, ids, keys, getattr(request, "param", LOOP))
     await made.start()
     try:
         yield made
@@ -113,6 +115,7 @@ async def test_a_liar_gets_less_work_than_the_honest(loop: World) -> None:
     assert sum(len(one.jobs) for one in honest) == 60 - len(liar.jobs)
 
 
+@pytest.mark.parametrize("loop", [replace(LOOP, newcomer_picks_ppm=0)], ids=["nobody tried"], indirect=True)
 async def test_who_fails_every_second_job_loses_his_work_and_gets_it_back_when_he_heals(loop: World) -> None:
     sellers = [await loop.seller(f"steady-{n}") for n in range(2)]
     failing = await loop.seller("failing", EverySecond())
@@ -122,7 +125,7 @@ async def test_who_fails_every_second_job_loses_his_work_and_gets_it_back_when_h
     assert 0 < lost <= 20
     failing.jobs.clear()
     await buy(loop, buyer, 30)
-    assert len(failing.jobs) <= 2
+    assert len(failing.jobs) <= 3, "a third of a fair share: its turn comes when its score is in the band"
     failing.behaviour = good
     await pass_time(loop, 60)
     assert failing.jobs, "canaries test it"
