@@ -68,7 +68,7 @@ def said(kind: kinds.Type) -> str:
         case kinds.ListType(item_type=item) | kinds.VarTupleType(item_type=item):
             return f"list: {said(item)}"
         case _:
-            raise NotImplementedError(f"say in tools/settings_reference.py what {kind} is")
+            raise TypeError(f"say in tools/settings_reference.py what {kind} is")
 
 
 def default(field: msgspec.structs.FieldInfo) -> str:
