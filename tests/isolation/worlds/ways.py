@@ -21,6 +21,8 @@ from tests.isolation.worlds.parts import Parts
 from yggdrasil.edge import query_names
 
 Build = Callable[["Maker"], dict[str, Any]]
+DEALS = frozenset({"audience", "scope", "yggdrasil"})
+"""Where a body says with whom its sender deals."""
 CODES = ("conflict", "not_found", "limit_reached", "nonsense")
 
 
@@ -91,9 +93,11 @@ class Maker(Parts):
         return self.me.access
 
     def _distorted(self, body: dict[str, Any]) -> dict[str, Any]:
-        if not body or self.chance(30):
+        # With whom one deals is everybody, where it is left out or empty.
+        names = sorted(set(body) - (set() if self.trades else DEALS))
+        if not names or self.chance(30):
             return {**body, "surplus": 1}
-        name = self.one(*sorted(body))
+        name = self.one(*names)
         if self.chance(50):
             return {key: value for key, value in body.items() if key != name}
         return {**body, name: self.one(None, -1, [], {}, "x" * 600)}
