@@ -164,7 +164,7 @@ class House:
     # ---- lives -------------------------------------------------------------------------------------------
 
     async def _begin(self, seed: int) -> None:
-        await self._empty()
+        await self.empty()
         self.clock.__init__()  # type: ignore[misc]
         self.streams.restart(seed)
         with acting(SYSTEM):
@@ -204,18 +204,14 @@ class House:
         for handle in list(self.loop._scheduled):  # type: ignore[attr-defined]
             handle.cancel()
 
-    async def _empty(self) -> None:
-        """Every table as the migrations left it."""
-        await self.prepare()
-        for connection, sql in self._admins:
-            await connection.execute(sql)
-
-    async def prepare(self) -> None:
-        """Before the first life: see what there is to empty."""
+    async def empty(self) -> None:
+        """Every table as the migrations left it. The first time, before any life, it is seen how that is."""
         if not self._admins:
             for address in (self.ground.main, self.ground.mimir):
                 connection = await connect(address, self.ground.admin)
                 self._admins.append((connection, await _emptying(connection)))
+        for connection, sql in self._admins:
+            await connection.execute(sql)
 
     async def sql(self, text: str, *args: object) -> list[asyncpg.Record]:
         """On the main database, past all policies."""
