@@ -15,6 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as with_seed
 from hypothesis.internal.conjecture.engine import ConjectureRunner
+from hypothesis.internal.conjecture.providers import HypothesisProvider
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.isolation.worlds.machine import Tally, Worlds
@@ -75,7 +76,7 @@ def run_chunk(
     )
     result = Result(seeds=[seed])
     try:
-        with contextlib.redirect_stdout(io.StringIO()), _without_copies():
+        with contextlib.redirect_stdout(io.StringIO()), _by_the_seed_alone():
             run_state_machine_as_test(with_seed(seed)(machine), settings=made)
     except Exception as error:
         # A difference; or one that did not show again; or a bug of the server or of ours. All are red.
@@ -89,16 +90,19 @@ def run_chunk(
 
 
 @contextlib.contextmanager
-def _without_copies() -> Iterator[None]:
+def _by_the_seed_alone() -> Iterator[None]:
     """Hypothesis makes most test cases out of copies of parts of the one before: good for finding equal
-    values, which collide here anyway, but most runs would then do the same."""
+    values, which collide here anyway, but most runs would then do the same. And it draws constants that it
+    reads in whatever modules are loaded: a seed would mean other runs beside other tests."""
     engine: Any = ConjectureRunner
-    before = engine.generate_mutations_from
+    provider: Any = HypothesisProvider
+    copies, constants = engine.generate_mutations_from, provider._maybe_draw_constant
     engine.generate_mutations_from = lambda self, data: None
+    provider._maybe_draw_constant = lambda self, kind, constraints, *, p=0.0: None
     try:
         yield
     finally:
-        engine.generate_mutations_from = before
+        engine.generate_mutations_from, provider._maybe_draw_constant = copies, constants
 
 
 def chunks(

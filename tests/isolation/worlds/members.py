@@ -109,8 +109,7 @@ class Members(Pair):
                 return
             document = body("own")
             if path == "/api/v1/devices":
-                proof = other.registration_proof(0, OTHER_DEVICE)
-                document |= {"device_id": OTHER_DEVICE, "proof": proof}
+                document = other.registration(0, OTHER_DEVICE)
             if path != "/api/v1/keys":
                 await side.as_other(other, post(path, document, other.access))
 

@@ -333,16 +333,7 @@ def first_steps(me: Person) -> Iterator[tuple[str | None, Callable[[str], dict[s
     """What somebody does first, with what was answered before: (path, body for the audience of the provider).
     A path of None: the device comes online."""
     device = DEVICE_IDS[0]
-    yield (
-        "/api/v1/devices",
-        lambda _: {
-            "device_id": device,
-            "name": "Desk",
-            "world": "Alfheim",
-            "device_key": me.device_key(0),
-            "proof": me.registration_proof(0, device),
-        },
-    )
+    yield "/api/v1/devices", lambda _: me.registration(0, device)
     yield (
         "/api/v1/payments/methods",
         lambda _: {

@@ -51,7 +51,7 @@ class Parts:
         return self.one(0, 0, 1, 2)
 
     def device_id(self) -> str:
-        return self.one(*DEVICE_IDS) if self.chance(80) else self.id("device_id")
+        return self.one(*DEVICE_IDS) if self.chance(70) else self.id("device_id")
 
     def address(self) -> str:
         """One's own, or another's: the codes go there, not to the asker."""
@@ -135,13 +135,13 @@ class Parts:
 
     def device(self) -> dict[str, Any]:
         number = self.rng.randrange(len(DEVICE_IDS))
-        device_id = DEVICE_IDS[number] if self.chance(85) else self.id("device_id")
+        device_id, choice = DEVICE_IDS[number], self.rng.randrange(100)
+        if choice >= 70:
+            device_id = f"{self.me.name}.pc" if choice < 90 else self.id("device_id")
         return {
-            "device_id": device_id,
+            **self.me.registration(number, device_id),
             "name": self.one("Desk", "Pocket"),
             "world": self.one("Alfheim", "Midgard", "Asgard"),
-            "device_key": self.me.device_key(number),
-            "proof": self.me.registration_proof(number, device_id),
             "hardware": {"memory_gib": self.one(8, 32, 128)},
         }
 

@@ -139,6 +139,16 @@ class Person:
         network = bytes.fromhex((self.network_id or "0" * 32).replace("-", ""))
         return encode_bytes(self.keys[number].sign(REGISTRATION_LABEL + network + device_id.encode()))
 
+    def registration(self, number: int, device_id: str) -> dict[str, Any]:
+        """The body that registers a device."""
+        return {
+            "device_id": device_id,
+            "name": "Desk",
+            "world": "Alfheim",
+            "device_key": self.device_key(number),
+            "proof": self.registration_proof(number, device_id),
+        }
+
     def verify_proof(self, number: int, flow: str, code: str) -> str:
         return encode_bytes(self.own_keys[number].sign(verify_message(UUID(flow), code)))
 

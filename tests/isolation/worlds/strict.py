@@ -107,7 +107,7 @@ async def stay(side: Side, person: Person) -> None:
 
 
 async def settle(side: Side, person: Person, *, audience: str = "own") -> None:
-    """Somebody else signs in, with a device, money, a socket, a provider and a first request."""
+    """Somebody else signs in, with two devices, money, a socket, a provider and a first request."""
     await sign_in(side, person)
     for path, body in first_steps(person):
         if path is None:
@@ -115,3 +115,6 @@ async def settle(side: Side, person: Person, *, audience: str = "own") -> None:
             await side.house.loop.settle()
         else:
             await side.as_other(person, post(path, body(audience), person.access))
+    # A name that only this one has: the colliding ones do not show whether somebody else's is there.
+    mine = person.registration(1, f"{person.name}.pc")
+    await side.as_other(person, post("/api/v1/devices", mine, person.access))
