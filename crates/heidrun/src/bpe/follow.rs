@@ -50,7 +50,7 @@ impl Follower {
             *node = child;
             if let (None, Some(token)) = (found, child.token()) {
                 let (last, count) = reached[*start % RING];
-                if *start == 0 || vocabulary.compatible(last, token) {
+                if *start == 0 || vocabulary.compatible(last, token, false) {
                     found = Some((token, count + 1));
                 }
             }

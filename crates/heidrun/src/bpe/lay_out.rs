@@ -2,23 +2,29 @@
 // registered.
 
 use super::layout::{
-    fingerprint, hash_medium, hash_pair, hash_short, home, low_half, BASE_BITS, BASE_SHIFT, FREE,
-    IS_LEFT, IS_RIGHT, TOKEN_BITS, TOKEN_BYTES_MAX, VALUE_SHIFT,
+    child_bit, fingerprint, hash_medium, hash_pair, hash_short, home, low_half, AS_LEFT_SHIFT,
+    AS_RIGHT_SHIFT, BASE_BITS, BASE_SHIFT, FREE, LOWEST_SHIFT, NO_RANK, TOKEN_BITS,
+    TOKEN_BYTES_MAX, VALUE_SHIFT,
 };
 
 /// The base of a node without children: beyond every slot.
 pub const NO_BASE: u32 = (1 << BASE_BITS) - 1;
 /// The most tokens a vocabulary can have.
-pub const TOKENS_MAX: usize = (1 << TOKEN_BITS) - 2;
+pub const TOKENS_MAX: usize = NO_RANK as usize;
 /// The tables.
 pub struct Tables {
     /// A double array over the bytes of the tokens: the child of a node with base `b` by byte `c` is slot `b ^ c`, if
-    /// that is taken and has the label `c`. No two nodes share a base. The root has base 0.
+    /// that is taken and has the label `c`. No two nodes share a base. The root has base 0. A slot also has a bit for each
+    /// child that it may have, so that nearly always only those are looked at that there are.
     pub trie: Vec<u64>,
-    /// Of each token, the two it is merged from; of one that is not merged, itself twice.
+    /// Of each token, the two it is merged from; of one that is not merged, itself twice. Above them, the lowest rank of
+    /// the pairs whose left, and of those whose right token it is.
     pub splits: Vec<u64>,
     /// The token that two others merge to, hashed.
     pub pairs: Vec<u32>,
+    /// Of each token, the longest other one that it begins with: that one plus one, and above it how long it is. Zero if
+    /// there is none.
+    pub shorter: Vec<u32>,
     /// Tokens of up to 8 bytes, hashed, padded with zeros; those that end with a zero are left out.
     pub short: Vec<u64>,
     /// Tokens of 9 to 16 bytes, likewise.
@@ -63,8 +69,10 @@ pub fn lay_out(
         all.filter(|(_, split)| unmerged || split.is_some())
             .map(|(token, _)| token.as_slice())
     };
+    let (trie, shorter) = lay_out_trie(tokens, splits)?;
     Ok(Tables {
-        trie: lay_out_trie(tokens, splits)?,
+        trie,
+        shorter,
         splits: lay_out_splits(splits),
         pairs: lay_out_pairs(splits),
         short: lay_out_keys(whole(), 1..=8, low_half, hash_short),
@@ -73,18 +81,23 @@ pub fn lay_out(
 }
 
 fn lay_out_splits(splits: &[Option<(u32, u32)>]) -> Vec<u64> {
-    let mut entries: Vec<u64> = (0..splits.len() as u64)
-        .zip(splits)
-        .map(|(token, split)| match split {
-            Some((left, right)) => u64::from(*left) | u64::from(*right) << TOKEN_BITS,
-            None => token | token << TOKEN_BITS,
-        })
-        .collect();
-    for (_, (left, right)) in merged(splits) {
-        entries[left as usize] |= IS_LEFT;
-        entries[right as usize] |= IS_RIGHT;
+    let (mut as_left, mut as_right) = (vec![NO_RANK; splits.len()], vec![NO_RANK; splits.len()]);
+    for (token, (left, right)) in merged(splits) {
+        as_left[left as usize] = as_left[left as usize].min(token);
+        as_right[right as usize] = as_right[right as usize].min(token);
     }
-    entries
+    let lowest = as_left.into_iter().zip(as_right);
+    (0..)
+        .zip(splits)
+        .zip(lowest)
+        .map(|((token, split), (as_left, as_right))| {
+            let (left, right) = split.unwrap_or((token, token));
+            u64::from(left)
+                | u64::from(right) << TOKEN_BITS
+                | u64::from(as_left >> LOWEST_SHIFT) << AS_LEFT_SHIFT
+                | u64::from(as_right >> LOWEST_SHIFT) << AS_RIGHT_SHIFT
+        })
+        .collect()
 }
 
 /// The tokens that are merged, and what from.
@@ -185,12 +198,30 @@ impl Trie {
     }
 }
 
-fn lay_out_trie(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Result<Vec<u64>, TooLarge> {
-    let mut sorted: Vec<(&[u8], u64)> = tokens
-        .iter()
-        .enumerate()
-        .filter(|&(at, _)| splits[at].is_some())
-        .map(|(at, token)| (token.as_slice(), at as u64))
+/// A node of the trie that is still to get its children.
+struct Node {
+    /// Where the tokens that begin with it start and end in the order of their bytes.
+    start: usize,
+    end: usize,
+    /// None for the root.
+    slot: Option<usize>,
+    /// Bytes on the way to it.
+    length: u32,
+    /// The last token on the way to it, as [`Tables::shorter`] has it.
+    last: u32,
+}
+
+/// The trie, and which token each one begins with: the last one on the way to it.
+fn lay_out_trie(
+    tokens: &[Vec<u8>],
+    splits: &[Option<(u32, u32)>],
+) -> Result<(Vec<u64>, Vec<u32>), TooLarge> {
+    let mut shorter = vec![0; tokens.len()];
+    let mut sorted: Vec<(&[u8], u32)> = (0..)
+        .zip(tokens)
+        .zip(splits)
+        .filter(|(_, split)| split.is_some())
+        .map(|((at, token), _)| (token.as_slice(), at))
         .collect();
     sorted.sort_unstable();
     let mut trie = Trie {
@@ -198,17 +229,26 @@ fn lay_out_trie(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Result<Vec
         base_taken: Vec::new(),
         first_free: 0,
     };
-    // A node: its slot (none for the root), its depth, and its tokens in `sorted`.
-    let mut waiting = vec![(None, 0usize, 0..sorted.len())];
+    let mut waiting = vec![Node {
+        start: 0,
+        end: sorted.len(),
+        slot: None,
+        length: 0,
+        last: 0,
+    }];
     let mut labels = Vec::new();
-    while let Some((slot, depth, mut range)) = waiting.pop() {
+    while let Some(mut node) = waiting.pop() {
+        let depth = node.length as usize;
         let mut entry = 0;
-        if sorted[range.start].0.len() == depth {
-            entry |= (sorted[range.start].1 + 1) << VALUE_SHIFT;
-            range.start += 1;
+        if sorted[node.start].0.len() == depth {
+            let token = sorted[node.start].1;
+            entry |= u64::from(token + 1) << VALUE_SHIFT;
+            shorter[token as usize] = node.last;
+            node.last = (token + 1) | node.length << TOKEN_BITS;
+            node.start += 1;
         }
         labels.clear();
-        for (token, _) in &sorted[range.clone()] {
+        for (token, _) in &sorted[node.start..node.end] {
             if labels.last() != Some(&token[depth]) {
                 labels.push(token[depth]);
             }
@@ -216,32 +256,37 @@ fn lay_out_trie(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Result<Vec
         let base = if labels.is_empty() {
             NO_BASE as usize
         } else {
-            let base = if slot.is_some() {
+            let base = if node.slot.is_some() {
                 trie.base_for(&labels)
             } else {
                 0
             };
             trie.take(base, &labels);
+            entry |= labels
+                .iter()
+                .fold(0, |bits, &label| bits | child_bit(label));
             base
         };
-        if let Some(slot) = slot {
+        if let Some(slot) = node.slot {
             let slots: &mut Vec<u64> = &mut trie.slots;
             slots[slot] |= entry | (base as u64) << BASE_SHIFT;
         }
-        let mut start = range.start;
+        let mut start = node.start;
         for &label in &labels {
-            let count =
-                sorted[start..range.end].partition_point(|(token, _)| token[depth] <= label);
-            waiting.push((
-                Some(base ^ usize::from(label)),
-                depth + 1,
-                start..start + count,
-            ));
-            start += count;
+            let behind = &sorted[start..node.end];
+            let end = start + behind.partition_point(|(token, _)| token[depth] <= label);
+            waiting.push(Node {
+                start,
+                end,
+                slot: Some(base ^ usize::from(label)),
+                length: node.length + 1,
+                last: node.last,
+            });
+            start = end;
         }
     }
     if trie.slots.len() >= NO_BASE as usize - 255 {
         return Err(TooLarge("the tree of all tokens"));
     }
-    Ok(trie.slots)
+    Ok((trie.slots, shorter))
 }

@@ -12,12 +12,20 @@ pub const FREE: u64 = 1 << 8;
 pub const LABEL_MASK: u64 = (1 << 9) - 1;
 /// Where the token, plus one, starts in a slot of the trie.
 pub const VALUE_SHIFT: u32 = 9;
+/// Where the 16 bits of the children start in a slot of the trie.
+pub const CHILDREN_SHIFT: u32 = VALUE_SHIFT + TOKEN_BITS;
 /// Where the base starts in a slot of the trie; there is nothing above it.
 pub const BASE_SHIFT: u32 = u64::BITS - BASE_BITS;
-/// The bit of an entry of `splits` that says that the token is the left one of some pair.
-pub const IS_LEFT: u64 = 1 << (2 * TOKEN_BITS);
-/// The bit of an entry of `splits` that says that the token is the right one of some pair.
-pub const IS_RIGHT: u64 = IS_LEFT << 1;
+/// Bits of the lowest rank of the pairs that a token is in, in an entry of `splits`.
+pub const LOWEST_BITS: u32 = 13;
+/// A lowest rank is told without so many of its bits.
+pub const LOWEST_SHIFT: u32 = TOKEN_BITS - LOWEST_BITS;
+/// Where an entry of `splits` has the lowest rank of the pairs whose left token it is; there are only ones, if there is none.
+pub const AS_LEFT_SHIFT: u32 = 2 * TOKEN_BITS;
+/// Where it has the same of those whose right token it is.
+pub const AS_RIGHT_SHIFT: u32 = AS_LEFT_SHIFT + LOWEST_BITS;
+/// The lowest rank that no pair has.
+pub const NO_RANK: u32 = ((1 << LOWEST_BITS) - 1) << LOWEST_SHIFT;
 /// The most bytes a token can have.
 pub const TOKEN_BYTES_MAX: usize = 255;
 
@@ -62,4 +70,10 @@ pub const fn home(hash: u64, slots: usize) -> usize {
 #[allow(clippy::cast_possible_truncation)] // meant
 pub const fn fingerprint(hash: u64) -> u32 {
     (hash as u32) >> TOKEN_BITS << TOKEN_BITS
+}
+
+/// The bit, in a slot of the trie, of a child by `byte`. Several bytes share one.
+#[inline]
+pub const fn child_bit(byte: u8) -> u64 {
+    1 << (CHILDREN_SHIFT + (byte & 15) as u32)
 }

@@ -9,6 +9,7 @@ mod follow;
 mod lay_out;
 mod layout;
 mod scratch;
+mod walk;
 
 pub use follow::Follower;
 pub use lay_out::{lay_out, Tables};
@@ -16,8 +17,9 @@ pub use layout::{low_half, TOKEN_BYTES_MAX};
 pub use scratch::{Borders, Scratch};
 
 use layout::{
-    fingerprint, hash_medium, hash_pair, hash_short, home, BASE_SHIFT, IS_LEFT, IS_RIGHT,
-    LABEL_MASK, TOKEN_BITS, VALUE_SHIFT,
+    child_bit, fingerprint, hash_medium, hash_pair, hash_short, home, AS_LEFT_SHIFT,
+    AS_RIGHT_SHIFT, BASE_SHIFT, CHILDREN_SHIFT, LABEL_MASK, LOWEST_BITS, LOWEST_SHIFT, NO_RANK,
+    TOKEN_BITS, VALUE_SHIFT,
 };
 
 /// The tables of a vocabulary, as [`Tables`] says.
@@ -26,6 +28,7 @@ pub struct Vocabulary<'a> {
     pub trie: &'a [u64],
     pub splits: &'a [u64],
     pub pairs: &'a [u32],
+    pub shorter: &'a [u32],
     pub short: &'a [u64],
     pub medium: &'a [u128],
 }
@@ -37,6 +40,7 @@ impl Tables {
             trie: &self.trie,
             splits: &self.splits,
             pairs: &self.pairs,
+            shorter: &self.shorter,
             short: &self.short,
             medium: &self.medium,
         }
@@ -49,7 +53,7 @@ pub struct Node(u64);
 
 impl Node {
     /// Where every token starts. Its base is 0.
-    pub const ROOT: Self = Self(0);
+    pub const ROOT: Self = Self(0xFFFF << CHILDREN_SHIFT);
 
     /// The token that ends here.
     #[inline]
@@ -80,7 +84,7 @@ fn holds<Key: Copy + Default + PartialEq>(table: &[Key], key: Key, hash: u64) ->
     }
 }
 
-/// What is known of a token: what it is merged from, and whether it is itself merged to the left or right.
+/// What is known of a token: what it is merged from, and what it is at most merged to.
 #[derive(Clone, Copy)]
 struct Split(u64);
 
@@ -93,6 +97,18 @@ impl Split {
     #[inline]
     fn right(self) -> u32 {
         low_bits(self.0 >> TOKEN_BITS, TOKEN_BITS)
+    }
+
+    /// No pair with this token on the left has a lower rank.
+    #[inline]
+    fn lowest_as_left(self) -> u32 {
+        low_bits(self.0 >> AS_LEFT_SHIFT, LOWEST_BITS) << LOWEST_SHIFT
+    }
+
+    /// No pair with this token on the right has a lower rank.
+    #[inline]
+    fn lowest_as_right(self) -> u32 {
+        low_bits(self.0 >> AS_RIGHT_SHIFT, LOWEST_BITS) << LOWEST_SHIFT
     }
 }
 
@@ -118,6 +134,9 @@ impl Vocabulary<'_> {
     /// The child of a node by `byte`.
     #[inline]
     pub fn child(&self, node: Node, byte: u8) -> Option<Node> {
+        if node.0 & child_bit(byte) == 0 {
+            return None;
+        }
         let base = (node.0 >> BASE_SHIFT) as usize;
         let entry = *self.trie.get(base ^ usize::from(byte))?;
         (entry & LABEL_MASK == u64::from(byte)).then_some(Node(entry))
@@ -128,9 +147,9 @@ impl Vocabulary<'_> {
         Split(self.splits[token as usize])
     }
 
-    /// The token that two others merge to.
+    /// True if the two merge to a token whose rank is below `before`.
     #[inline]
-    fn merged(&self, left: u32, right: u32) -> Option<u32> {
+    fn merge(&self, left: u32, right: u32, before: u32) -> bool {
         let slots = self.pairs.len();
         let hash = hash_pair(left, right);
         let wanted = fingerprint(hash);
@@ -138,13 +157,13 @@ impl Vocabulary<'_> {
         loop {
             let slot = self.pairs[at];
             if slot == 0 {
-                return None;
+                return false;
             }
-            if fingerprint(slot.into()) == wanted {
-                let token = low_bits(slot.into(), TOKEN_BITS) - 1;
+            let token = low_bits(slot.into(), TOKEN_BITS) - 1;
+            if fingerprint(slot.into()) == wanted && token < before {
                 let split = self.split(token);
                 if (split.left(), split.right()) == (left, right) {
-                    return Some(token);
+                    return true;
                 }
             }
             at += 1;
@@ -158,17 +177,15 @@ impl Vocabulary<'_> {
     ///
     /// The merges that made them are undone, the last one first. If at any time the two parts that meet at the border
     /// would have merged before the merge undone last, then the border would have been lost.
-    fn compatible(&self, mut left: u32, mut right: u32) -> bool {
-        let mut before = u32::MAX;
+    ///
+    /// `apart`: the two are known not to merge as they are.
+    fn compatible(&self, mut left: u32, mut right: u32, apart: bool) -> bool {
+        let mut before = if apart { 0 } else { NO_RANK };
         let (mut of_left, mut of_right) = (self.split(left), self.split(right));
         loop {
-            // Most parts that meet are never merged with anything on that side.
-            if of_left.0 & IS_LEFT != 0
-                && of_right.0 & IS_RIGHT != 0
-                && self
-                    .merged(left, right)
-                    .is_some_and(|merged| merged < before)
-            {
+            // Most parts that meet are never merged with anything on that side, or only later.
+            let lowest = of_left.lowest_as_left().max(of_right.lowest_as_right());
+            if lowest < before && self.merge(left, right, before) {
                 return false;
             }
             if left > right {
@@ -192,12 +209,12 @@ impl Vocabulary<'_> {
         }
     }
 
-    /// The longest token at the start of `text`, and its length.
+    /// The longest token at the start of `text`, and the longest other one that it begins with.
     #[inline]
-    fn longest(&self, text: &[u8]) -> Option<(u32, usize)> {
+    fn longest(&self, text: &[u8]) -> (Option<Match>, Option<Match>) {
         let mut node = Node::ROOT;
-        let mut found = 0;
-        let mut found_rest = text.len();
+        let none = (Node(0), text.len());
+        let (mut found, mut shorter) = (none, none);
         let mut rest = text;
         while let [byte, behind @ ..] = rest {
             let Some(child) = self.child(node, *byte) else {
@@ -206,100 +223,24 @@ impl Vocabulary<'_> {
             node = child;
             rest = behind;
             if node.0 >> VALUE_SHIFT & TOKEN_MASK != 0 {
-                found = node.0;
-                found_rest = rest.len();
+                shorter = found;
+                found = (node, rest.len());
             }
         }
-        let length = text.len() - found_rest;
-        Node(found).token().map(|token| (token, length))
+        let of = |(node, rest): (Node, usize)| {
+            let length = text.len() - rest;
+            node.token().map(|token| Match { token, length })
+        };
+        (of(found), of(shorter))
     }
+}
 
-    /// The longest token at the start of `text` that `fits`, and its length.
-    #[inline(never)]
-    fn longest_that(
-        &self,
-        text: &[u8],
-        scratch: &mut Vec<(u32, usize)>,
-        mut fits: impl FnMut(u32, usize) -> bool,
-    ) -> Option<(u32, usize)> {
-        scratch.clear();
-        let mut node = Node::ROOT;
-        for (place, &byte) in text.iter().enumerate() {
-            let Some(child) = self.child(node, byte) else {
-                break;
-            };
-            node = child;
-            if let Some(token) = node.token() {
-                scratch.push((token, place + 1));
-            }
-        }
-        let fitting = scratch.iter().rev();
-        fitting
-            .copied()
-            .find(|&(token, length)| fits(token, length))
-    }
-
-    /// The number of tokens of `piece` by merging alone. None if a byte of it is in no token.
-    pub fn count(&self, piece: &[u8], scratch: &mut Scratch) -> Option<usize> {
-        scratch.start();
-        let Scratch { path, borders, .. } = scratch;
-        let mut rest = piece;
-        let mut before = None;
-        // Nearly always the longest token is the one, and then nothing else needs to be kept but where it starts.
-        while let Some((token, length)) = self.longest(rest) {
-            if before.is_some_and(|before| !self.fit(borders, before, token)) {
-                break;
-            }
-            path.push((token, piece.len() - rest.len()));
-            before = Some(token);
-            rest = &rest[length..];
-        }
-        if rest.is_empty() {
-            return Some(path.len());
-        }
-        self.count_from(piece, piece.len() - rest.len(), scratch)
-    }
-
-    /// The same from a place on, whose path is in `scratch`.
-    #[inline(never)]
-    fn count_from(&self, piece: &[u8], mut at: usize, scratch: &mut Scratch) -> Option<usize> {
-        let Scratch {
-            path,
-            matches,
-            dead,
-            borders,
-        } = scratch;
-        let mut limit = piece.len();
-        while at < piece.len() {
-            let rest = &piece[at..limit];
-            let before = path.last().map(|&(token, _)| token);
-            let mut fits = |token, length| {
-                !dead.contains(at + length)
-                    && before.is_none_or(|before| self.fit(borders, before, token))
-            };
-            let chosen = match self.longest(rest) {
-                Some((token, length)) if fits(token, length) => Some((token, length)),
-                Some((_, length)) => self.longest_that(&rest[..length - 1], matches, fits),
-                None => None,
-            };
-            if let Some((token, length)) = chosen {
-                path.push((token, at));
-                at += length;
-                limit = piece.len();
-            } else {
-                dead.insert(at);
-                let (_, start) = path.pop()?;
-                limit = at - 1;
-                at = start;
-            }
-        }
-        Some(path.len())
-    }
-
-    #[inline]
-    fn fit(&self, borders: &mut Borders, left: u32, right: u32) -> bool {
-        borders.holds(left, right, || self.compatible(left, right))
-    }
+/// A token that may be next.
+#[derive(Clone, Copy)]
+struct Match {
+    token: u32,
+    /// Bytes.
+    length: usize,
 }
 
 /// Where, among `slots`, a key of up to 16 bytes is remembered.

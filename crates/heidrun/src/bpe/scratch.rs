@@ -5,10 +5,8 @@ use super::layout::{hash_pair, TOKEN_BITS};
 /// Reused memory. What is remembered from one piece to the next is true of the vocabulary, whatever the text.
 #[derive(Clone, Default)]
 pub struct Scratch {
-    /// The tokens chosen so far, and where each starts.
-    pub path: Vec<(u32, usize)>,
-    /// Tokens that start at one place, and their lengths.
-    pub matches: Vec<(u32, usize)>,
+    /// The tokens chosen so far.
+    pub path: Vec<Step>,
     /// The places that lead nowhere.
     pub dead: Places,
     /// Which tokens may stand side by side.
@@ -21,6 +19,16 @@ impl Scratch {
         self.path.clear();
         self.dead.clear();
     }
+}
+
+/// A token of a path.
+#[derive(Clone, Copy)]
+pub struct Step {
+    pub token: u32,
+    /// Its place in the piece.
+    pub start: usize,
+    /// No longer one starts there.
+    pub longest: bool,
 }
 
 /// A set of places in a piece.
