@@ -213,8 +213,8 @@ impl Vocabulary<'_> {
     #[inline]
     fn longest(&self, text: &[u8]) -> (Option<Match>, Option<Match>) {
         let mut node = Node::ROOT;
-        let none = (Node(0), text.len());
-        let (mut found, mut shorter) = (none, none);
+        let nothing = (Node(0), text.len());
+        let (mut found, mut shorter) = (nothing, nothing);
         let mut rest = text;
         while let [byte, behind @ ..] = rest {
             let Some(child) = self.child(node, *byte) else {
