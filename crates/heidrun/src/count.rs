@@ -2,10 +2,17 @@
 
 use std::collections::HashSet;
 
+use prefetch_index::prefetch_index;
+
 use crate::bpe::{home_of, low_half, Borders, Scratch, Vocabulary};
 
+/// Tokens of up to this length are in the table of short ones.
+const SHORT_BYTES_MAX: usize = 8;
 /// Pieces of up to this length are looked up as a whole.
 const KEY_BYTES_MAX: usize = 16;
+/// So many pieces are looked up together. Where each may be in the tables is asked for when it is taken: most of the time
+/// of a look is waiting for memory, and this way it is waited for all at once.
+const WAITING_MAX: usize = 64;
 /// Texts shorter than this are counted without a memory: filling one would cost more than it saves.
 const REMEMBERED_TEXT_BYTES_MIN: usize = 2_048;
 /// Pieces that are remembered, for texts of any length.
@@ -30,6 +37,19 @@ pub struct PieceCounter<'a> {
     scratch: Scratch,
     /// By hash: the key of a piece of up to 15 bytes, and above it how many tokens it is.
     remembered: Vec<u128>,
+    /// Pieces that are counted as one token so far.
+    waiting: Vec<Waiting>,
+    /// Of the pieces taken since the last [`PieceCounter::finish`].
+    tokens: usize,
+}
+
+/// A piece that is to be looked up.
+struct Waiting {
+    start: usize,
+    end: usize,
+    /// Its bytes, padded with zeros; 0 if there are more than 16, or if the last one is zero: it would look like a shorter
+    /// piece.
+    key: u128,
 }
 
 impl<'a> PieceCounter<'a> {
@@ -54,6 +74,8 @@ impl<'a> PieceCounter<'a> {
                 ..Scratch::default()
             },
             remembered: vec![0; remembered],
+            waiting: Vec::new(),
+            tokens: 0,
         }
     }
 
@@ -62,51 +84,83 @@ impl<'a> PieceCounter<'a> {
         Self { long, ..self }
     }
 
-    /// The tokens of `text[start..end]`, which is not empty.
+    /// Takes `text[start..end]`, which is not empty.
     #[inline]
-    pub fn count(&mut self, text: &[u8], start: usize, end: usize) -> usize {
+    pub fn take(&mut self, text: &[u8], start: usize, end: usize) {
+        self.tokens += 1;
         let length = end - start;
         if length == 1 {
             // Every byte is a token of every vocabulary counted with here.
-            return 1;
+            return;
         }
-        if length <= 8 {
-            let unused_bits = 64 - 8 * length;
-            let key = match text.get(start..).and_then(|rest| rest.first_chunk()) {
-                Some(bytes) => u64::from_le_bytes(*bytes) << unused_bits,
-                None => low_half(padded(&text[start..end])) << unused_bits,
-            };
-            // A piece that ends with a zero would look like a shorter one.
-            if key >> 56 != 0 && self.vocabulary.has_short(key >> unused_bits) {
-                return 1;
-            }
+        let key = key_of(text, start, end);
+        if length <= SHORT_BYTES_MAX {
+            self.vocabulary.expect_short(low_half(key));
+        } else {
+            self.vocabulary.expect_medium(key);
         }
-        self.count_longer(&text[start..end])
+        self.waiting.push(Waiting { start, end, key });
+        if self.waiting.len() == WAITING_MAX {
+            self.settle(text);
+        }
     }
 
+    /// What was taken since the last [`PieceCounter::finish`] is at least so many tokens.
+    #[inline]
+    pub fn at_least(&self) -> usize {
+        self.tokens
+    }
+
+    /// The tokens of what was taken since the last time, all of it from `text`.
+    pub fn finish(&mut self, text: &[u8]) -> usize {
+        self.settle(text);
+        std::mem::take(&mut self.tokens)
+    }
+
+    /// Counts what waits.
     #[inline(never)]
-    fn count_longer(&mut self, piece: &[u8]) -> usize {
-        if piece.len() > KEY_BYTES_MAX || piece.last() == Some(&0) {
-            return self.count_long(piece);
+    fn settle(&mut self, text: &[u8]) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain(|piece| {
+            let is_token = self.is_token(piece);
+            if !is_token && !self.remembered.is_empty() {
+                prefetch_index(&self.remembered, home_of(piece.key, REMEMBERED));
+            }
+            !is_token
+        });
+        for piece in waiting.drain(..) {
+            self.tokens += self.count(&text[piece.start..piece.end], piece.key) - 1;
         }
-        let key = padded(piece);
-        if piece.len() > 8 && self.vocabulary.has_medium(key) {
-            return 1;
+        self.waiting = waiting;
+    }
+
+    /// True if a piece is in the table of short or of medium tokens.
+    fn is_token(&self, piece: &Waiting) -> bool {
+        if piece.key == 0 {
+            false
+        } else if piece.end - piece.start <= SHORT_BYTES_MAX {
+            self.vocabulary.has_short(low_half(piece.key))
+        } else {
+            self.vocabulary.has_medium(piece.key)
         }
-        if self.remembered.is_empty() || piece.len() == KEY_BYTES_MAX {
-            return self.count_long(piece);
+    }
+
+    /// The tokens of a piece that is in no table.
+    fn count(&mut self, piece: &[u8], key: u128) -> usize {
+        if self.remembered.is_empty() || key == 0 || piece.len() == KEY_BYTES_MAX {
+            return self.count_anew(piece);
         }
         let at = home_of(key, REMEMBERED);
         let known = self.remembered[at];
         if known & !(u128::MAX << COUNT_SHIFT) == key {
             return (known >> COUNT_SHIFT) as usize;
         }
-        let count = self.count_long(piece);
+        let count = self.count_anew(piece);
         self.remembered[at] = key | (count as u128) << COUNT_SHIFT;
         count
     }
 
-    fn count_long(&mut self, piece: &[u8]) -> usize {
+    fn count_anew(&mut self, piece: &[u8]) -> usize {
         if self.long.is_some_and(|long| long.contains(piece)) {
             return 1;
         }
@@ -114,6 +168,25 @@ impl<'a> PieceCounter<'a> {
         self.vocabulary
             .count(piece, &mut self.scratch)
             .unwrap_or(piece.len())
+    }
+}
+
+/// The key of a piece, as [`Waiting::key`] has it.
+#[inline]
+fn key_of(text: &[u8], start: usize, end: usize) -> u128 {
+    let length = end - start;
+    if length > KEY_BYTES_MAX {
+        return 0;
+    }
+    let unused_bits = u128::BITS - 8 * u32::from(length as u8);
+    let key = match text.get(start..).and_then(|rest| rest.first_chunk()) {
+        Some(bytes) => u128::from_le_bytes(*bytes) << unused_bits,
+        None => padded(&text[start..end]) << unused_bits,
+    };
+    if key >> 120 == 0 {
+        0
+    } else {
+        key >> unused_bits
     }
 }
 

@@ -139,11 +139,10 @@ impl Growing {
         let short = |&(start, end): &(usize, usize)| end > start && end - start <= TOKEN_BYTES_MAX;
         if parts.unmerged && pieces.iter().any(short) {
             let mut counter = parts.counter(0);
-            self.open_tokens = pieces
-                .iter()
-                .filter(|(start, end)| end > start)
-                .map(|&(start, end)| counter.count(text, start, end))
-                .sum();
+            for (start, end) in pieces.into_iter().filter(|(start, end)| end > start) {
+                counter.take(text, start, end);
+            }
+            self.open_tokens = counter.finish(text);
         }
     }
 
@@ -163,13 +162,15 @@ impl Growing {
                 rule = piece.run;
                 break;
             }
-            self.settled += counter.count(text, piece.start, piece.end);
+            counter.take(text, piece.start, piece.end);
             settled_bytes = piece.end;
         }
+        self.settled += counter.finish(text);
         let rest = &self.open[settled_bytes..];
-        self.open_tokens = Scanner::new(parts.rules, rest)
-            .map(|piece| counter.count(rest.as_bytes(), piece.start, piece.end))
-            .sum();
+        for piece in Scanner::new(parts.rules, rest) {
+            counter.take(rest.as_bytes(), piece.start, piece.end);
+        }
+        self.open_tokens = counter.finish(rest.as_bytes());
         self.open.drain(..settled_bytes);
         let settling = settling - settled_bytes;
         self.run = rule

@@ -66,15 +66,15 @@ pub fn count_until(encoding: Encoding, text: &str, limit: usize) -> Option<usize
 fn count_by(encoding: Encoding, text: &str, limit: usize) -> Option<usize> {
     let mut counter = PieceCounter::new(encoding.vocabulary(), text.len());
     let mut pieces = Scanner::new(encoding.rules(), text);
-    let (mut tokens, mut start) = (0, 0);
+    let mut start = 0;
     while let Some(end) = pieces.next_end() {
-        tokens += counter.count(text.as_bytes(), start, end);
-        if tokens > limit {
+        counter.take(text.as_bytes(), start, end);
+        if counter.at_least() > limit {
             return None;
         }
         start = end;
     }
-    Some(tokens)
+    Some(counter.finish(text.as_bytes())).filter(|&tokens| tokens <= limit)
 }
 
 /// The number of tokens of a text that arrives in parts, exact after each.

@@ -16,6 +16,8 @@ pub use lay_out::{lay_out, Tables};
 pub use layout::{low_half, TOKEN_BYTES_MAX};
 pub use scratch::{Borders, Scratch};
 
+use prefetch_index::prefetch_index;
+
 use layout::{
     child_bit, fingerprint, hash_medium, hash_pair, hash_short, home, AS_LEFT_SHIFT,
     AS_RIGHT_SHIFT, BASE_SHIFT, CHILDREN_SHIFT, LABEL_MASK, LOWEST_BITS, LOWEST_SHIFT, NO_RANK,
@@ -119,10 +121,22 @@ const fn low_bits(value: u64, bits: u32) -> u32 {
 }
 
 impl Vocabulary<'_> {
+    /// Asks for what [`Vocabulary::has_short`] will read.
+    #[inline]
+    pub fn expect_short(&self, key: u64) {
+        prefetch_index(self.short, home(hash_short(key), self.short.len()));
+    }
+
     /// True if `key`, up to 8 bytes padded with zeros and not ending with one, is a token.
     #[inline]
     pub fn has_short(&self, key: u64) -> bool {
         holds(self.short, key, hash_short(key))
+    }
+
+    /// Asks for what [`Vocabulary::has_medium`] will read.
+    #[inline]
+    pub fn expect_medium(&self, key: u128) {
+        prefetch_index(self.medium, home(hash_medium(key), self.medium.len()));
     }
 
     /// True if `key`, 9 to 16 bytes padded with zeros and not ending with one, is a token.

@@ -22,7 +22,7 @@ impl Scratch {
 }
 
 /// A token of a path.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Step {
     pub token: u32,
     /// Its place in the piece.
@@ -68,22 +68,29 @@ impl Borders {
         Self(vec![0; pairs])
     }
 
-    /// What `ask` says of the two, or said of them the last time.
+    /// What was noted of the two, if nothing was since at their place.
     #[inline]
-    pub fn holds(&mut self, left: u32, right: u32, ask: impl FnOnce() -> bool) -> bool {
-        let hash = hash_pair(left, right);
-        // No place holds zero once it is taken: the bit above the two tokens is set.
-        let pair = 1 << (2 * TOKEN_BITS) | u64::from(left) << TOKEN_BITS | u64::from(right);
-        #[allow(clippy::cast_possible_truncation)] // 32 bits
-        let place = (hash >> 32) as usize & self.0.len().wrapping_sub(1);
-        match self.0.get_mut(place) {
-            Some(entry) if *entry >> 1 == pair => *entry & 1 != 0,
-            Some(entry) => {
-                let holds = ask();
-                *entry = pair << 1 | u64::from(holds);
-                holds
-            }
-            None => ask(),
+    pub fn known(&self, left: u32, right: u32) -> Option<bool> {
+        let entry = self.0.get(self.place(left, right))?;
+        (entry >> 1 == pair(left, right)).then_some(entry & 1 != 0)
+    }
+
+    /// Notes it.
+    #[inline]
+    pub fn note(&mut self, left: u32, right: u32, fits: bool) {
+        let place = self.place(left, right);
+        if let Some(entry) = self.0.get_mut(place) {
+            *entry = pair(left, right) << 1 | u64::from(fits);
         }
     }
+
+    #[allow(clippy::cast_possible_truncation)] // 32 bits
+    fn place(&self, left: u32, right: u32) -> usize {
+        (hash_pair(left, right) >> 32) as usize & self.0.len().wrapping_sub(1)
+    }
+}
+
+/// Two tokens. It is never zero: the bit above them is set.
+const fn pair(left: u32, right: u32) -> u64 {
+    1 << (2 * TOKEN_BITS) | (left as u64) << TOKEN_BITS | right as u64
 }

@@ -79,7 +79,7 @@ impl Vocabulary<'_> {
 
     /// The longest token that another one begins with.
     #[inline]
-    fn shorter(&self, token: u32) -> Option<Match> {
+    pub(super) fn shorter(&self, token: u32) -> Option<Match> {
         let entry = self.shorter[token as usize];
         let token = low_bits(entry.into(), TOKEN_BITS).checked_sub(1)?;
         Some(Match {
@@ -91,11 +91,12 @@ impl Vocabulary<'_> {
     /// True if `token` may be behind the last step.
     #[inline]
     fn fits(&self, borders: &mut Borders, last: Option<&Step>, token: u32) -> bool {
-        last.is_none_or(|last| {
-            borders.holds(last.token, token, || {
-                // The longest token at a place, and what is behind it, are not a longer one together.
-                self.compatible(last.token, token, last.longest)
-            })
+        let Some(last) = last else { return true };
+        borders.known(last.token, token).unwrap_or_else(|| {
+            // The longest token at a place, and what is behind it, are not a longer one together.
+            let fits = self.compatible(last.token, token, last.longest);
+            borders.note(last.token, token, fits);
+            fits
         })
     }
 }

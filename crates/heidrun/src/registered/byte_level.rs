@@ -69,12 +69,13 @@ impl ByteLevel {
             let mut pieces = Scanner::new(rules, &segment);
             let mut piece_start = 0;
             while let Some(piece_end) = pieces.next_end() {
-                tokens += counter.count(segment.as_bytes(), piece_start, piece_end);
-                if tokens > limit {
+                counter.take(segment.as_bytes(), piece_start, piece_end);
+                if tokens + counter.at_least() > limit {
                     return None;
                 }
                 piece_start = piece_end;
             }
+            tokens += counter.finish(segment.as_bytes());
             tokens += usize::from(next > segment_end);
             start = next;
         }
