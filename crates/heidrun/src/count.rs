@@ -178,7 +178,7 @@ fn key_of(text: &[u8], start: usize, end: usize) -> u128 {
     if length > KEY_BYTES_MAX {
         return 0;
     }
-    let unused_bits = u128::BITS - 8 * u32::from(length as u8);
+    let unused_bits = 128 - 8 * length;
     let key = match text.get(start..).and_then(|rest| rest.first_chunk()) {
         Some(bytes) => u128::from_le_bytes(*bytes) << unused_bits,
         None => padded(&text[start..end]) << unused_bits,
