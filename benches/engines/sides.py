@@ -20,8 +20,11 @@ class Side:
     name: str
     run: Run
 
-    def __call__(self, benchmark: Any, *, rounds: int = 20, iterations: int = 1) -> None:
-        """Time it: a warm-up round, then `rounds` of `iterations` calls each."""
+    def __call__(
+        self, benchmark: Any, *, rounds: int = 20, iterations: int = 1, before: Run | None = None
+    ) -> None:
+        """Time it: a warm-up round, then `rounds` of `iterations` calls each. `before`: done before each
+        round, which then is one call, and not timed."""
         measure = self.measure
         benchmark.group = measure.name
         benchmark.extra_info.update(
@@ -34,7 +37,13 @@ class Side:
             bound=measure.bound,
             notes=dict(measure.notes),
         )
-        benchmark.pedantic(self.run, rounds=rounds, iterations=iterations, warmup_rounds=1)
+
+        def prepare() -> None:
+            if before is not None:
+                before()
+
+        setup = {} if before is None else {"setup": prepare}
+        benchmark.pedantic(self.run, rounds=rounds, iterations=iterations, warmup_rounds=1, **setup)
 
 
 @dataclass(frozen=True, slots=True)
