@@ -135,6 +135,32 @@ class TestCount:
                 counter.push(text[start : start + 100])
             assert counter.count == len(oracle[name].encode_ordinary(text)), unit
 
+    def test_of_texts_with_many_pieces_is_that_of_tiktoken(self, oracle: Oracle, name: str) -> None:
+        """Pieces are looked up together, and what was counted in a text is remembered: pieces come again, are
+        one token, some or many, and the text ends in every place of a group."""
+        chance = random.Random(11)
+        syllables = [
+            "Ge",
+            "birg",
+            "über",
+            "mäßig",
+            "keit",
+            "tion",
+            "ization",
+            "的一是",
+            "不了人",
+            "привет",
+            "ığ",
+            "\0",
+        ]
+        words = ["".join(chance.choices(syllables, k=chance.randint(1, 5))) for _ in range(300)]
+        for count in [*range(55, 75), 130, 700, 4_000]:
+            text = " ".join(chance.choices(words, k=count))
+            theirs = len(oracle[name].encode_ordinary(text))
+            assert heidrun.count(name, text) == theirs, (count, text)
+            assert heidrun.count_until(name, text, theirs) == theirs
+            assert heidrun.count_until(name, text, theirs - 1) is None
+
     def test_refuses_what_is_no_text(self, name: str) -> None:
         with pytest.raises(InvalidInput, match="text") as caught:
             heidrun.count(name, "\ud800")
