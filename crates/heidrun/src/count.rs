@@ -13,6 +13,8 @@ const KEY_BYTES_MAX: usize = 16;
 /// So many pieces are looked up together. Where each may be in the tables is asked for when it is taken: most of the time
 /// of a look is waiting for memory, and this way it is waited for all at once.
 const WAITING_MAX: usize = 64;
+/// A longer piece does not wait for others, so that not much text is read when a limit is reached.
+const WAITING_BYTES_MAX: usize = 256;
 /// Texts shorter than this are counted without a memory: filling one would cost more than it saves.
 const REMEMBERED_TEXT_BYTES_MIN: usize = 2_048;
 /// Pieces that are remembered, for texts of any length.
@@ -100,7 +102,7 @@ impl<'a> PieceCounter<'a> {
             self.vocabulary.expect_medium(key);
         }
         self.waiting.push(Waiting { start, end, key });
-        if self.waiting.len() == WAITING_MAX {
+        if self.waiting.len() == WAITING_MAX || length > WAITING_BYTES_MAX {
             self.settle(text);
         }
     }
