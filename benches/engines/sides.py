@@ -21,7 +21,12 @@ class Side:
     run: Run
 
     def __call__(
-        self, benchmark: Any, *, rounds: int = 20, iterations: int = 1, before: Run | None = None
+        self,
+        benchmark: Any,
+        *,
+        rounds: int = 20,
+        iterations: int = 1,
+        before: Callable[[], None] | None = None,
     ) -> None:
         """Time it: a warm-up round, then `rounds` of `iterations` calls each. `before`: done before each
         round, which then is one call, and not timed."""
@@ -37,13 +42,7 @@ class Side:
             bound=measure.bound,
             notes=dict(measure.notes),
         )
-
-        def prepare() -> None:
-            if before is not None:
-                before()
-
-        setup = {} if before is None else {"setup": prepare}
-        benchmark.pedantic(self.run, rounds=rounds, iterations=iterations, warmup_rounds=1, **setup)
+        benchmark.pedantic(self.run, setup=before, rounds=rounds, iterations=iterations, warmup_rounds=1)
 
 
 @dataclass(frozen=True, slots=True)

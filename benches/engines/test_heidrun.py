@@ -17,7 +17,7 @@ from benches.engines.tokenizer_peers import TIKTOKEN, Count, counters
 from yggdrasil import heidrun
 
 ROOT = Path(__file__).parents[2]
-TEXTS_OF_OURS = Path(__file__).parent / "texts"
+PROSE = Path(__file__).parent / "texts"
 
 
 def _files(*patterns: str) -> str:
@@ -36,8 +36,8 @@ EMOJI = "😀😂🥰😎🤔👍🎉🔥🚀✨🙏💡🌍🎵🍕"
 TEXTS = {
     "prose": _files("docs/**/*.md", "*.md"),
     "code": _files("python/**/*.py"),
-    "german": (TEXTS_OF_OURS / "german.txt").read_text("utf-8"),
-    "chinese": (TEXTS_OF_OURS / "chinese.txt").read_text("utf-8"),
+    "german": (PROSE / "german.txt").read_text("utf-8"),
+    "chinese": (PROSE / "chinese.txt").read_text("utf-8"),
     "emoji": _drawn(EMOJI, 100_000, " "),
 }
 
@@ -81,6 +81,12 @@ test_emoji = _test_of("emoji")
 
 SWEPT = np.ones(8_000_000)
 """64 MB: more than the caches hold."""
+
+
+def sweep() -> None:
+    np.add(SWEPT, 1.0, out=SWEPT)
+
+
 _COLD = EngineMeasure(
     "heidrun.count_cold",
     "MB/s",
@@ -95,7 +101,7 @@ _COLD = EngineMeasure(
     {peer: _counting(count, TEXTS["german"]) for peer, count in counters().items()},
 )
 def test_cold(side: Side, benchmark: Any) -> None:
-    side(benchmark, rounds=31, before=lambda: np.add(SWEPT, 1.0, out=SWEPT))
+    side(benchmark, rounds=31, before=sweep)
 
 
 KILOBYTE = TEXTS["prose"][:1_024]

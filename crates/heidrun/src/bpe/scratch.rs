@@ -22,7 +22,7 @@ impl Scratch {
 }
 
 /// A token of a path.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Step {
     pub token: u32,
     /// Its place in the piece.

@@ -79,7 +79,7 @@ impl Vocabulary<'_> {
 
     /// The longest token that another one begins with.
     #[inline]
-    pub(super) fn shorter(&self, token: u32) -> Option<Match> {
+    fn shorter(&self, token: u32) -> Option<Match> {
         let entry = self.shorter[token as usize];
         let token = low_bits(entry.into(), TOKEN_BITS).checked_sub(1)?;
         Some(Match {
