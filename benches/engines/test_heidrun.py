@@ -6,12 +6,14 @@ seen from call to call: it is timed warm.
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from benches.engines.sides import EngineMeasure, Side
+from benches.engines.sides import OURS, EngineMeasure, Side
 from benches.engines.tokenizer_peers import NAME as MODEL
 from benches.engines.tokenizer_peers import TIKTOKEN, Count, counters
 from yggdrasil import heidrun
@@ -102,6 +104,23 @@ _COLD = EngineMeasure(
 )
 def test_cold(side: Side, benchmark: Any) -> None:
     side(benchmark, rounds=31, before=sweep)
+
+
+_UNSEEN = EngineMeasure(
+    "heidrun.count_unseen",
+    "MB/s",
+    "higher",
+    work=len(TEXTS["german"].encode()) / 1e6,
+    notes={"text": "german, each time after the documentation was counted"},
+)
+_UNSEEN_COUNTS: dict[str, Count] = {OURS: partial(heidrun.count, MODEL), **counters()}
+
+
+@pytest.mark.parametrize("name", list(_UNSEEN_COUNTS))
+def test_unseen(name: str, benchmark: Any) -> None:
+    count = _UNSEEN_COUNTS[name]
+    side = Side(_UNSEEN, name, _counting(count, TEXTS["german"]))
+    side(benchmark, rounds=31, before=_counting(count, TEXTS["prose"]))
 
 
 KILOBYTE = TEXTS["prose"][:1_024]

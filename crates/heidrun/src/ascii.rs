@@ -3,20 +3,41 @@
 use crate::class::{CLASS_OF_BYTE, FOREIGN, LETTER, NEWLINE, NUMBER, SPACE};
 use crate::rules::{Rules, Word};
 
-/// The end of the piece that starts at `start`, or None if finding it needs a look beyond the text or at a character
-/// above 0x7F; `split` then finds it. What is found here is settled: no text appended could change it.
+/// What a look at plain ASCII says of a piece.
+#[derive(Clone, Copy)]
+pub enum Look {
+    /// Where it ends. That is settled: no text appended could change it.
+    Ends(usize),
+    /// It is a word, with lower-case letters at last, that may go on with the character here, which is above 0x7F.
+    GoesOn(usize),
+    /// Finding its end needs a look beyond the text, or at characters above 0x7F.
+    Unknown,
+}
+
+/// Looks at the piece that starts at `start`; `split` does what is left.
 #[inline(always)]
 #[allow(clippy::inline_always)] // likewise: its caller may know the rules
-pub fn piece_end(rules: Rules, text: &[u8], start: usize) -> Option<usize> {
+pub fn look(rules: Rules, text: &[u8], start: usize) -> Look {
     if matches!(rules.word, Word::AfterSpace | Word::Segments) {
-        return None;
+        return Look::Unknown;
     }
     if let Some(bytes) = text.get(start..).and_then(|rest| rest.first_chunk()) {
-        if let Some(length) = short_word(rules, u64::from_le_bytes(*bytes)) {
-            return Some(start + length);
+        let bytes = u64::from_le_bytes(*bytes);
+        // In most alphabets nearly every word is not for here.
+        if bytes >> (8 * space_before(bytes)) & 0x80 != 0 {
+            return Look::Unknown;
+        }
+        if let Some(look) = word(rules, text, start, bytes) {
+            return look;
         }
     }
-    any_piece_end(rules, text, start)
+    any_piece_end(rules, text, start).map_or(Look::Unknown, Look::Ends)
+}
+
+/// 1 if the first of 8 bytes is a space, else 0.
+#[inline]
+fn space_before(bytes: u64) -> u32 {
+    u32::from(bytes & 0xFF == u64::from(b' '))
 }
 
 /// 0x01 in each of 8 bytes.
@@ -33,26 +54,36 @@ const fn lower_case(bytes: u64) -> u64 {
     from_a & !beyond_z & !bytes & HIGH
 }
 
-/// The length of the piece at the start of `bytes` if it is a word, with or without a space before it, that ends within
-/// them: at most 7 bytes of text and one that shows the end. Most pieces are that.
+/// The piece that starts with `bytes`, at `start`, if it is a word with or without a space before it. Most pieces are that.
 #[inline(always)]
 #[allow(clippy::inline_always)] // likewise
-fn short_word(rules: Rules, bytes: u64) -> Option<usize> {
-    let space = u32::from(bytes & 0xFF == u64::from(b' '));
+fn word(rules: Rules, text: &[u8], start: usize, bytes: u64) -> Option<Look> {
+    let space = space_before(bytes);
     let word = bytes >> (8 * space);
     // The first letter may be a capital, and with some rules any.
-    let letters = lower_case(match rules.word {
-        Word::Cased { .. } => word | 0x20,
-        _ => word | (0x20 * EACH),
-    });
+    let cased = matches!(rules.word, Word::Cased { .. });
+    let letters = lower_case(word | if cased { 0x20 } else { 0x20 * EACH });
     let length = (!letters & HIGH).trailing_zeros() / 8;
-    let next = bytes.checked_shr(8 * (space + length))? & 0xFF;
-    // A word of capitals, a contraction, a letter beyond ASCII: those take more than one look.
-    let plain = match rules.word {
-        Word::Cased { .. } => next != u64::from(b'\'') && !(length == 1 && next & 0x40 != 0),
-        _ => true,
+    if length == 0 {
+        return None;
+    }
+    let (end, next) = if let Some(behind) = bytes.checked_shr(8 * (space + length)) {
+        (start + (space + length) as usize, behind & 0xFF)
+    } else {
+        let end = letters_end(text, start + 8, !cased);
+        (end, (*text.get(end)?).into())
     };
-    (length > 0 && next < 0x80 && plain).then_some((space + length) as usize)
+    // A word of capitals, or a contraction: those take more than one look.
+    let capital = cased && length == 1 && word & 0x20 == 0;
+    if next >= 0x80 {
+        return Some(if capital {
+            Look::Unknown
+        } else {
+            Look::GoesOn(end)
+        });
+    }
+    let plain = !cased || next != u64::from(b'\'') && !(length == 1 && next & 0x40 != 0);
+    plain.then_some(Look::Ends(end))
 }
 
 fn any_piece_end(rules: Rules, text: &[u8], start: usize) -> Option<usize> {

@@ -88,6 +88,23 @@ pub fn first_character(text: &[u8]) -> Option<(u32, u8, &[u8])> {
     }
 }
 
+/// The flags of [`behind_ideographs`]' characters.
+pub const IDEOGRAPH: u8 = LETTER | UPPER | LOWER;
+
+/// The text behind the ideographs and the syllables of Hangul that it begins with: U+4E00 to U+9FFF and U+AC00 to U+D77F,
+/// which all have the same flags and are a large part of the texts they occur in.
+#[inline(always)]
+#[allow(clippy::inline_always)] // likewise
+pub fn behind_ideographs(mut text: &[u8]) -> &[u8] {
+    while let [first @ 0xE4..=0xED, second, _, rest @ ..] = text {
+        if !matches!(u16::from_be_bytes([*first, *second]), 0xE4B8..=0xE9BF | 0xEAB0..=0xED9D) {
+            break;
+        }
+        text = rest;
+    }
+    text
+}
+
 /// The character that starts at `index`, or None at the end of the text.
 #[inline]
 pub fn character_at(text: &[u8], index: usize) -> Option<At> {
@@ -112,3 +129,23 @@ pub static CLASS_OF_BYTE: [u8; 256] = {
 
 /// A byte of a character above 0x7F.
 pub const FOREIGN: u8 = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ideographs_end_where_the_flags_do() {
+        let mut buffer = [0; 4];
+        for code in 0..=u32::from(char::MAX) {
+            let Some(character) = char::from_u32(code) else {
+                continue;
+            };
+            let text = character.encode_utf8(&mut buffer).as_bytes();
+            let skipped = behind_ideographs(text).is_empty();
+            let meant = matches!(code, 0x4E00..=0x9FFF | 0xAC00..=0xD77F);
+            assert_eq!(skipped, meant, "{code:#x}");
+            assert!(!meant || class_of(character) == IDEOGRAPH, "{code:#x}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use prefetch_index::prefetch_index;
 
-use crate::bpe::{home_of, low_half, Borders, Scratch, Vocabulary};
+use crate::bpe::{home_of, low_half, Borders, Scratch, Vocabulary, MERGED_BYTES_MAX};
 
 /// Tokens of up to this length are in the table of short ones.
 const SHORT_BYTES_MAX: usize = 8;
@@ -39,19 +39,22 @@ pub struct PieceCounter<'a> {
     scratch: Scratch,
     /// By hash: the key of a piece of up to 15 bytes, and above it how many tokens it is.
     remembered: Vec<u128>,
-    /// Pieces that are counted as one token so far.
-    waiting: Vec<Waiting>,
+    /// Pieces that are counted as one token so far: those of up to 8 bytes, and longer ones.
+    short: Vec<Waiting<u64>>,
+    medium: Vec<Waiting<u128>>,
+    /// Those of them that are in neither table.
+    several: Vec<Waiting<u128>>,
     /// Of the pieces taken since the last [`PieceCounter::finish`].
     tokens: usize,
 }
 
 /// A piece that is to be looked up.
-struct Waiting {
+struct Waiting<Key> {
     start: usize,
     end: usize,
     /// Its bytes, padded with zeros; 0 if there are more than 16, or if the last one is zero: it would look like a shorter
     /// piece.
-    key: u128,
+    key: Key,
 }
 
 impl<'a> PieceCounter<'a> {
@@ -76,7 +79,9 @@ impl<'a> PieceCounter<'a> {
                 ..Scratch::default()
             },
             remembered: vec![0; remembered],
-            waiting: Vec::new(),
+            short: Vec::new(),
+            medium: Vec::new(),
+            several: Vec::new(),
             tokens: 0,
         }
     }
@@ -87,7 +92,8 @@ impl<'a> PieceCounter<'a> {
     }
 
     /// Takes `text[start..end]`, which is not empty.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // a call would cost a fourth of it
     pub fn take(&mut self, text: &[u8], start: usize, end: usize) {
         self.tokens += 1;
         let length = end - start;
@@ -95,15 +101,20 @@ impl<'a> PieceCounter<'a> {
             // Every byte is a token of every vocabulary counted with here.
             return;
         }
-        let key = key_of(text, start, end);
         if length <= SHORT_BYTES_MAX {
-            self.vocabulary.expect_short(low_half(key));
+            let key = short_key(text, start, end);
+            self.vocabulary.expect_short(key);
+            self.short.push(Waiting { start, end, key });
+            if self.short.len() == WAITING_MAX {
+                self.settle(text);
+            }
         } else {
+            let key = key_of(text, start, end);
             self.vocabulary.expect_medium(key);
-        }
-        self.waiting.push(Waiting { start, end, key });
-        if self.waiting.len() == WAITING_MAX || length > WAITING_BYTES_MAX {
-            self.settle(text);
+            self.medium.push(Waiting { start, end, key });
+            if self.medium.len() == WAITING_MAX || length > WAITING_BYTES_MAX {
+                self.settle(text);
+            }
         }
     }
 
@@ -122,54 +133,87 @@ impl<'a> PieceCounter<'a> {
     /// Counts what waits.
     #[inline(never)]
     fn settle(&mut self, text: &[u8]) {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.retain(|piece| {
-            let is_token = self.is_token(piece);
-            if !is_token && !self.remembered.is_empty() {
+        for Waiting { start, end, key } in self.short.drain(..) {
+            if key == 0 || !self.vocabulary.has_short(key) {
+                let key = key.into();
+                self.several.push(Waiting { start, end, key });
+            }
+        }
+        for piece in self.medium.drain(..) {
+            if piece.key == 0 || !self.vocabulary.has_medium(piece.key) {
+                self.several.push(piece);
+            }
+        }
+        if !self.remembered.is_empty() {
+            for piece in &self.several {
                 prefetch_index(&self.remembered, home_of(piece.key, REMEMBERED));
             }
-            !is_token
-        });
-        for piece in waiting.drain(..) {
-            self.tokens += self.count(&text[piece.start..piece.end], piece.key) - 1;
         }
-        self.waiting = waiting;
-    }
-
-    /// True if a piece is in the table of short or of medium tokens.
-    fn is_token(&self, piece: &Waiting) -> bool {
-        if piece.key == 0 {
+        let mut several = std::mem::take(&mut self.several);
+        several.retain(|piece| {
+            let bytes = &text[piece.start..piece.end];
+            if let Some(count) = self.known(piece, bytes) {
+                self.tokens += count - 1;
+                return false;
+            }
+            if bytes.len() <= MERGED_BYTES_MAX && bytes[0] < 0x80 && bytes[1] < 0x80 {
+                return true;
+            }
+            let count = self.walk(bytes);
+            self.tokens += count - 1;
+            self.note(piece, count);
             false
-        } else if piece.end - piece.start <= SHORT_BYTES_MAX {
-            self.vocabulary.has_short(low_half(piece.key))
-        } else {
-            self.vocabulary.has_medium(piece.key)
+        });
+        let pieces = several.iter().map(|piece| &text[piece.start..piece.end]);
+        let vocabulary = self.vocabulary;
+        vocabulary.merge_each(pieces, |piece, count| {
+            self.tokens += count - 1;
+            self.note(&several[piece], count);
+        });
+        several.clear();
+        self.several = several;
+    }
+
+    /// The tokens of a piece, if they are remembered or it is a token that is in no table.
+    fn known(&self, piece: &Waiting<u128>, bytes: &[u8]) -> Option<usize> {
+        if self.long.is_some_and(|long| long.contains(bytes)) {
+            return Some(1);
+        }
+        let known = self.remembered.get(home_of(piece.key, REMEMBERED))?;
+        let same = known & !(u128::MAX << COUNT_SHIFT) == piece.key && piece.key != 0;
+        same.then_some((known >> COUNT_SHIFT) as usize)
+    }
+
+    fn note(&mut self, piece: &Waiting<u128>, count: usize) {
+        if piece.key == 0 || piece.key >> COUNT_SHIFT != 0 {
+            return;
+        }
+        if let Some(known) = self.remembered.get_mut(home_of(piece.key, REMEMBERED)) {
+            *known = piece.key | (count as u128) << COUNT_SHIFT;
         }
     }
 
-    /// The tokens of a piece that is in no table.
-    fn count(&mut self, piece: &[u8], key: u128) -> usize {
-        if self.remembered.is_empty() || key == 0 || piece.len() == KEY_BYTES_MAX {
-            return self.count_anew(piece);
-        }
-        let at = home_of(key, REMEMBERED);
-        let known = self.remembered[at];
-        if known & !(u128::MAX << COUNT_SHIFT) == key {
-            return (known >> COUNT_SHIFT) as usize;
-        }
-        let count = self.count_anew(piece);
-        self.remembered[at] = key | (count as u128) << COUNT_SHIFT;
-        count
-    }
-
-    fn count_anew(&mut self, piece: &[u8]) -> usize {
-        if self.long.is_some_and(|long| long.contains(piece)) {
-            return 1;
-        }
+    /// The tokens of a piece that is several, or a long one.
+    fn walk(&mut self, piece: &[u8]) -> usize {
         // None is for a byte that is no token.
         self.vocabulary
             .count(piece, &mut self.scratch)
             .unwrap_or(piece.len())
+    }
+}
+
+/// The key of a piece of up to 8 bytes, as [`Waiting::key`] has it.
+#[inline]
+fn short_key(text: &[u8], start: usize, end: usize) -> u64 {
+    let length = end - start;
+    let Some(bytes) = text.get(start..).and_then(|rest| rest.first_chunk()) else {
+        return low_half(key_of(text, start, end));
+    };
+    let key = u64::from_le_bytes(*bytes) << (64 - 8 * length);
+    if key >> 56 == 0 {
+        0
+    } else {
+        key >> (64 - 8 * length)
     }
 }
 

@@ -5,9 +5,10 @@
 //! scanner knows: **a piece is settled if the scanner did not look past the end of the text to find it**, for then it
 //! would have found the same piece whatever follows. That is what makes a running count exact.
 
-use crate::ascii;
+use crate::ascii::{self, Look};
 use crate::class::{
-    character_at, first_character, At, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER,
+    behind_ideographs, character_at, first_character, At, IDEOGRAPH, LETTER, LOWER, NEWLINE,
+    NUMBER, SPACE, UPPER,
 };
 use crate::rules::{Rules, Word};
 use crate::run::Rule;
@@ -71,6 +72,9 @@ impl<'a> Scanner<'a> {
         let text = self.text.as_bytes();
         let mut rest = &text[index..];
         loop {
+            if belongs(IDEOGRAPH) {
+                rest = behind_ideographs(rest);
+            }
             let Some((_, flags, behind)) = first_character(rest) else {
                 self.looked_past_end = true;
                 return text.len();
@@ -184,6 +188,11 @@ impl<'a> Scanner<'a> {
         let mut rest = &text[from..];
         let mut behind_lower = None;
         loop {
+            let behind = behind_ideographs(rest);
+            if behind.len() < rest.len() {
+                rest = behind;
+                behind_lower = Some(rest.len());
+            }
             let Some((_, flags, behind)) = first_character(rest) else {
                 self.looked_past_end = true;
                 self.endless = Some(Rule::Word);
@@ -311,12 +320,13 @@ impl Iterator for Scanner<'_> {
         let start = self.start;
         let mut settled = true;
         let mut run = None;
-        if let Some(end) = ascii::piece_end(self.rules, self.text.as_bytes(), start) {
-            self.start = end;
-        } else {
-            self.next_of_any()?;
-            settled = !self.looked_past_end;
-            run = self.endless;
+        match ascii::look(self.rules, self.text.as_bytes(), start) {
+            Look::Ends(end) => self.start = end,
+            look => {
+                self.next_of_any(look)?;
+                settled = !self.looked_past_end;
+                run = self.endless;
+            }
         }
         Some(Piece {
             start,
@@ -332,19 +342,37 @@ impl Scanner<'_> {
     #[inline(always)]
     #[allow(clippy::inline_always)] // so that rules that are known there are known here
     pub fn next_end(&mut self) -> Option<usize> {
-        match ascii::piece_end(self.rules, self.text.as_bytes(), self.start) {
-            Some(end) => self.start = end,
-            None => self.next_of_any()?,
+        match ascii::look(self.rules, self.text.as_bytes(), self.start) {
+            Look::Ends(end) => self.start = end,
+            look => self.next_of_any(look)?,
         }
         Some(self.start)
     }
 
     #[inline(never)]
-    fn next_of_any(&mut self) -> Option<()> {
+    fn next_of_any(&mut self, look: Look) -> Option<()> {
         self.looked_past_end = false;
         self.endless = None;
-        let first = self.at(self.start)?;
-        self.start = self.piece_end(self.start, first);
+        self.start = if let Look::GoesOn(from) = look {
+            self.word_from(from)
+        } else {
+            let first = self.at(self.start)?;
+            self.piece_end(self.start, first)
+        };
         Some(())
+    }
+
+    /// The end of a word that has lower-case letters up to `from`.
+    fn word_from(&mut self, from: usize) -> usize {
+        let (flags, rule) = match self.rules.word {
+            Word::Cased { .. } => (LOWER, Rule::Lower),
+            _ => (LETTER, Rule::Letters),
+        };
+        let end = self.run(from, flags);
+        self.endless = self.is_end(end).then_some(rule);
+        match self.rules.word {
+            Word::Cased { contraction: true } => self.contraction(end),
+            _ => end,
+        }
     }
 }

@@ -2,9 +2,9 @@
 // registered.
 
 use super::layout::{
-    child_bit, fingerprint, hash_medium, hash_pair, hash_short, home, low_half, AS_LEFT_SHIFT,
-    AS_RIGHT_SHIFT, BASE_BITS, BASE_SHIFT, FREE, LOWEST_SHIFT, NO_RANK, TOKEN_BITS,
-    TOKEN_BYTES_MAX, VALUE_SHIFT,
+    ascii_pair, child_bit, fingerprint, hash_medium, hash_pair, hash_short, home, is_like,
+    low_half, ASCII_PAIRS, AS_LEFT_SHIFT, AS_RIGHT_SHIFT, BASE_BITS, BASE_SHIFT, FREE,
+    LOWEST_SHIFT, NO_RANK, SHARED, TOKEN_BITS, TOKEN_BYTES_MAX, VALUE_SHIFT,
 };
 
 /// The base of a node without children: beyond every slot.
@@ -22,6 +22,8 @@ pub struct Tables {
     pub splits: Vec<u64>,
     /// The token that two others merge to, hashed.
     pub pairs: Vec<u32>,
+    /// The tokens that two bytes below 0x80 merge to, plus one, by [`ascii_pair`]; zero if they do not.
+    pub ascii: Vec<u32>,
     /// Of each token, the longest other one that it begins with: that one plus one, and above it how long it is. Zero if
     /// there is none.
     pub shorter: Vec<u32>,
@@ -75,6 +77,7 @@ pub fn lay_out(
         shorter,
         splits: lay_out_splits(splits),
         pairs: lay_out_pairs(splits),
+        ascii: lay_out_ascii(tokens, splits),
         short: lay_out_keys(whole(), 1..=8, low_half, hash_short),
         medium: lay_out_keys(whole(), 9..=16, |key| key, hash_medium),
     })
@@ -114,11 +117,25 @@ fn lay_out_pairs(splits: &[Option<(u32, u32)>]) -> Vec<u32> {
         let hash = hash_pair(left, right);
         let mut at = home(hash, slots.len());
         while slots[at] != 0 {
+            if is_like(slots[at], fingerprint(hash)) {
+                slots[at] |= SHARED;
+            }
             at = (at + 1) % slots.len();
         }
         slots[at] = fingerprint(hash) | (token + 1);
     }
     slots
+}
+
+/// A token of two bytes is always merged from these two.
+fn lay_out_ascii(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Vec<u32> {
+    let mut table = vec![0; ASCII_PAIRS];
+    for ((number, token), split) in (1..).zip(tokens).zip(splits) {
+        if let (&[left @ ..0x80, right @ ..0x80], Some(_)) = (token.as_slice(), split) {
+            table[ascii_pair(left, right)] = number;
+        }
+    }
+    table
 }
 
 fn lay_out_keys<'a, Key: Copy + Default + PartialEq>(

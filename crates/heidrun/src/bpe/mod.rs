@@ -3,23 +3,26 @@
 //! Encoding is a walk from left to right: the longest token that is compatible with the one before it. Two neighbours are
 //! compatible if encoding the two together gives these two; an encoding whose neighbours are all compatible is the
 //! encoding, and the only one. If no token is compatible, the walk goes back one token; a place it went back from is
-//! never entered again, so that the time is linear in the text. (The method is that of the crate `bpe`.)
+//! never entered again, so that the time is linear in the text. (The method is that of the crate `bpe`.) Short pieces in
+//! Latin letters are merged instead: see `merge`.
 
 mod follow;
 mod lay_out;
 mod layout;
+mod merge;
 mod scratch;
 mod walk;
 
 pub use follow::Follower;
 pub use lay_out::{lay_out, Tables};
 pub use layout::{low_half, TOKEN_BYTES_MAX};
+pub use merge::MERGED_BYTES_MAX;
 pub use scratch::{Borders, Scratch};
 
 use prefetch_index::prefetch_index;
 
 use layout::{
-    child_bit, fingerprint, hash_medium, hash_pair, hash_short, home, AS_LEFT_SHIFT,
+    child_bit, fingerprint, hash_medium, hash_pair, hash_short, home, is_like, AS_LEFT_SHIFT,
     AS_RIGHT_SHIFT, BASE_SHIFT, CHILDREN_SHIFT, LABEL_MASK, LOWEST_BITS, LOWEST_SHIFT, NO_RANK,
     TOKEN_BITS, VALUE_SHIFT,
 };
@@ -30,6 +33,7 @@ pub struct Vocabulary<'a> {
     pub trie: &'a [u64],
     pub splits: &'a [u64],
     pub pairs: &'a [u32],
+    pub ascii: &'a [u32],
     pub shorter: &'a [u32],
     pub short: &'a [u64],
     pub medium: &'a [u128],
@@ -42,6 +46,7 @@ impl Tables {
             trie: &self.trie,
             splits: &self.splits,
             pairs: &self.pairs,
+            ascii: &self.ascii,
             shorter: &self.shorter,
             short: &self.short,
             medium: &self.medium,
@@ -63,9 +68,6 @@ impl Node {
         low_bits(self.0 >> VALUE_SHIFT, TOKEN_BITS).checked_sub(1)
     }
 }
-
-/// All bits of a token.
-const TOKEN_MASK: u64 = (1 << TOKEN_BITS) - 1;
 
 /// True if `key` is in a table that is searched from the place of its hash on.
 #[inline]
@@ -99,6 +101,12 @@ impl Split {
     #[inline]
     fn right(self) -> u32 {
         low_bits(self.0 >> TOKEN_BITS, TOKEN_BITS)
+    }
+
+    #[inline]
+    fn is_of(self, left: u32, right: u32) -> bool {
+        let both = u64::from(left) | u64::from(right) << TOKEN_BITS;
+        (self.0 ^ both) << (64 - 2 * TOKEN_BITS) == 0
     }
 
     /// No pair with this token on the left has a lower rank.
@@ -161,24 +169,24 @@ impl Vocabulary<'_> {
         Split(self.splits[token as usize])
     }
 
-    /// True if the two merge to a token whose rank is below `before`.
+    /// The token that the two merge to.
     #[inline]
-    fn merge(&self, left: u32, right: u32, before: u32) -> bool {
+    fn merged(&self, left: u32, right: u32) -> Option<u32> {
+        self.merged_below(left, right, NO_RANK)
+    }
+
+    /// The same if its rank is below `before`.
+    #[inline]
+    fn merged_below(&self, left: u32, right: u32, before: u32) -> Option<u32> {
         let slots = self.pairs.len();
         let hash = hash_pair(left, right);
         let wanted = fingerprint(hash);
         let mut at = home(hash, slots);
         loop {
             let slot = self.pairs[at];
-            if slot == 0 {
-                return false;
-            }
-            let token = low_bits(slot.into(), TOKEN_BITS) - 1;
-            if fingerprint(slot.into()) == wanted && token < before {
-                let split = self.split(token);
-                if (split.left(), split.right()) == (left, right) {
-                    return true;
-                }
+            let token = low_bits(slot.into(), TOKEN_BITS).checked_sub(1)?;
+            if is_like(slot, wanted) && token < before && self.split(token).is_of(left, right) {
+                return Some(token);
             }
             at += 1;
             if at == slots {
@@ -199,7 +207,7 @@ impl Vocabulary<'_> {
         loop {
             // Most parts that meet are never merged with anything on that side, or only later.
             let lowest = of_left.lowest_as_left().max(of_right.lowest_as_right());
-            if lowest < before && self.merge(left, right, before) {
+            if lowest < before && self.merged_below(left, right, before).is_some() {
                 return false;
             }
             if left > right {
@@ -223,12 +231,11 @@ impl Vocabulary<'_> {
         }
     }
 
-    /// The longest token at the start of `text`, and the longest other one that it begins with.
+    /// The longest token at the start of `text`.
     #[inline]
-    fn longest(&self, text: &[u8]) -> (Option<Match>, Option<Match>) {
+    fn longest(&self, text: &[u8]) -> Option<Match> {
         let mut node = Node::ROOT;
-        let nothing = (Node(0), text.len());
-        let (mut found, mut shorter) = (nothing, nothing);
+        let mut found = None;
         let mut rest = text;
         while let [byte, behind @ ..] = rest {
             let Some(child) = self.child(node, *byte) else {
@@ -236,16 +243,17 @@ impl Vocabulary<'_> {
             };
             node = child;
             rest = behind;
-            if node.0 >> VALUE_SHIFT & TOKEN_MASK != 0 {
-                shorter = found;
-                found = (node, rest.len());
+            if let Some(token) = node.token() {
+                // What will be asked next of the token. And it keeps this a jump, where the compiler would rather choose
+                // between two values: behind a jump foretold, the next token is looked for before this one is known.
+                prefetch_index(self.splits, token as usize);
+                found = Some(Match {
+                    token,
+                    length: text.len() - rest.len(),
+                });
             }
         }
-        let of = |(node, rest): (Node, usize)| {
-            let length = text.len() - rest;
-            node.token().map(|token| Match { token, length })
-        };
-        (of(found), of(shorter))
+        found
     }
 }
 

@@ -4,48 +4,79 @@ use super::layout::TOKEN_BITS;
 use super::scratch::{Borders, Scratch, Step};
 use super::{low_bits, Match, Vocabulary};
 
+/// So many guesses may be wrong in any piece, and so many bytes allow for one more.
+const WRONG_MAX: usize = 4;
+const BYTES_A_WRONG: usize = 16;
+
 impl Vocabulary<'_> {
     /// The number of tokens of `piece` by merging alone. None if a byte of it is in no token.
+    ///
+    /// Any path of tokens that are all compatible is the one, however it is found.
     pub fn count(&self, piece: &[u8], scratch: &mut Scratch) -> Option<usize> {
         scratch.start();
         let Scratch { path, borders, .. } = scratch;
         let mut start = 0;
-        let mut shorter = None;
-        // Nearly always the longest token is the one, and then no place is dead.
-        while let (Some(longest), behind) = self.longest(&piece[start..]) {
-            if !self.fits(borders, path.last(), longest.token) {
-                shorter = behind;
-                break;
+        // Nearly always the longest token is the one.
+        while let Some(Match { token, length }) = self.longest(&piece[start..]) {
+            if !self.fits(borders, path.last(), token) {
+                return self.count_guessing(piece, scratch);
             }
             path.push(Step {
-                token: longest.token,
+                token,
                 start,
                 longest: true,
             });
-            start += longest.length;
+            start += length;
         }
-        if start == piece.len() {
-            return Some(path.len());
-        }
-        self.count_from(piece, start, shorter, scratch)
+        (start == piece.len()).then_some(path.len())
     }
 
-    /// The same from a place on, whose path is in `scratch` and where no longer token than `candidate` may be next. Where
-    /// none may be, the walk goes back one token, to a shorter one.
+    /// Goes on where the longest token is not compatible with the last one of the path. Most often that one was never whole:
+    /// something across the border was merged before its two parts were. So it gives way to its left part.
     #[inline(never)]
-    fn count_from(
-        &self,
-        piece: &[u8],
-        mut start: usize,
-        mut candidate: Option<Match>,
-        scratch: &mut Scratch,
-    ) -> Option<usize> {
+    fn count_guessing(&self, piece: &[u8], scratch: &mut Scratch) -> Option<usize> {
+        let Scratch { path, borders, .. } = scratch;
+        let mut wrong_left = WRONG_MAX + piece.len() / BYTES_A_WRONG;
+        loop {
+            let torn = path.pop()?;
+            let mut start = torn.start;
+            let mut next = self.left_part(torn.token).filter(|_| wrong_left > 0);
+            wrong_left = wrong_left.saturating_sub(1);
+            if next.is_none() {
+                return self.count_surely(piece, scratch);
+            }
+            let mut longest = false;
+            while let Some(Match { token, length }) = next {
+                if !self.fits(borders, path.last(), token) {
+                    break;
+                }
+                path.push(Step {
+                    token,
+                    start,
+                    longest,
+                });
+                start += length;
+                next = self.longest(&piece[start..]);
+                longest = true;
+            }
+            if start == piece.len() {
+                return Some(path.len());
+            }
+        }
+    }
+
+    /// The same without a guess, and so in time that grows with the piece at most. Where no token may be next, the walk goes
+    /// back one token, to a shorter one.
+    #[inline(never)]
+    pub(super) fn count_surely(&self, piece: &[u8], scratch: &mut Scratch) -> Option<usize> {
+        scratch.start();
         let Scratch {
             path,
             dead,
             borders,
         } = scratch;
-        let (mut longest, mut second) = (false, None);
+        let mut start = 0;
+        let (mut candidate, mut longest) = (self.longest(piece), true);
         while start < piece.len() {
             let fitting = loop {
                 let Some(tried) = candidate else { break None };
@@ -55,7 +86,7 @@ impl Vocabulary<'_> {
                     break Some(tried);
                 }
                 longest = false;
-                candidate = second.take().or_else(|| self.shorter(tried.token));
+                candidate = self.shorter(tried.token);
             };
             if let Some(Match { token, length }) = fitting {
                 path.push(Step {
@@ -64,17 +95,25 @@ impl Vocabulary<'_> {
                     longest,
                 });
                 start += length;
-                (candidate, second) = self.longest(&piece[start..]);
-                longest = true;
+                (candidate, longest) = (self.longest(&piece[start..]), true);
             } else {
                 dead.insert(start);
                 let step = path.pop()?;
                 start = step.start;
-                candidate = self.shorter(step.token);
-                (longest, second) = (false, None);
+                (candidate, longest) = (self.shorter(step.token), false);
             }
         }
         Some(path.len())
+    }
+
+    /// The left one of the two that a token is merged from.
+    fn left_part(&self, token: u32) -> Option<Match> {
+        let left = self.split(token).left();
+        let mut part = self.shorter(token)?;
+        while part.token != left {
+            part = self.shorter(part.token)?;
+        }
+        Some(part)
     }
 
     /// The longest token that another one begins with.
