@@ -49,9 +49,10 @@ impl Router {
         }
         let (best, top) = (found.heads.next().slot, found.heads.step);
         decision.top = top;
+        self.expect_around(best, model);
         let best = request
             .prefer
-            .and_then(|key| self.slot_of.get(&key).copied())
+            .and_then(|key| self.slot_of.get(&key, &self.standings))
             .filter(|slot| !passed.slots.contains(slot))
             .filter(|&slot| {
                 let one = &self.standings[slot as usize];
@@ -73,6 +74,7 @@ impl Router {
         .unwrap_or(best);
         let explored = drawn != Draw::Best;
         self.settle(chosen);
+        self.expect_places(chosen, model);
         // At most 2³² offers.
         #[allow(clippy::cast_precision_loss)]
         let share = 1.0 / found.feasible as f64;
@@ -99,6 +101,7 @@ impl Router {
             chosen,
             explored,
         );
+        self.expect_next(model);
     }
 
     /// The offers that the request passes by, with what they say of it in their tallies.

@@ -5,8 +5,10 @@
 //! replay gives the same bits on every platform; powers and logarithms are built from them in [`mod@portable`].
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod bounds;
 mod breaker;
+mod by_key;
 mod card;
 mod classes;
 mod codec;

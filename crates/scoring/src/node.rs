@@ -98,6 +98,11 @@ impl Heads {
         &self.by_step[0]
     }
 
+    /// Those that there are.
+    pub fn ready(&self) -> impl Iterator<Item = &Place> {
+        self.by_step.iter().filter(|place| place.is_ready())
+    }
+
     /// The one whose turn it is in the band.
     pub fn next(&self) -> &Place {
         let mut next = &self.by_step[0];

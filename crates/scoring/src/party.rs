@@ -53,7 +53,7 @@ pub struct Party {
 impl Router {
     /// The device or network of a key, made if it is new.
     pub(crate) fn party(&mut self, key: &Key) -> u32 {
-        if let Some(&party) = self.party_of.get(key) {
+        if let Some(party) = self.party_of.get(key, &self.parties) {
             return party;
         }
         let new = Party {
@@ -73,14 +73,17 @@ impl Router {
             self.parties.push(new);
             u32::try_from(self.parties.len() - 1).unwrap_or(NONE)
         };
-        self.party_of.insert(*key, party);
+        self.party_of.insert(party, &self.parties);
         party
     }
 
     /// Forgets a device or network that has no offer left.
     pub(crate) fn leave(&mut self, party: u32) {
         let one = &self.parties[party as usize];
-        if one.owned == 0 && one.grouped == 0 && self.party_of.remove(&one.key).is_some() {
+        if one.owned == 0
+            && one.grouped == 0
+            && self.party_of.remove(&one.key, &self.parties).is_some()
+        {
             self.parties_free.push(party);
             let queues = self.queues.range((party, 0)..=(party, NONE));
             let gone: Vec<_> = queues.map(|(&queue, _)| queue).collect();
@@ -102,30 +105,30 @@ impl Router {
     pub(crate) fn link(&mut self, by: By, list: u32, slot: u32) {
         let first = std::mem::replace(self.head(by, list), slot);
         if first != NONE {
-            self.standings[first as usize].links[by as usize].previous = slot;
+            self.links[first as usize][by as usize].previous = slot;
         }
-        self.standings[slot as usize].links[by as usize] = Link {
+        self.links[slot as usize][by as usize] = Link {
             next: first,
             previous: NONE,
         };
     }
 
     pub(crate) fn unlink(&mut self, by: By, list: u32, slot: u32) {
-        let Link { next, previous } = self.standings[slot as usize].links[by as usize];
+        let Link { next, previous } = self.links[slot as usize][by as usize];
         if previous == NONE {
             *self.head(by, list) = next;
         } else {
-            self.standings[previous as usize].links[by as usize].next = next;
+            self.links[previous as usize][by as usize].next = next;
         }
         if next != NONE {
-            self.standings[next as usize].links[by as usize].previous = previous;
+            self.links[next as usize][by as usize].previous = previous;
         }
-        self.standings[slot as usize].links[by as usize] = Link::ALONE;
+        self.links[slot as usize][by as usize] = Link::ALONE;
     }
 
     /// The offer behind one in a list.
     pub(crate) fn next(&self, by: By, slot: u32) -> u32 {
-        self.standings[slot as usize].links[by as usize].next
+        self.links[slot as usize][by as usize].next
     }
 
     /// From when on the breaker of a key lets requests through.
@@ -171,7 +174,7 @@ impl Router {
     }
 
     fn set_broken(&mut self, key: &Key, broken: bool) {
-        let Some(&party) = self.party_of.get(key) else {
+        let Some(party) = self.party_of.get(key, &self.parties) else {
             return;
         };
         let one = &mut self.parties[party as usize];

@@ -40,7 +40,7 @@ impl Router {
     /// Picks, and lists at most `listed` candidates.
     pub(crate) fn decide(&mut self, request: &Request<'_>, listed: usize) -> Decision {
         self.sync(request.now_ms.min(i64::MAX - 1));
-        let me = self.party_of.get(&request.network).copied();
+        let me = self.party_of.get(&request.network, &self.parties);
         let me = me.filter(|&me| self.parties[me as usize].owned > 0);
         if request.scope == Scope::Market {
             self.asked += 1;
@@ -98,7 +98,7 @@ impl Router {
     pub(crate) fn on_market(&self, keys: &[Key], model: u32, me: Option<u32>) -> Vec<u32> {
         let mut slots: Vec<u32> = keys
             .iter()
-            .filter_map(|key| self.slot_of.get(key).copied())
+            .filter_map(|key| self.slot_of.get(key, &self.standings))
             .filter(|&slot| {
                 let one = &self.standings[slot as usize];
                 one.model == model && one.on_market() && Some(one.owner) != me

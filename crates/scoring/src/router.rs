@@ -6,9 +6,10 @@ use ahash::RandomState;
 
 use crate::bounds::{above_zero, amount, ensure, model as model_checked, share, Invalid};
 use crate::breaker::Breaker;
+use crate::by_key::ByKey;
 use crate::card::{Decision, Pick};
 use crate::offer::{Key, Offer, Request};
-use crate::party::{By, Party, NONE};
+use crate::party::{By, Link, Party, NONE};
 use crate::portable::{decay, Steps};
 use crate::queue::Queue;
 use crate::score::References;
@@ -29,14 +30,16 @@ pub struct Router {
     pub(crate) steps: Steps,
     /// Offers by slot.
     pub(crate) standings: Vec<Standing>,
+    /// Their neighbours, by slot and [`By`].
+    pub(crate) links: Vec<[Link; 3]>,
     pub(crate) free: Vec<u32>,
-    pub(crate) slot_of: Hashed<Key, u32>,
+    pub(crate) slot_of: ByKey,
     pub(crate) models: Vec<Model>,
     pub(crate) models_free: Vec<u32>,
     pub(crate) names: Hashed<String, u32>,
     pub(crate) parties: Vec<Party>,
     pub(crate) parties_free: Vec<u32>,
-    pub(crate) party_of: Hashed<Key, u32>,
+    pub(crate) party_of: ByKey,
     /// Of the own requests of a network for a model.
     pub(crate) queues: BTreeMap<(u32, u32), Queue>,
     pub(crate) market: u64,
@@ -67,14 +70,15 @@ impl Router {
             steps: Steps::new(settings.band_width),
             settings,
             standings: Vec::new(),
+            links: Vec::new(),
             free: Vec::new(),
-            slot_of: Hashed::default(),
+            slot_of: ByKey::default(),
             models: Vec::new(),
             models_free: Vec::new(),
             names: Hashed::default(),
             parties: Vec::new(),
             parties_free: Vec::new(),
-            party_of: Hashed::default(),
+            party_of: ByKey::default(),
             queues: BTreeMap::new(),
             market: 0,
             breakers: Hashed::default(),
@@ -115,7 +119,7 @@ impl Router {
     /// [`Invalid`] for a bad field, or if there is no room for one more.
     pub fn upsert(&mut self, offer: &Offer<'_>) -> Result<(), Invalid> {
         offer.check()?;
-        let known = self.slot_of.get(&offer.key).copied();
+        let known = self.slot_of.get(&offer.key, &self.standings);
         ensure(
             known.is_some() || self.slot_of.len() < self.settings.offers_max,
             "key",
@@ -139,21 +143,26 @@ impl Router {
 
     /// Gives an offer a slot.
     pub(crate) fn add(&mut self, standing: Standing) -> u32 {
-        let key = standing.key;
         let slot = if let Some(slot) = self.free.pop() {
             self.standings[slot as usize] = standing;
             slot
         } else {
-            self.standings.push(standing);
+            self.push(standing);
             u32::try_from(self.standings.len() - 1).unwrap_or(NONE)
         };
-        self.slot_of.insert(key, slot);
+        self.slot_of.insert(slot, &self.standings);
         slot
+    }
+
+    /// Makes one more slot.
+    pub(crate) fn push(&mut self, standing: Standing) {
+        self.standings.push(standing);
+        self.links.push([Link::ALONE; 3]);
     }
 
     /// Removes an offer; false if it is not here.
     pub fn remove(&mut self, key: &Key) -> bool {
-        let Some(slot) = self.slot_of.remove(key) else {
+        let Some(slot) = self.slot_of.remove(key, &self.standings) else {
             return false;
         };
         let (owner, group) = self.take(slot);
@@ -165,7 +174,7 @@ impl Router {
     }
 
     fn slot(&self, key: &Key) -> Option<u32> {
-        self.slot_of.get(key).copied()
+        self.slot_of.get(key, &self.standings)
     }
 
     /// Says whether the device behind an offer is there; false if the offer is not here.
@@ -361,8 +370,8 @@ impl Router {
     /// Slots taken of a device, over all its offers.
     #[must_use]
     pub fn load(&self, group: &Key) -> u32 {
-        let party = self.party_of.get(group);
-        party.map_or(0, |&party| self.parties[party as usize].load)
+        let party = self.party_of.get(group, &self.parties);
+        party.map_or(0, |party| self.parties[party as usize].load)
     }
 
     /// The state of a device's or an owner's breaker: `closed`, `open` or `half_open`.

@@ -165,7 +165,7 @@ impl Router {
             let owner = from.key()?;
             let model = from.u32()?;
             let queue = read_queue(from)?;
-            let party = router.party_of.get(&owner).copied();
+            let party = router.party_of.get(&owner, &router.parties);
             let party = party.ok_or(broken("must not queue for networks that are not there"))?;
             whole((model as usize) < names.len())?;
             router.queues.insert((party, model), queue);

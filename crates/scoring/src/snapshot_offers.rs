@@ -80,7 +80,7 @@ impl Router {
         for slot in 0..slots {
             let slot = u32::try_from(slot).map_err(|_| broken("must hold at most 2^32 offers"))?;
             if !from.flag()? {
-                self.standings.push(unused.clone());
+                self.push(unused.clone());
                 continue;
             }
             let (key, owner, group) = (from.key()?, from.key()?, from.key()?);
@@ -108,7 +108,7 @@ impl Router {
                 visibility,
             };
             offer.check()?;
-            whole(!self.slot_of.contains_key(&key))?;
+            whole(self.slot_of.get(&key, &self.standings).is_none())?;
             let mut standing = Standing {
                 in_flight,
                 picks,
@@ -131,8 +131,8 @@ impl Router {
             if from.flag()? {
                 standing.tally = Some(Box::new(read_tally(from)?));
             }
-            self.standings.push(standing);
-            self.slot_of.insert(key, slot);
+            self.push(standing);
+            self.slot_of.insert(slot, &self.standings);
             whole(self.slot_of.len() <= self.settings.offers_max)?;
             self.put(slot, model, &owner, &group);
             found.push((slot, seen));

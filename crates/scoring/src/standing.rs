@@ -1,7 +1,7 @@
 //! How each offer stands, and its way into the indexes.
 
 use crate::offer::{Key, Offer, Visibility};
-use crate::party::{By, Link, List, NONE};
+use crate::party::{By, List, NONE};
 use crate::pool::{Pool, Seen};
 use crate::portable::Steps;
 use crate::queue::{Place, State};
@@ -15,47 +15,53 @@ use crate::tree::Address;
 pub const NEWCOMER_PICKS: u32 = 3;
 
 /// An offer and how it stands; unused if its model is [`NONE`].
+///
+/// Three lines of the cache: what a card shows of it, what changes when it is picked, and what a gate bucket says to it.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub struct Standing {
     pub key: Key,
-    /// Where its next turn starts; see [`crate::queue::Queue::cost`].
-    pub turn: u64,
-    /// By [`By`].
-    pub links: [Link; 3],
-    pub model: u32,
-    pub owner: u32,
-    pub group: u32,
-    /// Its block in the tree of its bucket, if it is on the market.
-    pub block: u32,
     pub price_microcents: i64,
-    pub context_tokens: i64,
-    pub output_tokens: i64,
-    pub capacity: u32,
-    pub group_capacity: u32,
-    pub in_flight: u32,
-    /// How often it was picked.
-    pub picks: u32,
-    /// Of its score.
-    pub step: u16,
-    /// The epoch up to which its work has faded.
-    pub epoch: u32,
-    pub state: State,
-    pub visibility: Visibility,
-    pub online: bool,
-    /// Whether its owner takes work at the moment.
-    pub open: bool,
-    /// The number of its last pick.
-    pub served: u64,
     /// Estimates; NaN: nobody knows.
     pub quality: f64,
     pub latency_ms: f64,
     pub availability: f64,
     /// Tokens given to it, decayed to the epoch.
     pub work: f64,
+    /// The epoch up to which its work has faded.
+    pub epoch: u32,
+    /// Of its score.
+    pub step: u16,
+    pub state: State,
+    pub visibility: Visibility,
+
+    /// Where its next turn starts; see [`crate::queue::Queue::cost`].
+    pub turn: u64,
+    /// The number of its last pick.
+    pub served: u64,
+    pub model: u32,
+    pub owner: u32,
+    pub group: u32,
+    /// Its block in the tree of its bucket, if it is on the market.
+    pub block: u32,
+    pub capacity: u32,
+    pub group_capacity: u32,
+    pub in_flight: u32,
+    /// How often it was picked.
+    pub picks: u32,
+    pub online: bool,
+    /// Whether its owner takes work at the moment.
+    pub open: bool,
+    pub tally: Option<Box<Tally>>,
+
+    pub context_tokens: i64,
+    pub output_tokens: i64,
     /// What is in its tally.
     pub seen: Seen,
-    pub tally: Option<Box<Tally>>,
 }
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Standing>() == 3 * 64);
 
 /// One model: its reference points, its offers, and those of the market.
 #[derive(Clone, Debug, Default)]
@@ -81,7 +87,6 @@ impl Standing {
         let mut standing = Self {
             key: offer.key,
             turn: 0,
-            links: [Link::ALONE; 3],
             model: NONE,
             owner: NONE,
             group: NONE,

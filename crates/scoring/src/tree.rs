@@ -10,15 +10,16 @@ use crate::node::{Counts, Heads, Leaf, Node};
 use crate::queue::{Number, Place};
 
 /// Children of a node.
-const FAN: usize = 8;
+pub const FAN: usize = 8;
 /// The most offers in a block.
 const BLOCK_MAX: usize = 16;
 
+/// Some offers.
 #[derive(Clone, Debug)]
-struct Block {
-    leaves: Vec<Leaf>,
+pub struct Block {
+    pub leaves: Vec<Leaf>,
     /// Where it stands among the blocks.
-    position: usize,
+    pub position: usize,
 }
 
 /// An offer's own way to its leaf.
@@ -32,11 +33,11 @@ pub struct Address {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    blocks: Vec<Block>,
+    pub blocks: Vec<Block>,
     free: Vec<u32>,
     /// Blocks by position.
     order: Vec<u32>,
-    levels: Vec<Vec<Node>>,
+    pub levels: Vec<Vec<Node>>,
     /// Whether the levels above the lowest are out of date.
     stale: bool,
 }

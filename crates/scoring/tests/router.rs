@@ -175,3 +175,61 @@ fn steps_end_somewhere() {
     assert!(decay(u64::MAX, 1).abs() < f64::MIN_POSITIVE);
     assert!((decay(0, 1) - 1.0).abs() < f64::EPSILON);
 }
+
+/// Among so many the router asks for memory ahead.
+#[test]
+fn ten_thousand_offers_that_are_away_change_no_pick() {
+    let key = |number: u64| u128::from(number).to_be_bytes();
+    let offer = |number: u64| Offer {
+        key: key(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+        owner: key(1_000_000 + number / 4),
+        group: key(2_000_000 + number / 2),
+        model: "even",
+        price_microcents: [1_000_000, 2_000_000, 3_000_000][usize::try_from(number % 3).unwrap()],
+        context_tokens: [8_192, 131_072][usize::try_from(number % 2).unwrap()],
+        output_tokens: 4_096,
+        capacity: 2,
+        group_capacity: 3,
+        visibility: Visibility::Market,
+    };
+    let filled = |offers: u64| {
+        let mut router = Router::new(Settings {
+            explore_ppm: 100_000,
+            newcomer_ppm: 50_000,
+            ..Settings::default()
+        })
+        .unwrap();
+        for number in 0..offers {
+            router.upsert(&offer(number)).unwrap();
+            router.set_online(&offer(number).key, number < 60);
+        }
+        router
+    };
+    let (mut few, mut many) = (filled(60), filled(10_000));
+    let mut busy = std::collections::VecDeque::new();
+    for seed in 0..5_000 {
+        let request = Request {
+            model: "even",
+            network: key(9),
+            scope: Scope::Market,
+            context_tokens: if seed % 5 == 0 { 10_000 } else { 100 },
+            output_tokens: 0,
+            work_tokens: 1_000,
+            price_microcents_max: (seed % 7 == 0).then_some(2_000_000),
+            only: &[],
+            ignore: &[],
+            tried: &[],
+            prefer: None,
+            now_ms: 5,
+            seed,
+        };
+        let (one, other) = (few.pick(&request).unwrap(), many.pick(&request).unwrap());
+        assert_eq!(one.pick, other.pick, "{seed}");
+        assert_eq!(one.candidates(), other.candidates(), "{seed}");
+        busy.extend(one.pick.map(|pick| pick.key));
+        if busy.len() > 40 {
+            let done = busy.pop_front().unwrap();
+            assert!(few.release(&done) && many.release(&done));
+        }
+    }
+}
