@@ -19,8 +19,8 @@ const WAITING_BYTES_MAX: usize = 256;
 const REMEMBERED_TEXT_BYTES_MIN: usize = 2_048;
 /// Pieces that are remembered, for texts of any length.
 const REMEMBERED: usize = 2_048;
-/// Texts shorter than this are counted without any memory.
-const BORDERS_TEXT_BYTES_MIN: usize = 256;
+/// In a shorter text hardly any pair of tokens comes again that is not in a piece remembered anyway.
+const BORDERS_TEXT_BYTES_MIN: usize = 32_768;
 /// Pairs of tokens that are remembered, at most: more would not fit in the second cache beside the vocabulary.
 const BORDERS_MAX: usize = 16_384;
 /// A pair is remembered for about as many bytes of text.
