@@ -121,8 +121,8 @@ impl Vocabulary<'_> {
             if self.split(token).is_of(left, right) {
                 break (place, gone, token);
             }
-            // It was another pair with the same fingerprint.
-            *merging.merge(place) = self.exactly(merging, place);
+            // Another pair with the same fingerprint. It is not shared, so these two are in no slot behind it.
+            *merging.merge(place) = NOTHING;
         };
         merging.starts &= !(1 << gone);
         *merging.token(place) = token;
