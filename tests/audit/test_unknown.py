@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -95,6 +97,19 @@ def test_every_question_is_in_exactly_one_count(heard: Heard) -> None:
     heard.events += heard.unknown.take_all()
     counted = sum(int(str(one.detail["count"])) for one in heard.of(EventKind.UNKNOWN_REFUSED))
     assert counted == asked
+
+
+def test_windows_that_end_at_one_moment_are_told_in_an_order(heard: Heard) -> None:
+    """A chain puts events of the same time in the order of their ids, which are random."""
+    askers = [Actor(ActorKind.KEY, UUID(int=number)) for number in range(8)]
+    for _ in range(3):
+        for who in askers:
+            heard.ask(who=who)
+    heard.clock.advance(90_000)
+    told = heard.of(EventKind.UNKNOWN_REFUSED)
+    assert [one.actor for one in told] == askers + askers
+    assert all(earlier.at < later.at for earlier, later in itertools.pairwise(told))
+    assert told[-1].at - heard.clock.now() < timedelta(milliseconds=1)
 
 
 def test_a_scan_alerts_and_an_honest_client_does_not(heard: Heard) -> None:

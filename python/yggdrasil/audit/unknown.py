@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -67,13 +67,22 @@ class _Asker:
 class _Asked:
     """One network's askers."""
 
-    __slots__ = ("askers", "bucket", "quiet_until", "told")
+    __slots__ = ("askers", "bucket", "last_at", "quiet_until", "told")
 
     def __init__(self) -> None:
+        self.last_at: datetime | None = None
         self.bucket = Bucket(PER_NETWORK)
         self.told = Bucket(TOLD)
         self.quiet_until = 0.0
         self.askers: dict[Actor, _Asker] = {}
+
+    def at(self, at: datetime) -> datetime:
+        """When the next event was: of one instant, just after the last. A chain has those of the same time in
+        the order of their ids, which are random."""
+        if self.last_at is not None and timedelta(0) <= self.last_at - at < timedelta(seconds=1):
+            at = self.last_at + timedelta(microseconds=1)
+        self.last_at = at
+        return at
 
     def may_tell(self, now: float) -> bool:
         """Whether this network may have one more row; what is not told goes on being counted."""
@@ -107,9 +116,9 @@ class UnknownIds:
         if (asker_alerts or network_alerts) and now >= network.quiet_until:
             network.quiet_until = now + ALERTS_APART_SECONDS
             if network_alerts:
-                self._alert(network_id, SYSTEM, None, "network", at)
+                self._alert(network_id, SYSTEM, None, "network", network.at(at))
             else:
-                self._alert(network_id, actor, asker.user_id, "asker", at)
+                self._alert(network_id, actor, asker.user_id, "asker", network.at(at))
 
     def take(self) -> list[Event]:
         """Events that are to be written now; every few seconds, windows that are over end."""
@@ -129,7 +138,7 @@ class UnknownIds:
         for network_id, network in self._networks.items():
             for actor, asker in network.askers.items():
                 if asker.count:
-                    self._tell(network_id, actor, asker, at)
+                    self._tell(network_id, actor, asker, network.at(at))
         news, self._news = self._news, []
         return news
 
@@ -141,7 +150,7 @@ class UnknownIds:
                 if not asker.bucket.level_at(now):
                     del network.askers[actor]
             elif network.may_tell(now):
-                self._tell(network_id, actor, asker, at)
+                self._tell(network_id, actor, asker, network.at(at))
                 asker.seconds = min(2 * asker.seconds, WINDOW_SECONDS_MAX)
                 asker.window_until = now + asker.seconds
 
@@ -167,7 +176,7 @@ class UnknownIds:
         asker.since = asker.since or at
         asker.count += 1
         if first and network.may_tell(now):
-            self._tell(network_id, actor, asker, at)
+            self._tell(network_id, actor, asker, network.at(at))
             asker.window_until = now + asker.seconds
 
     def _tell(self, network_id: UUID, actor: Actor, asker: _Asker, at: datetime) -> None:

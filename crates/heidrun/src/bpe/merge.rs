@@ -13,7 +13,7 @@ use super::{low_bits, Node, Vocabulary};
 pub const MERGED_BYTES_MAX: usize = 16;
 
 /// So many pieces at a time.
-const WAYS: usize = 6;
+const WAYS: usize = 8;
 /// Bits of a place in a piece.
 const PLACE_BITS: u32 = 4;
 const PLACE_MASK: u32 = (1 << PLACE_BITS) - 1;
