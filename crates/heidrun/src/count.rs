@@ -13,6 +13,8 @@ const KEY_BYTES_MAX: usize = 16;
 /// So many pieces are looked up together. Where each may be in the tables is asked for when it is taken: most of the time
 /// of a look is waiting for memory, and this way it is waited for all at once.
 const WAITING_MAX: usize = 64;
+/// In European languages a piece takes about so many bytes: a short text is given no more room for pieces that wait.
+const PIECE_BYTES: usize = 4;
 /// A longer piece does not wait for others, so that not much text is read when a limit is reached.
 const WAITING_BYTES_MAX: usize = 256;
 /// Texts shorter than this are counted without a memory: filling one would cost more than it saves.
@@ -71,6 +73,7 @@ impl<'a> PieceCounter<'a> {
             let pairs = text_bytes / BORDER_BYTES;
             pairs.min(BORDERS_MAX).next_power_of_two()
         };
+        let waiting = WAITING_MAX.min(text_bytes / PIECE_BYTES);
         Self {
             vocabulary,
             long: None,
@@ -79,9 +82,9 @@ impl<'a> PieceCounter<'a> {
                 ..Scratch::default()
             },
             remembered: vec![0; remembered],
-            short: Vec::new(),
-            medium: Vec::new(),
-            several: Vec::new(),
+            short: Vec::with_capacity(waiting),
+            medium: Vec::with_capacity(waiting),
+            several: Vec::with_capacity(waiting),
             tokens: 0,
         }
     }
