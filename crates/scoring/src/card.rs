@@ -104,8 +104,13 @@ pub struct Candidate {
 pub(crate) struct Glance {
     pub key: Key,
     pub inputs: Inputs,
-    pub step: u16,
 }
+
+/// So many of them fit in what the allocator has at hand for a thread, where a step more would take a search.
+const _: () = assert!(size_of::<Glance>() * GLANCES_MAX <= 1_024);
+
+/// The most candidates of a card.
+pub(crate) const GLANCES_MAX: usize = Decision::CANDIDATES_MAX + 1;
 
 /// The offer picked.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -139,6 +144,8 @@ pub struct Decision {
     pub seed: u64,
     /// The candidates, and which of them was picked.
     pub(crate) glances: Vec<Glance>,
+    /// The candidates' steps.
+    pub(crate) steps: [u16; GLANCES_MAX],
     pub(crate) chosen: usize,
     /// The best step, at which the band begins.
     pub(crate) top: u16,
@@ -160,17 +167,18 @@ impl Decision {
     /// [`Decision::CANDIDATES_MAX`], and the one picked besides.
     #[must_use]
     pub fn candidates(&self) -> Vec<Candidate> {
-        let candidate = |(index, glance): (usize, &Glance)| {
+        let candidate = |(index, (glance, step)): (usize, (&Glance, &u16))| {
             let parts = Parts::new(&glance.inputs, &self.references);
             Candidate {
                 key: glance.key,
                 parts,
                 score: self.weights.total(&parts),
-                band: -i32::from(glance.step.saturating_sub(self.top) / STEPS_EACH),
+                band: -i32::from(step.saturating_sub(self.top) / STEPS_EACH),
                 chosen: index == self.chosen,
             }
         };
-        self.glances.iter().enumerate().map(candidate).collect()
+        let glances = self.glances.iter().zip(&self.steps);
+        glances.enumerate().map(candidate).collect()
     }
 
     /// How much each part decided, in their order: with `w` the weights, `x` the parts of the offer picked

@@ -1,6 +1,6 @@
 //! The steps of a pick.
 
-use crate::card::{Decision, Gates, Glance, Pick};
+use crate::card::{Decision, Gates, Glance, Pick, GLANCES_MAX};
 use crate::node::Heads;
 use crate::offer::{Key, Request, Scope};
 use crate::party::{By, NONE};
@@ -53,6 +53,7 @@ impl Router {
             gates: Gates::default(),
             feasible: 0,
             glances: Vec::new(),
+            steps: [0; GLANCES_MAX],
             chosen: 0,
             top: 0,
             weights: self.settings.weights,
@@ -141,23 +142,23 @@ impl Router {
         chosen: u32,
         explored: bool,
     ) {
-        let glance = |slot: u32| {
+        let slots = listed.slots();
+        let place = slots.iter().position(|&slot| slot == chosen);
+        decision.chosen = place.unwrap_or(slots.len());
+        let besides = place.is_none().then_some(&chosen);
+        for (&slot, step) in slots.iter().chain(besides).zip(&mut decision.steps) {
+            *step = self.standings[slot as usize].step;
+        }
+        let glance = |&slot: &u32| {
             let one = &self.standings[slot as usize];
             Glance {
                 key: one.key,
                 inputs: one.inputs(&decision.references, &self.settings),
-                step: one.step,
             }
         };
-        let slots = listed.slots();
-        decision.glances.reserve_exact(slots.len() + 1);
-        let glances = slots.iter().map(|&slot| glance(slot));
-        decision.glances.extend(glances);
-        let place = slots.iter().position(|&slot| slot == chosen);
-        decision.chosen = place.unwrap_or(decision.glances.len());
-        if place.is_none() {
-            decision.glances.push(glance(chosen));
-        }
+        decision.glances = Vec::with_capacity(slots.len() + usize::from(place.is_none()));
+        decision.glances.extend(slots.iter().map(glance));
+        decision.glances.extend(besides.map(glance));
         let standing = &self.standings[chosen as usize];
         let fresh = lottery.newcomers > 0 && standing.picks < NEWCOMER_PICKS;
         decision.pick = Some(Pick {
