@@ -25,20 +25,20 @@ finite, at least 0, not all 0; they are divided by their sum. ``router.weights``
 - ``upsert(*, key, owner, group, model, price_microcents, context_tokens, capacity, visibility="market",
   group_capacity=None, output_tokens=None)``: `owner` is the network, `group` the device (its offers share a
   breaker, and its `group_capacity` slots), `visibility` ``own`` or ``market``. A new offer is offline and
-  open; a changed one keeps how it stands. ``remove(key)``, ``set_online(key, online)``,
-- ``pick_many(*, seeds, ...) -> list``: the same request once for each seed, each as ``(key, explored,
-  propensity)``, or None where nothing fitted; no cards.
-- ``snapshot() -> bytes``, ``Router.restore(snapshot)``: a router that goes on where this one was, to the last
-  bit. Anything else is an `InvalidInput` on ``snapshot``.
-  ``set_open(key, open)`` (closed: its owner takes no work) and ``set_estimates(key, *, quality, latency_ms,
-  availability)`` return False if the offer is not here.
+  open; a changed one keeps how it stands. ``remove(key)``, ``set_online(key, online)``, ``set_open(key,
+  open)`` (closed: its owner takes no work) and ``set_estimates(key, *, quality, latency_ms, availability)``
+  return False if the offer is not here.
 - ``pick(*, model, network, scope, context_tokens, now_ms, seed, work_tokens=context_tokens,
   price_microcents_max=None, only=(), ignore=(), tried=(), output_tokens=None, prefer=None) -> Decision``:
   `scope` is ``own`` (the network's own offers) or ``market`` (those of other networks). `prefer` is taken in
   place of the best if it passes the gates and its band is the best one's or the next. Takes a slot of the
   offer picked, which ``release(key)`` gives back, and charges it the work. ``load(group)``: the
   slots taken of a device.
-- ``report(group, ok, now_ms)``: how a request to a device ended; failures in a row open its breaker.
+- ``pick_many(*, seeds, ...) -> list``: the same request once for each seed, each as ``(key, explored,
+  propensity)``, or None where nothing fitted; no cards.
+- ``snapshot() -> bytes``, ``Router.restore(snapshot)``: a router that goes on where this one was, to the last
+  bit. Anything else is an `InvalidInput` on ``snapshot``.
+- ``report(group, ok, now_ms)``: how a request to a device ended; failures in a row open its breaker;
   with `breaker_window`, 40 % failed of the last requests do too. ``report_owner(owner, ok, now_ms)`` is the
   same over all devices of an owner, with four times the failures in a row and twice the window.
   ``breaker_state(group_or_owner, now_ms)`` is ``closed``, ``open`` or ``half_open``. With
