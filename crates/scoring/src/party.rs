@@ -70,6 +70,9 @@ impl Router {
             self.parties[party as usize] = new;
             party
         } else {
+            // An offer brings an owner and a device at most.
+            let most = self.settings.offers_max.saturating_mul(2);
+            large_pages::room_for_one(&mut self.parties, most);
             self.parties.push(new);
             u32::try_from(self.parties.len() - 1).unwrap_or(NONE)
         };

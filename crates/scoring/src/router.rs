@@ -156,6 +156,7 @@ impl Router {
 
     /// Makes one more slot.
     pub(crate) fn push(&mut self, standing: Standing) {
+        large_pages::room_for_one(&mut self.standings, self.settings.offers_max);
         self.standings.push(standing);
         self.links.push([Link::ALONE; 3]);
     }
