@@ -188,7 +188,7 @@ impl Pool {
     pub fn heads(&mut self) -> Heads {
         let mut heads = Heads::NONE;
         for (_, class) in self.classes.iter_mut() {
-            heads.join(&class.tree.heads());
+            heads.join(class.tree.heads());
         }
         heads
     }

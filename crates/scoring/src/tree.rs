@@ -48,8 +48,8 @@ impl Tree {
     }
 
     pub fn price_max(&self) -> Option<i64> {
-        let block = &self.blocks[*self.order.last()? as usize];
-        block.leaves.last().map(|leaf| leaf.price)
+        let last = self.leaves(self.order.len().checked_sub(1)?).last();
+        last.map(|leaf| leaf.price)
     }
 
     /// Adds an offer. `moved` is told the block of this one, and of those that went to another for it.
@@ -60,10 +60,8 @@ impl Tree {
             self.levels = vec![vec![Node::of_block(&[])]];
         }
         let before = |block: &u32| {
-            let first = &self.blocks[*block as usize].leaves;
-            first
-                .first()
-                .is_some_and(|leaf| (leaf.price, leaf.place.key) <= (price, place.key))
+            let first = self.blocks[*block as usize].leaves.first();
+            first.is_some_and(|leaf| (leaf.price, leaf.place.key) <= (price, place.key))
         };
         let mut position = self.order.partition_point(before).saturating_sub(1);
         if self.leaves(position).len() == BLOCK_MAX {
@@ -160,17 +158,12 @@ impl Tree {
         self.refresh();
         let mut counts = Counts::default();
         let Some(price_max) = price_max else {
-            if let Some(root) = self.levels.last().and_then(|nodes| nodes.first()) {
-                counts = root.counts;
-            }
-            return counts;
+            return self.root().map_or(counts, |root| root.counts);
         };
         // The last block that begins within the price is cut; those before it are whole.
-        let Some(last) = self.levels.first().and_then(|blocks| {
-            blocks
-                .partition_point(|node| node.price_min <= price_max)
-                .checked_sub(1)
-        }) else {
+        let blocks = self.levels.first().map_or(&[][..], Vec::as_slice);
+        let within = blocks.partition_point(|node| node.price_min <= price_max);
+        let Some(last) = within.checked_sub(1) else {
             return counts;
         };
         for leaf in self.leaves(last) {
@@ -190,10 +183,15 @@ impl Tree {
     }
 
     /// The best ready offers of each step, if there is no price to keep to and nothing to skip.
-    pub fn heads(&mut self) -> Heads {
+    #[inline]
+    pub fn heads(&mut self) -> &Heads {
         self.refresh();
-        let root = self.levels.last().and_then(|nodes| nodes.first());
-        root.map_or(Heads::NONE, |root| root.heads)
+        self.root().map_or(&Heads::NONE, |root| &root.heads)
+    }
+
+    #[inline]
+    fn root(&self) -> Option<&Node> {
+        self.levels.last()?.first()
     }
 
     /// Takes the best ready offers of each step up to a price into `heads`, without those that `skip` names.
@@ -288,11 +286,9 @@ impl Tree {
         let last = (first + FAN).min(self.levels[below].len());
         // The child of the best one first: what it holds cuts off most of the others.
         let leading = (first..last).min_by_key(|&child| self.levels[below][child].heads.first());
-        if let Some(leading) = leading {
-            self.descend(below, leading, most, price_max, skip, best);
-            for child in (first..last).filter(|&child| child != leading) {
-                self.descend(below, child, most, price_max, skip, best);
-            }
+        let others = (first..last).filter(|&child| Some(child) != leading);
+        for child in leading.into_iter().chain(others) {
+            self.descend(below, child, most, price_max, skip, best);
         }
     }
 
@@ -305,9 +301,7 @@ impl Tree {
             position = (first..(first + FAN).min(nodes.len())).find(|&child| {
                 let here = nodes[child].counts.drawn(fresh);
                 let found = nth < here;
-                if !found {
-                    nth -= here;
-                }
+                nth -= if found { 0 } else { here };
                 found
             })?;
         }
@@ -376,11 +370,16 @@ impl Tree {
         }
     }
 
-    /// Builds the levels anew after blocks came or went.
+    /// Brings the levels up to date after blocks came or went.
+    #[inline]
     fn refresh(&mut self) {
-        if !self.stale {
-            return;
+        if self.stale {
+            self.build();
         }
+    }
+
+    #[cold]
+    fn build(&mut self) {
         self.stale = false;
         self.levels.truncate(1);
         while let Some(below) = self.levels.last().filter(|nodes| nodes.len() > 1) {
