@@ -31,7 +31,7 @@ fn main() {
         };
         write("trie", bytes(&tables.trie, u64::to_le_bytes));
         write("splits", bytes(&tables.splits, u64::to_le_bytes));
-        write("pairs", bytes(&tables.pairs, u32::to_le_bytes));
+        write("pairs", bytes(&tables.pairs, u64::to_le_bytes));
         write("ascii", bytes(&tables.ascii, u32::to_le_bytes));
         write("shorter", bytes(&tables.shorter, u32::to_le_bytes));
         write("short", bytes(&tables.short, u64::to_le_bytes));

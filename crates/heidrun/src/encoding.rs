@@ -118,7 +118,7 @@ macro_rules! table {
 static CL100K_BASE: Vocabulary<'static> = Vocabulary {
     trie: table!("cl100k_base.trie", u64),
     splits: table!("cl100k_base.splits", u64),
-    pairs: table!("cl100k_base.pairs", u32),
+    pairs: table!("cl100k_base.pairs", u64),
     ascii: table!("cl100k_base.ascii", u32),
     shorter: table!("cl100k_base.shorter", u32),
     short: table!("cl100k_base.short", u64),
@@ -128,7 +128,7 @@ static CL100K_BASE: Vocabulary<'static> = Vocabulary {
 static O200K_BASE: Vocabulary<'static> = Vocabulary {
     trie: table!("o200k_base.trie", u64),
     splits: table!("o200k_base.splits", u64),
-    pairs: table!("o200k_base.pairs", u32),
+    pairs: table!("o200k_base.pairs", u64),
     ascii: table!("o200k_base.ascii", u32),
     shorter: table!("o200k_base.shorter", u32),
     short: table!("o200k_base.short", u64),

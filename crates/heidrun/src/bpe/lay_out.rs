@@ -2,9 +2,9 @@
 // registered.
 
 use super::layout::{
-    ascii_pair, child_bit, fingerprint, hash_medium, hash_pair, hash_short, home, is_like,
-    low_half, ASCII_PAIRS, AS_LEFT_SHIFT, AS_RIGHT_SHIFT, BASE_BITS, BASE_SHIFT, FREE,
-    LOWEST_SHIFT, NO_RANK, SHARED, TOKEN_BITS, TOKEN_BYTES_MAX, VALUE_SHIFT,
+    ascii_pair, child_bit, hash_medium, hash_pair, hash_short, home, low_half, pair, ASCII_PAIRS,
+    AS_LEFT_SHIFT, AS_RIGHT_SHIFT, BASE_BITS, BASE_SHIFT, FREE, LOWEST_SHIFT, NO_RANK, TOKEN_BITS,
+    TOKEN_BYTES_MAX, VALUE_SHIFT,
 };
 
 /// The base of a node without children: beyond every slot.
@@ -20,8 +20,8 @@ pub struct Tables {
     /// Of each token, the two it is merged from; of one that is not merged, itself twice. Above them, the lowest rank of
     /// the pairs whose left, and of those whose right token it is.
     pub splits: Vec<u64>,
-    /// The token that two others merge to, hashed.
-    pub pairs: Vec<u32>,
+    /// The token that two others merge to, hashed; the two are in the slot as well.
+    pub pairs: Vec<u64>,
     /// The tokens that two bytes below 0x80 merge to, plus one, by [`ascii_pair`]; zero if they do not.
     pub ascii: Vec<u32>,
     /// Of each token, the longest other one that it begins with: that one plus one, and above it how long it is. Zero if
@@ -43,9 +43,9 @@ impl std::fmt::Display for TooLarge {
     }
 }
 
-/// Slots for the pairs. Most pairs that are looked for are in no slot, and at this load such a search takes two looks.
+/// Slots for the pairs. A search takes one and a half looks if it finds the pair, and two and a half if there is none.
 const fn slots_for_pairs(pairs: usize) -> usize {
-    pairs * 5 / 2 + 8
+    pairs * 2 + 8
 }
 
 /// Slots for tokens as a whole, most of which are found: again two looks.
@@ -111,18 +111,14 @@ fn merged(splits: &[Option<(u32, u32)>]) -> impl Iterator<Item = (u32, (u32, u32
         .filter(|&(token, (left, _))| left != token)
 }
 
-fn lay_out_pairs(splits: &[Option<(u32, u32)>]) -> Vec<u32> {
-    let mut slots = vec![0u32; slots_for_pairs(merged(splits).count())];
+fn lay_out_pairs(splits: &[Option<(u32, u32)>]) -> Vec<u64> {
+    let mut slots = vec![0; slots_for_pairs(merged(splits).count())];
     for (token, (left, right)) in merged(splits) {
-        let hash = hash_pair(left, right);
-        let mut at = home(hash, slots.len());
+        let mut at = home(hash_pair(left, right), slots.len());
         while slots[at] != 0 {
-            if is_like(slots[at], fingerprint(hash)) {
-                slots[at] |= SHARED;
-            }
             at = (at + 1) % slots.len();
         }
-        slots[at] = fingerprint(hash) | (token + 1);
+        slots[at] = pair(left, right) << TOKEN_BITS | u64::from(token + 1);
     }
     slots
 }

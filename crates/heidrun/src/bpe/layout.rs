@@ -65,22 +65,10 @@ pub const fn home(hash: u64, slots: usize) -> usize {
     ((hash >> 32).wrapping_mul(slots as u64) >> 32) as usize // no product of 32 bits wraps
 }
 
-/// A pair with the same fingerprint is met before another one, which is in a slot behind it.
-pub const SHARED: u32 = 1 << 31;
-/// The bits of a pair's hash that its slot repeats: those between its token and [`SHARED`].
-const FINGERPRINT: u32 = SHARED - (1 << TOKEN_BITS);
-
-/// The part of a pair's hash that its slot repeats.
+/// Two tokens as a slot of `pairs` has them, above the token plus one that they merge to. A slot that is zero is free.
 #[inline]
-#[allow(clippy::cast_possible_truncation)] // meant
-pub const fn fingerprint(hash: u64) -> u32 {
-    hash as u32 & FINGERPRINT
-}
-
-/// True if a slot may be that of the pair with a fingerprint.
-#[inline]
-pub const fn is_like(slot: u32, fingerprint: u32) -> bool {
-    (slot ^ fingerprint) & FINGERPRINT == 0
+pub const fn pair(left: u32, right: u32) -> u64 {
+    (left as u64) << TOKEN_BITS | right as u64
 }
 
 /// Pairs of bytes below 0x80.

@@ -22,9 +22,9 @@ pub use scratch::{Borders, Scratch};
 use prefetch_index::prefetch_index;
 
 use layout::{
-    child_bit, fingerprint, hash_medium, hash_pair, hash_short, home, is_like, AS_LEFT_SHIFT,
-    AS_RIGHT_SHIFT, BASE_SHIFT, CHILDREN_SHIFT, LABEL_MASK, LOWEST_BITS, LOWEST_SHIFT, NO_RANK,
-    TOKEN_BITS, VALUE_SHIFT,
+    child_bit, hash_medium, hash_pair, hash_short, home, pair, AS_LEFT_SHIFT, AS_RIGHT_SHIFT,
+    BASE_SHIFT, CHILDREN_SHIFT, LABEL_MASK, LOWEST_BITS, LOWEST_SHIFT, NO_RANK, TOKEN_BITS,
+    VALUE_SHIFT,
 };
 
 /// The tables of a vocabulary, as [`Tables`] says.
@@ -32,7 +32,7 @@ use layout::{
 pub struct Vocabulary<'a> {
     pub trie: &'a [u64],
     pub splits: &'a [u64],
-    pub pairs: &'a [u32],
+    pub pairs: &'a [u64],
     pub ascii: &'a [u32],
     pub shorter: &'a [u32],
     pub short: &'a [u64],
@@ -103,12 +103,6 @@ impl Split {
         low_bits(self.0 >> TOKEN_BITS, TOKEN_BITS)
     }
 
-    #[inline]
-    fn is_of(self, left: u32, right: u32) -> bool {
-        let both = u64::from(left) | u64::from(right) << TOKEN_BITS;
-        (self.0 ^ both) << (64 - 2 * TOKEN_BITS) == 0
-    }
-
     /// No pair with this token on the left has a lower rank.
     #[inline]
     fn lowest_as_left(self) -> u32 {
@@ -169,30 +163,29 @@ impl Vocabulary<'_> {
         Split(self.splits[token as usize])
     }
 
-    /// The token that the two merge to.
+    /// The token that the two merge to, looked for from the place of their hash on.
     #[inline]
-    fn merged(&self, left: u32, right: u32) -> Option<u32> {
-        self.merged_below(left, right, NO_RANK)
-    }
-
-    /// The same if its rank is below `before`.
-    #[inline]
-    fn merged_below(&self, left: u32, right: u32, before: u32) -> Option<u32> {
-        let slots = self.pairs.len();
-        let hash = hash_pair(left, right);
-        let wanted = fingerprint(hash);
-        let mut at = home(hash, slots);
+    fn merged(&self, pair: u64, home: usize) -> Option<u32> {
+        let mut at = home;
         loop {
             let slot = self.pairs[at];
-            let token = low_bits(slot.into(), TOKEN_BITS).checked_sub(1)?;
-            if is_like(slot, wanted) && token < before && self.split(token).is_of(left, right) {
+            let token = low_bits(slot, TOKEN_BITS).checked_sub(1)?;
+            if slot >> TOKEN_BITS == pair {
                 return Some(token);
             }
             at += 1;
-            if at == slots {
+            if at == self.pairs.len() {
                 at = 0;
             }
         }
+    }
+
+    /// True if two tokens merge to one whose rank is below `before`.
+    #[inline]
+    fn merge_below(&self, left: u32, right: u32, before: u32) -> bool {
+        let home = home(hash_pair(left, right), self.pairs.len());
+        self.merged(pair(left, right), home)
+            .is_some_and(|token| token < before)
     }
 
     /// True if encoding the bytes of the two gives these two.
@@ -207,7 +200,7 @@ impl Vocabulary<'_> {
         loop {
             // Most parts that meet are never merged with anything on that side, or only later.
             let lowest = of_left.lowest_as_left().max(of_right.lowest_as_right());
-            if lowest < before && self.merged_below(left, right, before).is_some() {
+            if lowest < before && self.merge_below(left, right, before) {
                 return false;
             }
             if left > right {

@@ -1,6 +1,6 @@
 //! What counting one piece needs besides the tables, kept from piece to piece.
 
-use super::layout::{hash_pair, TOKEN_BITS};
+use super::layout::{hash_pair, pair, TOKEN_BITS};
 
 /// Reused memory. What is remembered from one piece to the next is true of the vocabulary, whatever the text.
 #[derive(Clone, Default)]
@@ -72,7 +72,7 @@ impl Borders {
     #[inline]
     pub fn known(&self, left: u32, right: u32) -> Option<bool> {
         let entry = self.0.get(self.place(left, right))?;
-        (entry >> 1 == pair(left, right)).then_some(entry & 1 != 0)
+        (entry >> 1 == noted(left, right)).then_some(entry & 1 != 0)
     }
 
     /// Notes it.
@@ -80,7 +80,7 @@ impl Borders {
     pub fn note(&mut self, left: u32, right: u32, fits: bool) {
         let place = self.place(left, right);
         if let Some(entry) = self.0.get_mut(place) {
-            *entry = pair(left, right) << 1 | u64::from(fits);
+            *entry = noted(left, right) << 1 | u64::from(fits);
         }
     }
 
@@ -91,6 +91,6 @@ impl Borders {
 }
 
 /// Two tokens. It is never zero: the bit above them is set.
-const fn pair(left: u32, right: u32) -> u64 {
-    1 << (2 * TOKEN_BITS) | (left as u64) << TOKEN_BITS | right as u64
+const fn noted(left: u32, right: u32) -> u64 {
+    1 << (2 * TOKEN_BITS) | pair(left, right)
 }
