@@ -23,21 +23,20 @@ pub fn look(rules: Rules, text: &[u8], start: usize) -> Look {
     }
     if let Some(bytes) = text.get(start..).and_then(|rest| rest.first_chunk()) {
         let bytes = u64::from_le_bytes(*bytes);
+        let (space, first) = if bytes & 0xFF == u64::from(b' ') {
+            (1, bytes >> 8)
+        } else {
+            (0, bytes)
+        };
         // In most alphabets nearly every word is not for here.
-        if bytes >> (8 * space_before(bytes)) & 0x80 != 0 {
+        if first & 0x80 != 0 {
             return Look::Unknown;
         }
-        if let Some(look) = word(rules, text, start, bytes) {
+        if let Some(look) = word(rules, text, start, space, first) {
             return look;
         }
     }
     any_piece_end(rules, text, start).map_or(Look::Unknown, Look::Ends)
-}
-
-/// 1 if the first of 8 bytes is a space, else 0.
-#[inline]
-fn space_before(bytes: u64) -> u32 {
-    u32::from(bytes & 0xFF == u64::from(b' '))
 }
 
 /// 0x01 in each of 8 bytes.
@@ -54,12 +53,11 @@ const fn lower_case(bytes: u64) -> u64 {
     from_a & !beyond_z & !bytes & HIGH
 }
 
-/// The piece that starts with `bytes`, at `start`, if it is a word with or without a space before it. Most pieces are that.
+/// The piece that starts at `start`, if it is a word: with `space` before it, 0 or 1, and the first of its letters in `word`,
+/// which is all 8 bytes from `start` but the space. Most pieces are that.
 #[inline(always)]
 #[allow(clippy::inline_always)] // likewise
-fn word(rules: Rules, text: &[u8], start: usize, bytes: u64) -> Option<Look> {
-    let space = space_before(bytes);
-    let word = bytes >> (8 * space);
+fn word(rules: Rules, text: &[u8], start: usize, space: u32, word: u64) -> Option<Look> {
     // The first letter may be a capital, and with some rules any.
     let cased = matches!(rules.word, Word::Cased { .. });
     let letters = lower_case(word | if cased { 0x20 } else { 0x20 * EACH });
@@ -67,8 +65,9 @@ fn word(rules: Rules, text: &[u8], start: usize, bytes: u64) -> Option<Look> {
     if length == 0 {
         return None;
     }
-    let (end, next) = if let Some(behind) = bytes.checked_shr(8 * (space + length)) {
-        (start + (space + length) as usize, behind & 0xFF)
+    let (end, next) = if space + length < 8 {
+        let next = word >> (8 * length) & 0xFF;
+        (start + (space + length) as usize, next)
     } else {
         let end = letters_end(text, start + 8, !cased);
         (end, (*text.get(end)?).into())

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use prefetch_index::prefetch_index;
 
+use crate::ascii::{self, Look};
 use crate::bpe::{home_of, low_half, Borders, Scratch, Vocabulary, MERGED_BYTES_MAX};
+use crate::rules::Rules;
+use crate::split::Scanner;
 
 /// Tokens of up to this length are in the table of short ones.
 const SHORT_BYTES_MAX: usize = 8;
@@ -94,6 +97,29 @@ impl<'a> PieceCounter<'a> {
         Self { long, ..self }
     }
 
+    /// Takes the pieces of `text`; false, and not all of them, if they are more than `most` tokens.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // its caller may know the rules
+    pub fn take_all(&mut self, rules: Rules, text: &str, most: usize) -> bool {
+        let bytes = text.as_bytes();
+        let mut scanner = Scanner::new(rules, text);
+        let mut start = 0;
+        loop {
+            let end = match ascii::look(rules, bytes, start) {
+                Look::Ends(end) => end,
+                look => match scanner.end_from(start, look) {
+                    Some(end) => end,
+                    None => return true,
+                },
+            };
+            self.take(bytes, start, end);
+            if self.tokens > most {
+                return false;
+            }
+            start = end;
+        }
+    }
+
     /// Takes `text[start..end]`, which is not empty.
     #[inline(always)]
     #[allow(clippy::inline_always)] // a call would cost a fourth of it
@@ -119,12 +145,6 @@ impl<'a> PieceCounter<'a> {
                 self.settle(text);
             }
         }
-    }
-
-    /// What was taken since the last [`PieceCounter::finish`] is at least so many tokens.
-    #[inline]
-    pub fn at_least(&self) -> usize {
-        self.tokens
     }
 
     /// The tokens of what was taken since the last time, all of it from `text`.

@@ -323,7 +323,7 @@ impl Iterator for Scanner<'_> {
         match ascii::look(self.rules, self.text.as_bytes(), start) {
             Look::Ends(end) => self.start = end,
             look => {
-                self.next_of_any(look)?;
+                self.start = self.end_from(start, look)?;
                 settled = !self.looked_past_end;
                 run = self.endless;
             }
@@ -338,28 +338,16 @@ impl Iterator for Scanner<'_> {
 }
 
 impl Scanner<'_> {
-    /// The end of the next piece, which starts where the last one ended, for those who need to know no more.
-    #[inline(always)]
-    #[allow(clippy::inline_always)] // so that rules that are known there are known here
-    pub fn next_end(&mut self) -> Option<usize> {
-        match ascii::look(self.rules, self.text.as_bytes(), self.start) {
-            Look::Ends(end) => self.start = end,
-            look => self.next_of_any(look)?,
-        }
-        Some(self.start)
-    }
-
+    /// The end of the piece that starts at `start`, of which the look there could not tell it; None at the end of the text.
     #[inline(never)]
-    fn next_of_any(&mut self, look: Look) -> Option<()> {
+    pub fn end_from(&mut self, start: usize, look: Look) -> Option<usize> {
         self.looked_past_end = false;
         self.endless = None;
-        self.start = if let Look::GoesOn(from) = look {
-            self.word_from(from)
-        } else {
-            let first = self.at(self.start)?;
-            self.piece_end(self.start, first)
-        };
-        Some(())
+        if let Look::GoesOn(from) = look {
+            return Some(self.word_from(from));
+        }
+        let first = self.at(start)?;
+        Some(self.piece_end(start, first))
     }
 
     /// The end of a word that has lower-case letters up to `from`.

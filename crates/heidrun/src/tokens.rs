@@ -6,7 +6,6 @@ use crate::count::PieceCounter;
 use crate::encoding::Encoding;
 use crate::growing::Growing;
 use crate::registered::{CharacterCounter, Registered, WordPieceCounter};
-use crate::split::Scanner;
 
 /// What text is counted with.
 #[derive(Clone)]
@@ -65,16 +64,9 @@ pub fn count_until(encoding: Encoding, text: &str, limit: usize) -> Option<usize
 #[allow(clippy::inline_always)] // or the rules are looked up for each piece
 fn count_by(encoding: Encoding, text: &str, limit: usize) -> Option<usize> {
     let mut counter = PieceCounter::new(encoding.vocabulary(), text.len());
-    let mut pieces = Scanner::new(encoding.rules(), text);
-    let mut start = 0;
-    while let Some(end) = pieces.next_end() {
-        counter.take(text.as_bytes(), start, end);
-        if counter.at_least() > limit {
-            return None;
-        }
-        start = end;
-    }
-    Some(counter.finish(text.as_bytes())).filter(|&tokens| tokens <= limit)
+    let all = counter.take_all(encoding.rules(), text, limit);
+    let tokens = all.then(|| counter.finish(text.as_bytes()));
+    tokens.filter(|&tokens| tokens <= limit)
 }
 
 /// The number of tokens of a text that arrives in parts, exact after each.

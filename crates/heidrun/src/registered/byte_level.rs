@@ -10,7 +10,6 @@ use super::{Added, FileError};
 use crate::bpe::{lay_out, Tables, Vocabulary};
 use crate::count::PieceCounter;
 use crate::rules::{Rules, GPT_2, SEGMENTS};
-use crate::split::Scanner;
 
 /// A registered vocabulary with its rules.
 pub struct ByteLevel {
@@ -66,14 +65,8 @@ impl ByteLevel {
             } else {
                 segment.into()
             };
-            let mut pieces = Scanner::new(rules, &segment);
-            let mut piece_start = 0;
-            while let Some(piece_end) = pieces.next_end() {
-                counter.take(segment.as_bytes(), piece_start, piece_end);
-                if tokens + counter.at_least() > limit {
-                    return None;
-                }
-                piece_start = piece_end;
+            if !counter.take_all(rules, &segment, limit.checked_sub(tokens)?) {
+                return None;
             }
             tokens += counter.finish(segment.as_bytes());
             tokens += usize::from(next > segment_end);
