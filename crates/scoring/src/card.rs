@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::node::STEPS;
 use crate::offer::Key;
 use crate::score::{Inputs, Parts, References};
+use crate::settings::Priors;
 use crate::tally::Reason;
 use crate::weights::Weights;
 
@@ -99,11 +100,33 @@ pub struct Candidate {
     pub chosen: bool,
 }
 
-/// What a candidate's entry on the card is made of, if somebody asks for it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What a candidate's entry on the card is made of, if somebody asks for it: as the offer has it, in its order.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Glance {
     pub key: Key,
-    pub inputs: Inputs,
+    pub price_microcents: i64,
+    /// Estimates; NaN: nobody knows.
+    pub quality: f64,
+    pub latency_ms: f64,
+    pub availability: f64,
+    pub work: f64,
+}
+
+impl Glance {
+    #[inline]
+    pub fn inputs(&self, references: &References, priors: &Priors) -> Inputs {
+        let known = |value: f64, prior| if value.is_nan() { prior } else { value };
+        // A price loses its last bits above 2⁵³ micro-cents, where it scores 0 anyway.
+        #[allow(clippy::cast_precision_loss)]
+        let price = self.price_microcents as f64;
+        Inputs {
+            price,
+            quality: known(self.quality, priors.quality),
+            latency_ms: known(self.latency_ms, references.latency_ms),
+            availability: known(self.availability, priors.availability),
+            work: self.work,
+        }
+    }
 }
 
 /// So many of them fit in what the allocator has at hand for a thread, where a step more would take a search.
@@ -128,7 +151,7 @@ pub struct Pick {
 }
 
 /// All about one pick.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Decision {
     /// What was picked, if anything passed the gates.
     pub pick: Option<Pick>,
@@ -151,6 +174,18 @@ pub struct Decision {
     pub(crate) top: u16,
     pub(crate) weights: Weights,
     pub(crate) references: References,
+    pub(crate) priors: Priors,
+}
+
+impl PartialEq for Decision {
+    /// By what they show.
+    fn eq(&self, other: &Self) -> bool {
+        let facts = |one: &Self| {
+            let times = (one.now_ms, one.epoch_ms, one.seed);
+            (one.pick, one.gates, one.feasible, times, one.weights)
+        };
+        facts(self) == facts(other) && self.candidates() == other.candidates()
+    }
 }
 
 impl Decision {
@@ -168,7 +203,8 @@ impl Decision {
     #[must_use]
     pub fn candidates(&self) -> Vec<Candidate> {
         let candidate = |(index, (glance, step)): (usize, (&Glance, &u16))| {
-            let parts = Parts::new(&glance.inputs, &self.references);
+            let inputs = glance.inputs(&self.references, &self.priors);
+            let parts = Parts::new(&inputs, &self.references);
             Candidate {
                 key: glance.key,
                 parts,

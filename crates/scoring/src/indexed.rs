@@ -3,7 +3,7 @@
 use crate::card::Decision;
 use crate::classes::Lengths;
 use crate::history::Win;
-use crate::node::Heads;
+use crate::node::{Counts, Heads};
 use crate::offer::Request;
 use crate::pick::Listed;
 use crate::queue::Draw;
@@ -163,8 +163,8 @@ impl Router {
     ) -> Found {
         let pool = &mut self.models[model as usize].pool;
         let gates = &mut decision.gates;
-        let (mut feasible, mut newcomers) = (0, 0);
         let mut whole = passed.slots.is_empty();
+        let mut fitting = Counts::default();
         for ((context, output), class) in pool.classes.iter_mut() {
             let mut all = class.tree.counts(None);
             let mut kept = if request.price_microcents_max.is_none() {
@@ -192,14 +192,16 @@ impl Router {
                 whole = false;
                 continue;
             }
-            whole &= all.ready == kept.ready;
-            gates.max_price += u64::from(all.all() - kept.all());
-            gates.online += u64::from(kept.closed + kept.away);
-            gates.breaker += u64::from(kept.broken);
-            gates.capacity += u64::from(kept.full);
-            feasible += u64::from(kept.ready);
-            newcomers += u64::from(kept.fresh);
+            if request.price_microcents_max.is_some() {
+                whole &= all.ready == kept.ready;
+                gates.max_price += u64::from(all.all() - kept.all());
+            }
+            fitting.join(&kept);
         }
+        gates.online += u64::from(fitting.closed + fitting.away);
+        gates.breaker += u64::from(fitting.broken);
+        gates.capacity += u64::from(fitting.full);
+        let (feasible, newcomers) = (fitting.ready.into(), fitting.fresh.into());
         let (heads, best) = if feasible == 0 {
             (Heads::NONE, Listed::default())
         } else if whole {

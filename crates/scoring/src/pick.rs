@@ -1,6 +1,6 @@
 //! The steps of a pick.
 
-use crate::card::{Decision, Gates, Glance, Pick, GLANCES_MAX};
+use crate::card::{Decision, Gates, Pick, GLANCES_MAX};
 use crate::node::Heads;
 use crate::offer::{Key, Request, Scope};
 use crate::party::{By, NONE};
@@ -58,6 +58,7 @@ impl Router {
             top: 0,
             weights: self.settings.weights,
             references: self.settings.references,
+            priors: self.settings.priors(),
             now_ms: request.now_ms,
             epoch_ms: self.epoch_ms,
             seed: request.seed,
@@ -149,13 +150,7 @@ impl Router {
         for (&slot, step) in slots.iter().chain(besides).zip(&mut decision.steps) {
             *step = self.standings[slot as usize].step;
         }
-        let glance = |&slot: &u32| {
-            let one = &self.standings[slot as usize];
-            Glance {
-                key: one.key,
-                inputs: one.inputs(&decision.references, &self.settings),
-            }
-        };
+        let glance = |&slot: &u32| self.standings[slot as usize].glance();
         decision.glances = Vec::with_capacity(slots.len() + usize::from(place.is_none()));
         decision.glances.extend(slots.iter().map(glance));
         decision.glances.extend(besides.map(glance));

@@ -70,7 +70,21 @@ impl Default for Settings {
     }
 }
 
+/// What an offer counts for while nobody knows it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Priors {
+    pub quality: f64,
+    pub availability: f64,
+}
+
 impl Settings {
+    pub(crate) fn priors(&self) -> Priors {
+        Priors {
+            quality: self.quality_prior,
+            availability: self.availability_prior,
+        }
+    }
+
     /// # Errors
     /// [`Invalid`] naming the first setting that breaks its rule.
     pub fn checked(self) -> Result<Self, Invalid> {

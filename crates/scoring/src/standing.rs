@@ -1,5 +1,6 @@
 //! How each offer stands, and its way into the indexes.
 
+use crate::card::Glance;
 use crate::offer::{Key, Offer, Visibility};
 use crate::party::{By, List, NONE};
 use crate::pool::{Pool, Seen};
@@ -73,14 +74,6 @@ pub struct Model {
     pub pool: Pool,
 }
 
-fn known(value: f64, prior: f64) -> f64 {
-    if value.is_nan() {
-        prior
-    } else {
-        value
-    }
-}
-
 impl Standing {
     /// Offline, unrated and unused.
     pub fn new(offer: &Offer<'_>) -> Self {
@@ -141,18 +134,22 @@ impl Standing {
         }
     }
 
-    /// What its score is made of.
-    pub fn inputs(&self, references: &References, settings: &Settings) -> Inputs {
-        // A price loses its last bits above 2⁵³ micro-cents, where it scores 0 anyway.
-        #[allow(clippy::cast_precision_loss)]
-        let price = self.price_microcents as f64;
-        Inputs {
-            price,
-            quality: known(self.quality, settings.quality_prior),
-            latency_ms: known(self.latency_ms, references.latency_ms),
-            availability: known(self.availability, settings.availability_prior),
+    /// What a card is made of.
+    #[inline]
+    pub fn glance(&self) -> Glance {
+        Glance {
+            key: self.key,
+            price_microcents: self.price_microcents,
+            quality: self.quality,
+            latency_ms: self.latency_ms,
+            availability: self.availability,
             work: self.work,
         }
+    }
+
+    /// What its score is made of.
+    pub fn inputs(&self, references: &References, settings: &Settings) -> Inputs {
+        self.glance().inputs(references, &settings.priors())
     }
 
     /// Its place in a queue.
