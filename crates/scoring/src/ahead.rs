@@ -18,12 +18,13 @@ pub fn expect<T>(value: &T) {
 }
 
 impl Router {
-    /// At the end of a pick: asks for the offers that are next in their steps.
-    pub(crate) fn expect_next(&mut self, model: u32) {
+    /// At the end of a pick: asks for the offers that are next in their steps, and notes where the one picked is.
+    pub(crate) fn expect_next(&mut self, chosen: u32, model: u32) {
         let pool = &mut self.models[model as usize].pool;
         if pool.offers < OFFERS_MIN {
             return;
         }
+        self.slot_of.note(chosen, &self.standings);
         for head in pool.heads().ready() {
             if let Some(standing) = self.standings.get(head.slot as usize) {
                 expect(&standing.key);

@@ -27,12 +27,15 @@ impl Keyed for Party {
 /// they are not kept twice. Hashed with a key of its own, as ids may be chosen to collide.
 ///
 /// A table that is searched from the place of a hash on (linear probing, without tombstones; Knuth, volume 3, 6.4,
-/// algorithms L and R). Among a million a look waits for one line of memory here; for two, where tags and numbers lie apart.
+/// algorithms L and R). Among a million a look waits for one line of memory here; for two, where tags and numbers lie apart;
+/// for none, if it was noted.
 #[derive(Clone, Debug, Default)]
 pub struct ByKey {
     hasher: RandomState,
     slots: Vec<Slot>,
     count: usize,
+    /// By the lower bits of their tags, those that were noted: the last one of each place.
+    noted: Vec<Slot>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,8 @@ impl Slot {
     };
 }
 
+/// Of so many keys it is noted where they are: those with a request under way, which are asked for when it ends.
+const NOTED: usize = 8_192;
 /// Slots of the smallest table.
 const SLOTS_MIN: usize = 8;
 
@@ -64,7 +69,22 @@ impl ByKey {
 
     #[inline]
     pub fn get<T: Keyed>(&self, key: &Key, all: &[T]) -> Option<u32> {
-        self.find(key, all).map(|at| self.slots[at].number)
+        let tag = self.tag(key);
+        if let Some(slot) = self.noted.get(Self::place(tag)) {
+            if slot.tag == tag && slot.number != NONE && all[slot.number as usize].key() == key {
+                return Some(slot.number);
+            }
+        }
+        self.find(tag, key, all).map(|at| self.slots[at].number)
+    }
+
+    /// Notes where one is that will soon be asked for again: among a million the table is in no cache, but this is.
+    pub fn note<T: Keyed>(&mut self, number: u32, all: &[T]) {
+        if self.noted.is_empty() {
+            self.noted = vec![Slot::FREE; NOTED];
+        }
+        let tag = self.tag(all[number as usize].key());
+        self.noted[Self::place(tag)] = Slot { tag, number };
     }
 
     /// Adds the number of one whose key has none.
@@ -79,8 +99,14 @@ impl ByKey {
     }
 
     pub fn remove<T: Keyed>(&mut self, key: &Key, all: &[T]) -> Option<u32> {
-        let mut hole = self.find(key, all)?;
+        let tag = self.tag(key);
+        let mut hole = self.find(tag, key, all)?;
         let number = self.slots[hole].number;
+        if let Some(slot) = self.noted.get_mut(Self::place(tag)) {
+            if slot.number == number {
+                *slot = Slot::FREE;
+            }
+        }
         let mut at = hole;
         loop {
             at = self.behind(at);
@@ -100,11 +126,10 @@ impl ByKey {
     }
 
     #[inline]
-    fn find<T: Keyed>(&self, key: &Key, all: &[T]) -> Option<usize> {
+    fn find<T: Keyed>(&self, tag: u32, key: &Key, all: &[T]) -> Option<usize> {
         if self.slots.is_empty() {
             return None;
         }
-        let tag = self.tag(key);
         let mut at = self.home(tag);
         loop {
             let slot = self.slots[at];
@@ -140,6 +165,12 @@ impl ByKey {
     #[allow(clippy::cast_possible_truncation)] // the upper half
     fn tag(&self, key: &Key) -> u32 {
         (self.hasher.hash_one(key) >> 32) as u32
+    }
+
+    /// Where one with a tag is noted.
+    #[inline]
+    fn place(tag: u32) -> usize {
+        tag as usize % NOTED
     }
 
     /// Where the search for a tag starts.
@@ -185,16 +216,19 @@ mod tests {
     proptest! {
         #[test]
         fn finds_what_was_added_and_not_removed(
-            steps in proptest::collection::vec((0..60_u8, any::<bool>()), 0..400)
+            steps in proptest::collection::vec((0..60_u8, any::<bool>(), any::<bool>()), 0..400)
         ) {
             let keys: Vec<Key> = (0..60).map(|number| [number; 16]).collect();
             let (mut table, mut plain) = (ByKey::default(), HashMap::new());
-            for (number, add) in steps {
+            for (number, add, note) in steps {
                 let key = keys[usize::from(number)];
                 if !add {
                     prop_assert_eq!(table.remove(&key, &keys), plain.remove(&key));
                 } else if plain.insert(key, u32::from(number)).is_none() {
                     table.insert(number.into(), &keys);
+                }
+                if add && note {
+                    table.note(number.into(), &keys);
                 }
                 prop_assert_eq!(table.len(), plain.len());
                 prop_assert_eq!(table.is_empty(), plain.is_empty());

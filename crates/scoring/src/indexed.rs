@@ -101,7 +101,7 @@ impl Router {
             chosen,
             explored,
         );
-        self.expect_next(model);
+        self.expect_next(chosen, model);
     }
 
     /// The offers that the request passes by, with what they say of it in their tallies.
