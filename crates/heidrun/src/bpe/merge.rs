@@ -17,6 +17,8 @@ const WAYS: usize = 8;
 /// Bits of a place in a piece.
 const PLACE_BITS: u32 = 4;
 const PLACE_MASK: u32 = (1 << PLACE_BITS) - 1;
+/// Instead of a place, where there are no two parts.
+const NOWHERE: u32 = u32::MAX;
 /// No merge.
 const NOTHING: u64 = u64::MAX;
 
@@ -31,14 +33,14 @@ struct Merging {
     /// A bit for each place where a part starts.
     starts: u32,
     /// What the last merge left to be looked up: the new part with the next one, and the one before with it.
-    next: Option<Open>,
-    previous: Option<Open>,
+    next: Open,
+    previous: Open,
 }
 
 /// Two parts whose merge is to be looked up.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Open {
-    /// Where the left one starts.
+    /// Where the left one starts, or [`NOWHERE`].
     place: u32,
     /// Where the search in [`Vocabulary::pairs`] starts, and for what.
     home: u32,
@@ -86,7 +88,7 @@ impl Vocabulary<'_> {
             }
         }
         merging.starts = (1 << piece.len()) - 1;
-        (merging.next, merging.previous) = (None, None);
+        (merging.next.place, merging.previous.place) = (NOWHERE, NOWHERE);
         number
     }
 
@@ -103,11 +105,10 @@ impl Vocabulary<'_> {
     /// Looks up what is open, and does the next merge; false if there is none.
     #[inline]
     fn step(&self, merging: &mut Merging) -> bool {
-        if let Some(next) = merging.next {
-            *merging.merge(next.place) = self.candidate(next);
-        }
-        if let Some(previous) = merging.previous {
-            *merging.merge(previous.place) = self.candidate(previous);
+        for open in [merging.next, merging.previous] {
+            if open.place != NOWHERE {
+                *merging.merge(open.place) = self.candidate(open);
+            }
         }
         let lowest = lowest(&merging.merges);
         if lowest == NOTHING {
@@ -121,16 +122,12 @@ impl Vocabulary<'_> {
         *merging.merge(place) = NOTHING;
         *merging.merge(gone) = NOTHING;
         let next = merging.starts & behind(place);
-        merging.next = (next != 0).then(|| {
-            let next = *merging.token(next.trailing_zeros());
-            self.open(token, next, place)
-        });
+        let right = *merging.token(next.trailing_zeros());
+        merging.next = self.open(token, right, if next == 0 { NOWHERE } else { place });
         let previous = merging.starts & !(u32::MAX << place);
-        merging.previous = (previous != 0).then(|| {
-            let place = previous.ilog2();
-            let previous = *merging.token(place);
-            self.open(previous, token, place)
-        });
+        let before = 31 - (previous | 1).leading_zeros();
+        let left = *merging.token(before);
+        merging.previous = self.open(left, token, if previous == 0 { NOWHERE } else { before });
         true
     }
 
