@@ -105,7 +105,7 @@ async def test_all_of_three_networks_are_served_in_turns(shop: Shop) -> None:
         await shop.narrow.let_go()
     answers = await asyncio.gather(first, *asked, *others)
     assert [answer.status_code for answer in answers] == [200] * 6
-    # Three of one network waited before the others came, and none of the others waits behind more than one of them.
+    # Three of one network waited before the others came, and the others wait behind one of them.
     # (The answers may come in another order: they are settled together.)
     assert shop.narrow.asked_by[:2] == ["buyer 0", "buyer 0"]
     assert sorted(shop.narrow.asked_by[2:4]) == ["buyer 1", "buyer 2"]

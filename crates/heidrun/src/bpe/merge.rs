@@ -125,7 +125,7 @@ impl Vocabulary<'_> {
         let right = *merging.token(next.trailing_zeros());
         merging.next = self.open(token, right, if next == 0 { NOWHERE } else { place });
         let previous = merging.starts & !(u32::MAX << place);
-        let before = 31 - (previous | 1).leading_zeros();
+        let before = (previous | 1).ilog2();
         let left = *merging.token(before);
         merging.previous = self.open(left, token, if previous == 0 { NOWHERE } else { before });
         true
