@@ -106,7 +106,7 @@ async def test_all_of_three_networks_are_served_in_turns(shop: Shop) -> None:
     answers = await asyncio.gather(first, *asked, *others)
     assert [answer.status_code for answer in answers] == [200] * 6
     # Three of one network waited before the others came, and the others wait behind one of them.
-    # (The answers may come in another order: they are settled together.)
+    # (Jobs, not answers: those are settled in batches, and promised in no order.)
     assert shop.narrow.asked_by[:2] == ["buyer 0", "buyer 0"]
     assert sorted(shop.narrow.asked_by[2:4]) == ["buyer 1", "buyer 2"]
     assert shop.narrow.asked_by[4:] == ["buyer 0", "buyer 0"]
