@@ -51,7 +51,7 @@ fn offer(number: usize) -> Offer<'static> {
         output_tokens: 4_096,
         capacity: 3,
         group_capacity: 5,
-        visibility: if number % 5 == 0 {
+        visibility: if number.is_multiple_of(5) {
             Visibility::Own
         } else {
             Visibility::Market

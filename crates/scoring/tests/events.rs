@@ -48,7 +48,7 @@ fn key(number: u64) -> Key {
 fn settings(seed: u64) -> Settings {
     let others = [0.4, 0.0, 3.0, 0.2, 1.7];
     Settings {
-        weights: if seed % 3 == 0 {
+        weights: if seed.is_multiple_of(3) {
             Weights::default()
         } else {
             Weights::new(others).unwrap()

@@ -44,7 +44,11 @@ fn offer(number: u8, price_microcents: i64, capacity: u32, own: bool) -> Offer<'
         key: key(number),
         owner: key(number % 3),
         group: key(number % 5),
-        model: if number % 2 == 0 { "even" } else { "odd" },
+        model: if number.is_multiple_of(2) {
+            "even"
+        } else {
+            "odd"
+        },
         price_microcents,
         context_tokens: 100,
         output_tokens: 100,
@@ -60,9 +64,13 @@ fn offer(number: u8, price_microcents: i64, capacity: u32, own: bool) -> Offer<'
 
 fn request(network: u8, work_tokens: i64, seed: u64) -> Request<'static> {
     Request {
-        model: if seed % 2 == 0 { "even" } else { "odd" },
+        model: if seed.is_multiple_of(2) {
+            "even"
+        } else {
+            "odd"
+        },
         network: key(network % 4),
-        scope: if seed % 3 == 0 {
+        scope: if seed.is_multiple_of(3) {
             Scope::Own
         } else {
             Scope::Market
