@@ -32,7 +32,8 @@ fn main() {
         write("trie", bytes(&tables.trie, u64::to_le_bytes));
         write("splits", bytes(&tables.splits, u64::to_le_bytes));
         write("pairs", bytes(&tables.pairs, u64::to_le_bytes));
-        write("ascii", bytes(&tables.ascii, u32::to_le_bytes));
+        write("pilots", tables.pilots);
+        write("twos", bytes(&tables.twos, u32::to_le_bytes));
         write("shorter", bytes(&tables.shorter, u32::to_le_bytes));
         write("short", bytes(&tables.short, u64::to_le_bytes));
         write("medium", bytes(&tables.medium, u128::to_le_bytes));

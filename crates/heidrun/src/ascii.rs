@@ -1,5 +1,7 @@
 //! The pieces of plain ASCII text, which is most text: the rules of `split`, where they need to look at nothing else.
 
+use wide::u8x16;
+
 use crate::class::{CLASS_OF_BYTE, FOREIGN, LETTER, NEWLINE, NUMBER, SPACE};
 use crate::rules::{Rules, Word};
 
@@ -22,58 +24,64 @@ pub fn look(rules: Rules, text: &[u8], start: usize) -> Look {
         return Look::Unknown;
     }
     if let Some(bytes) = text.get(start..).and_then(|rest| rest.first_chunk()) {
-        let bytes = u64::from_le_bytes(*bytes);
-        let (space, first) = if bytes & 0xFF == u64::from(b' ') {
-            (1, bytes >> 8)
-        } else {
-            (0, bytes)
-        };
+        let space = usize::from(bytes[0] == b' ');
         // In most alphabets nearly every word is not for here.
-        if first & 0x80 != 0 {
+        if text[start + space] >= 0x80 {
             return Look::Unknown;
         }
-        if let Some(look) = word(rules, text, start, space, first) {
+        if let Some(look) = word(rules, text, start, space, *bytes) {
             return look;
         }
     }
     any_piece_end(rules, text, start).map_or(Look::Unknown, Look::Ends)
 }
 
-/// 0x01 in each of 8 bytes.
-const EACH: u64 = 0x0101_0101_0101_0101;
-/// The upper bit of each of 8 bytes.
-const HIGH: u64 = 0x80 * EACH;
+/// Bytes that are looked at together.
+const TOGETHER: usize = 16;
 
-/// The upper bit of each byte that is `a` to `z`.
+/// A bit for each byte that is `a` to `z`, or with `caseless` any letter; the first byte has the lowest.
 #[inline]
-const fn lower_case(bytes: u64) -> u64 {
-    let low = bytes & !HIGH;
-    let from_a = low + (0x80 - b'a' as u64) * EACH;
-    let beyond_z = low + (0x80 - b'z' as u64 - 1) * EACH;
-    from_a & !beyond_z & !bytes & HIGH
+fn letters(bytes: [u8; TOGETHER], caseless: bool) -> u32 {
+    let bytes = u8x16::new(bytes);
+    let folded = if caseless {
+        bytes | u8x16::splat(0x20)
+    } else {
+        bytes
+    };
+    let from_a = folded - u8x16::splat(b'a');
+    from_a
+        .simd_eq(from_a.min(u8x16::splat(b'z' - b'a')))
+        .to_bitmask()
 }
 
-/// The piece that starts at `start`, if it is a word: with `space` before it, 0 or 1, and the first of its letters in `word`,
-/// which is all 8 bytes from `start` but the space. Most pieces are that.
+/// The piece that starts at `start`, if it is a word, with `space` before it, 0 or 1: `bytes` are those from there on. Most
+/// pieces are that.
 #[inline(always)]
 #[allow(clippy::inline_always)] // likewise
-fn word(rules: Rules, text: &[u8], start: usize, space: u32, word: u64) -> Option<Look> {
+fn word(
+    rules: Rules,
+    text: &[u8],
+    start: usize,
+    space: usize,
+    bytes: [u8; TOGETHER],
+) -> Option<Look> {
     // The first letter may be a capital, and with some rules any.
     let cased = matches!(rules.word, Word::Cased { .. });
-    let letters = lower_case(word | if cased { 0x20 } else { 0x20 * EACH });
-    let length = (!letters & HIGH).trailing_zeros() / 8;
+    let first = text[start + space];
+    let letter = (first | 0x20).wrapping_sub(b'a') <= b'z' - b'a';
+    let letters = letters(bytes, !cased) >> space | u32::from(letter);
+    let length = letters.trailing_ones() as usize;
     if length == 0 {
         return None;
     }
-    let (end, next) = if space + length < 8 {
-        let next = word >> (8 * length) & 0xFF;
-        (start + (space + length) as usize, next)
+    let end = if space + length < TOGETHER {
+        start + space + length
     } else {
-        let end = letters_end(text, start + 8, !cased);
-        (end, (*text.get(end)?).into())
+        letters_end(text, start + TOGETHER, !cased)
     };
+    let next = *text.get(end)?;
     // A word of capitals, or a contraction: those take more than one look.
-    let capital = cased && length == 1 && word & 0x20 == 0;
+    let capital = cased && length == 1 && first & 0x20 == 0;
     if next >= 0x80 {
         return Some(if capital {
             Look::Unknown
@@ -81,7 +89,7 @@ fn word(rules: Rules, text: &[u8], start: usize, space: u32, word: u64) -> Optio
             Look::GoesOn(end)
         });
     }
-    let plain = !cased || next != u64::from(b'\'') && !(length == 1 && next & 0x40 != 0);
+    let plain = !cased || next != b'\'' && !(length == 1 && next & 0x40 != 0);
     plain.then_some(Look::Ends(end))
 }
 
@@ -200,12 +208,11 @@ fn space_end(text: &[u8], start: usize) -> Option<usize> {
 /// The first place from `from` whose byte is not `a` to `z`, or with `caseless` no letter; or the end of the text.
 #[inline]
 fn letters_end(text: &[u8], from: usize, caseless: bool) -> usize {
-    let fold = if caseless { 0x20 * EACH } else { 0 };
     let mut rest = &text[from..];
     while let Some((bytes, behind)) = rest.split_first_chunk() {
-        let others = !lower_case(u64::from_le_bytes(*bytes) | fold) & HIGH;
-        if others != 0 {
-            return text.len() - rest.len() + (others.trailing_zeros() / 8) as usize;
+        let letters = letters(*bytes, caseless).trailing_ones() as usize;
+        if letters < TOGETHER {
+            return text.len() - rest.len() + letters;
         }
         rest = behind;
     }

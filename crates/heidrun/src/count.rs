@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use prefetch_index::prefetch_index;
 
 use crate::ascii::{self, Look};
-use crate::bpe::{home_of, low_half, Borders, Scratch, Vocabulary, MERGED_BYTES_MAX};
+use crate::bpe::{home_of, low_half, Borders, Groups, Piece, Scratch, Vocabulary, MERGED_MAX};
 use crate::rules::Rules;
 use crate::split::Scanner;
 
@@ -13,6 +13,8 @@ use crate::split::Scanner;
 const SHORT_BYTES_MAX: usize = 8;
 /// Pieces of up to this length are looked up as a whole.
 const KEY_BYTES_MAX: usize = 16;
+/// Fewer pieces than this are not worth being merged side by side.
+const MERGED_MIN: usize = 6;
 /// So many pieces are looked up together. Where each may be in the tables is asked for when it is taken: most of the time
 /// of a look is waiting for memory, and this way it is waited for all at once.
 const WAITING_MAX: usize = 64;
@@ -49,6 +51,9 @@ pub struct PieceCounter<'a> {
     medium: Vec<Waiting<u128>>,
     /// Those of them that are in neither table.
     several: Vec<Waiting<u128>>,
+    /// Those of them that are to be merged.
+    merging: Vec<Piece>,
+    groups: Groups,
     /// Of the pieces taken since the last [`PieceCounter::finish`].
     tokens: usize,
 }
@@ -88,6 +93,8 @@ impl<'a> PieceCounter<'a> {
             short: Vec::with_capacity(waiting),
             medium: Vec::with_capacity(waiting),
             several: Vec::with_capacity(waiting),
+            merging: Vec::new(),
+            groups: Groups::default(),
             tokens: 0,
         }
     }
@@ -150,6 +157,7 @@ impl<'a> PieceCounter<'a> {
     /// The tokens of what was taken since the last time, all of it from `text`.
     pub fn finish(&mut self, text: &[u8]) -> usize {
         self.settle(text);
+        self.merge();
         std::mem::take(&mut self.tokens)
     }
 
@@ -173,28 +181,45 @@ impl<'a> PieceCounter<'a> {
             }
         }
         let mut several = std::mem::take(&mut self.several);
-        several.retain(|piece| {
+        for piece in several.drain(..) {
             let bytes = &text[piece.start..piece.end];
-            if let Some(count) = self.known(piece, bytes) {
+            if let Some(count) = self.known(&piece, bytes) {
                 self.tokens += count - 1;
-                return false;
+            } else if piece.key != 0 && bytes[0] < 0x80 && bytes[1] < 0x80 {
+                self.merging.push(Piece {
+                    bytes: piece.key,
+                    length: bytes.len(),
+                });
+                if self.merging.len() == MERGED_MAX {
+                    self.merge();
+                }
+            } else {
+                let count = self.walk(bytes);
+                self.count_noted(piece.key, count);
             }
-            if bytes.len() <= MERGED_BYTES_MAX && bytes[0] < 0x80 && bytes[1] < 0x80 {
-                return true;
-            }
-            let count = self.walk(bytes);
-            self.tokens += count - 1;
-            self.note(piece, count);
-            false
-        });
-        let pieces = several.iter().map(|piece| &text[piece.start..piece.end]);
-        let vocabulary = self.vocabulary;
-        vocabulary.merge_each(pieces, |piece, count| {
-            self.tokens += count - 1;
-            self.note(&several[piece], count);
-        });
-        several.clear();
+        }
         self.several = several;
+    }
+
+    /// Counts what is to be merged.
+    #[inline(never)]
+    fn merge(&mut self) {
+        let pieces = std::mem::take(&mut self.merging);
+        if pieces.len() < MERGED_MIN {
+            for piece in &pieces {
+                let count = self.walk(&piece.bytes.to_le_bytes()[..piece.length]);
+                self.count_noted(piece.bytes, count);
+            }
+        } else {
+            let mut groups = std::mem::take(&mut self.groups);
+            let vocabulary = self.vocabulary;
+            vocabulary.merge_all(&pieces, &mut groups, |number, count| {
+                self.count_noted(pieces[number].bytes, count);
+            });
+            self.groups = groups;
+        }
+        self.merging = pieces;
+        self.merging.clear();
     }
 
     /// The tokens of a piece, if they are remembered or it is a token that is in no table.
@@ -207,12 +232,14 @@ impl<'a> PieceCounter<'a> {
         same.then_some((known >> COUNT_SHIFT) as usize)
     }
 
-    fn note(&mut self, piece: &Waiting<u128>, count: usize) {
-        if piece.key == 0 || piece.key >> COUNT_SHIFT != 0 {
+    /// Counts a piece as so many tokens, and notes it.
+    fn count_noted(&mut self, key: u128, count: usize) {
+        self.tokens += count - 1;
+        if key == 0 || key >> COUNT_SHIFT != 0 {
             return;
         }
-        if let Some(known) = self.remembered.get_mut(home_of(piece.key, REMEMBERED)) {
-            *known = piece.key | (count as u128) << COUNT_SHIFT;
+        if let Some(known) = self.remembered.get_mut(home_of(key, REMEMBERED)) {
+            *known = key | (count as u128) << COUNT_SHIFT;
         }
     }
 

@@ -2,9 +2,9 @@
 // registered.
 
 use super::layout::{
-    ascii_pair, child_bit, hash_medium, hash_pair, hash_short, home, low_half, pair, ASCII_PAIRS,
-    AS_LEFT_SHIFT, AS_RIGHT_SHIFT, BASE_BITS, BASE_SHIFT, FREE, LOWEST_SHIFT, NO_RANK, TOKEN_BITS,
-    TOKEN_BYTES_MAX, VALUE_SHIFT,
+    child_bit, hash_medium, hash_pair, hash_short, home, low_half, merge_to, pair_key, pilot_of,
+    slot_of, AS_LEFT_SHIFT, AS_RIGHT_SHIFT, BASE_BITS, BASE_SHIFT, FREE, LOWEST_SHIFT, NO_MERGE,
+    NO_PAIR, NO_RANK, PLACE_BITS, SLOTS_A_PILOT, TOKEN_BITS, TOKEN_BYTES_MAX, VALUE_SHIFT,
 };
 
 /// The base of a node without children: beyond every slot.
@@ -20,10 +20,12 @@ pub struct Tables {
     /// Of each token, the two it is merged from; of one that is not merged, itself twice. Above them, the lowest rank of
     /// the pairs whose left, and of those whose right token it is.
     pub splits: Vec<u64>,
-    /// The token that two others merge to, hashed; the two are in the slot as well.
+    /// The token that two others merge to, below the two, where [`slot_of`] says.
     pub pairs: Vec<u64>,
-    /// The tokens that two bytes below 0x80 merge to, plus one, by [`ascii_pair`]; zero if they do not.
-    pub ascii: Vec<u32>,
+    /// By [`pilot_of`]: which slot a pair has.
+    pub pilots: Vec<u8>,
+    /// What each two bytes merge to, the first one being the lower half of the index; [`NO_MERGE`] if they do not.
+    pub twos: Vec<u32>,
     /// Of each token, the longest other one that it begins with: that one plus one, and above it how long it is. Zero if
     /// there is none.
     pub shorter: Vec<u32>,
@@ -43,10 +45,12 @@ impl std::fmt::Display for TooLarge {
     }
 }
 
-/// Slots for the pairs. A search takes one and a half looks if it finds the pair, and two and a half if there is none.
+/// Slots for the pairs, at least: with fewer, pilots are hard to find.
 const fn slots_for_pairs(pairs: usize) -> usize {
-    pairs * 2 + 8
+    pairs * 5 / 4 + 64
 }
+/// The most slots are so many times that.
+const MORE_SLOTS_MAX: usize = 8;
 
 /// Slots for tokens as a whole, most of which are found: again two looks.
 const fn slots_for_keys(keys: usize) -> usize {
@@ -72,12 +76,14 @@ pub fn lay_out(
             .map(|(token, _)| token.as_slice())
     };
     let (trie, shorter) = lay_out_trie(tokens, splits)?;
+    let (pairs, pilots) = lay_out_pairs(splits)?;
     Ok(Tables {
         trie,
         shorter,
         splits: lay_out_splits(splits),
-        pairs: lay_out_pairs(splits),
-        ascii: lay_out_ascii(tokens, splits),
+        pairs,
+        pilots,
+        twos: lay_out_twos(tokens, splits),
         short: lay_out_keys(whole(), 1..=8, low_half, hash_short),
         medium: lay_out_keys(whole(), 9..=16, |key| key, hash_medium),
     })
@@ -111,24 +117,56 @@ fn merged(splits: &[Option<(u32, u32)>]) -> impl Iterator<Item = (u32, (u32, u32
         .filter(|&(token, (left, _))| left != token)
 }
 
-fn lay_out_pairs(splits: &[Option<(u32, u32)>]) -> Vec<u64> {
-    let mut slots = vec![0; slots_for_pairs(merged(splits).count())];
-    for (token, (left, right)) in merged(splits) {
-        let mut at = home(hash_pair(left, right), slots.len());
-        while slots[at] != 0 {
-            at = (at + 1) % slots.len();
+/// The pairs, and the pilot of each few of them.
+fn lay_out_pairs(splits: &[Option<(u32, u32)>]) -> Result<(Vec<u64>, Vec<u8>), TooLarge> {
+    let least = slots_for_pairs(merged(splits).count()).next_power_of_two();
+    let mut slots = least;
+    while slots <= least * MORE_SLOTS_MAX {
+        if let Some(found) = with_slots(splits, slots) {
+            return Ok(found);
         }
-        slots[at] = pair(left, right) << TOKEN_BITS | u64::from(token + 1);
+        slots *= 2;
     }
-    slots
+    Err(TooLarge("the table of pairs"))
+}
+
+/// The same with that many slots; None if there is no pilot for some of the pairs.
+fn with_slots(splits: &[Option<(u32, u32)>], count: usize) -> Option<(Vec<u64>, Vec<u8>)> {
+    let (mut slots, mut pilots) = (vec![NO_PAIR; count], vec![0; count / SLOTS_A_PILOT]);
+    // With each hash what its slot will hold.
+    let mut groups: Vec<Vec<(u64, u64)>> = vec![Vec::new(); pilots.len()];
+    for (token, (left, right)) in merged(splits) {
+        let hash = hash_pair(left, right);
+        let slot = pair_key(left, right) | u64::from(token << PLACE_BITS);
+        groups[pilot_of(hash, pilots.len())].push((hash, slot));
+    }
+    // The largest groups first, while there is most room.
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by_key(|&group| std::cmp::Reverse(groups[group].len()));
+    let mut taken = Vec::new();
+    for group in order {
+        pilots[group] = (0..=u8::MAX).find(|&pilot| {
+            taken.clear();
+            groups[group].iter().all(|&(hash, _)| {
+                let place = slot_of(hash, pilot, count);
+                let free = slots[place] == NO_PAIR && !taken.contains(&place);
+                taken.push(place);
+                free
+            })
+        })?;
+        for &(hash, slot) in &groups[group] {
+            slots[slot_of(hash, pilots[group], count)] = slot;
+        }
+    }
+    Some((slots, pilots))
 }
 
 /// A token of two bytes is always merged from these two.
-fn lay_out_ascii(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Vec<u32> {
-    let mut table = vec![0; ASCII_PAIRS];
-    for ((number, token), split) in (1..).zip(tokens).zip(splits) {
-        if let (&[left @ ..0x80, right @ ..0x80], Some(_)) = (token.as_slice(), split) {
-            table[ascii_pair(left, right)] = number;
+fn lay_out_twos(tokens: &[Vec<u8>], splits: &[Option<(u32, u32)>]) -> Vec<u32> {
+    let mut table = vec![NO_MERGE; 1 << 16];
+    for ((number, token), split) in (0..).zip(tokens).zip(splits) {
+        if let (&[left, right], Some(_)) = (token.as_slice(), split) {
+            table[usize::from(u16::from_le_bytes([left, right]))] = merge_to(number, 0);
         }
     }
     table

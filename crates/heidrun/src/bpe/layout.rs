@@ -32,13 +32,6 @@ pub const TOKEN_BYTES_MAX: usize = 255;
 /// A multiplier that spreads keys over their upper bits (2⁶⁴ divided by the golden ratio).
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The hash of two tokens.
-#[inline]
-pub const fn hash_pair(left: u32, right: u32) -> u64 {
-    let key = (left as u64) << 32 | right as u64;
-    (key ^ key >> 15).wrapping_mul(SPREAD)
-}
-
 /// The hash of up to 8 bytes.
 #[inline]
 pub const fn hash_short(key: u64) -> u64 {
@@ -65,19 +58,73 @@ pub const fn home(hash: u64, slots: usize) -> usize {
     ((hash >> 32).wrapping_mul(slots as u64) >> 32) as usize // no product of 32 bits wraps
 }
 
-/// Two tokens as a slot of `pairs` has them, above the token plus one that they merge to. A slot that is zero is free.
+/// Two tokens as one number.
 #[inline]
 pub const fn pair(left: u32, right: u32) -> u64 {
     (left as u64) << TOKEN_BITS | right as u64
 }
 
-/// Pairs of bytes below 0x80.
-pub const ASCII_PAIRS: usize = 1 << 14;
+/// No token has this number.
+pub const NO_TOKEN: u32 = (1 << TOKEN_BITS) - 1;
 
-/// The place of such a pair.
+// The table of pairs is a hash table without a search: of a few keys that share a pilot, the pilot was chosen so that each
+// has a slot of its own. So a look is two reads, whatever it finds, and no jump.
+
+/// Two tokens as a slot of `pairs` has them, above the token that they merge to.
 #[inline]
-pub const fn ascii_pair(left: u8, right: u8) -> usize {
-    (left as usize) << 7 | right as usize
+pub const fn pair_key(left: u32, right: u32) -> u64 {
+    pair(left, right) << PAIR_SHIFT
+}
+
+/// Where the two start in a slot. Below them there is room for a token as [`merge_to`] has it.
+pub const PAIR_SHIFT: u32 = 64 - 2 * TOKEN_BITS;
+/// A slot of `pairs` that is not taken. Nobody looks for these two.
+pub const NO_PAIR: u64 = pair_key(NO_TOKEN - 1, NO_TOKEN);
+/// Slots of `pairs` to a pilot.
+pub const SLOTS_A_PILOT: usize = 4;
+
+/// The hash of two tokens.
+#[inline]
+pub const fn hash_pair(left: u32, right: u32) -> u64 {
+    pair(left, right).wrapping_mul(SPREAD)
+}
+
+/// The pilot, of a power of two of them, for a hash of two tokens.
+#[inline]
+pub const fn pilot_of(hash: u64, pilots: usize) -> usize {
+    upper(hash, pilots)
+}
+
+/// The slot, of a power of two of them, for a hash of two tokens.
+#[inline]
+pub const fn slot_of(hash: u64, pilot: u8, slots: usize) -> usize {
+    /// Another multiplier, for bits that have nothing to do with those that chose the pilot.
+    const SPREAD_AGAIN: u64 = 0xD6E8_FEB8_6659_FD93;
+    upper(
+        (hash ^ (pilot as u64) << 32).wrapping_mul(SPREAD_AGAIN),
+        slots,
+    )
+}
+
+/// Upper bits of a hash that are a place among `places`, a power of two up to 2²¹.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // meant
+const fn upper(hash: u64, places: usize) -> usize {
+    (hash >> 43) as usize & (places - 1)
+}
+
+/// Bits of a place in a piece that is merged.
+pub const PLACE_BITS: u32 = 5;
+/// Merges start with this: then they are, as the bits of an `f32`, ordinary numbers in the same order.
+pub const MERGES: u32 = 0x3F80_0000;
+/// No merge: as a number beyond all others, with [`NO_TOKEN`] and the last place.
+pub const NO_MERGE: u32 = merge_to(NO_TOKEN, (1 << PLACE_BITS) - 1);
+
+/// The merge to a token, of the part that starts at a place with the next one. Of two, the lower goes first: tokens are
+/// numbered by rank, and of equal ones the first goes first.
+#[inline]
+pub const fn merge_to(token: u32, place: u32) -> u32 {
+    MERGES + (token << PLACE_BITS | place)
 }
 
 /// The bit, in a slot of the trie, of a child by `byte`. Several bytes share one.

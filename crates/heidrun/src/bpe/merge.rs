@@ -1,186 +1,248 @@
 //! Counting short pieces by merging their bytes, as the definition says.
 //!
 //! The walk tries the longest token first. In European languages that is one that merging does not make for every other
-//! word, and the walk goes back. Merging needs no going back, but each of its steps waits for memory; so several pieces are
-//! merged in turn, and what one of them will look at is asked for before the others have theirs.
+//! word, and the walk goes back. Merging needs no going back. But done for one piece after the other it is all waiting: for
+//! memory, and for jumps, none of which can be foretold. So pieces of about the same length are merged side by side, the
+//! same step of each, without a jump that depends on what is found; and what a step will read is asked for while other
+//! pieces have theirs.
+
+use std::hint::select_unpredictable;
 
 use prefetch_index::prefetch_index;
+use wide::f32x8;
 
-use super::layout::{ascii_pair, hash_pair, home, pair, TOKEN_BITS};
+use super::layout::{pair_key, MERGES, NO_MERGE, NO_TOKEN, PAIR_SHIFT, PLACE_BITS};
 use super::{low_bits, Node, Vocabulary};
 
 /// Pieces of up to this length can be merged here.
 pub const MERGED_BYTES_MAX: usize = 16;
+/// So many are merged at a time.
+pub const MERGED_MAX: usize = 128;
 
-/// So many pieces at a time.
-const WAYS: usize = 8;
-/// Bits of a place in a piece.
-const PLACE_BITS: u32 = 4;
+/// Pieces side by side.
+const LANES: usize = 8;
+/// So many times that in turn.
+const GROUPS: usize = 4;
+const PLACES: usize = 1 << PLACE_BITS;
 const PLACE_MASK: u32 = (1 << PLACE_BITS) - 1;
-/// Instead of a place, where there are no two parts.
-const NOWHERE: u32 = u32::MAX;
-/// No merge.
-const NOTHING: u64 = u64::MAX;
 
-/// A piece that is merged.
-#[derive(Default)]
-struct Merging {
-    /// By the place where a part starts: the token that it and the next part may merge to, and below that the place. The
-    /// lowest is the next merge: tokens are numbered by rank, and of equal ones the first goes first.
-    merges: [u64; MERGED_BYTES_MAX],
-    /// By the same place: its token.
-    tokens: [u32; MERGED_BYTES_MAX],
-    /// A bit for each place where a part starts.
-    starts: u32,
+/// A piece to be merged.
+#[derive(Clone, Copy)]
+pub struct Piece {
+    /// The first byte is the lowest; there are zeros behind the last one.
+    pub bytes: u128,
+    /// 2 to [`MERGED_BYTES_MAX`].
+    pub length: usize,
+}
+
+type Lanes<T> = [T; LANES];
+
+/// Pieces that are merged side by side. The bytes of a piece have the places from 1 on; a part has that of its first byte.
+#[derive(Clone)]
+struct Group {
+    /// By place, and then by piece: the merge of the part there with the next one.
+    merges: [Lanes<u32>; PLACES],
+    /// Likewise its token. Before the first and behind the last part is [`NO_TOKEN`].
+    tokens: [Lanes<u32>; PLACES],
+    /// A bit for each place where a part starts, for place 0, and for that behind the last byte.
+    starts: Lanes<u32>,
     /// What the last merge left to be looked up: the new part with the next one, and the one before with it.
     next: Open,
     previous: Open,
+    /// The numbers of the pieces; fewer than there are lanes in a last group.
+    numbers: Lanes<usize>,
+    used: usize,
 }
 
-/// Two parts whose merge is to be looked up.
-#[derive(Clone, Copy, Default)]
+/// Memory to merge in, used again and again.
+#[derive(Clone, Default)]
+pub struct Groups(Vec<Group>);
+
+/// Two parts of each piece whose merge is to be looked up.
+#[derive(Clone, Copy)]
 struct Open {
-    /// Where the left one starts, or [`NOWHERE`].
-    place: u32,
-    /// Where the search in [`Vocabulary::pairs`] starts, and for what.
-    home: u32,
-    pair: u64,
+    /// Where the left one starts.
+    places: Lanes<u32>,
+    /// As [`pair_key`] has them.
+    pairs: Lanes<u64>,
+    /// Where they are in [`super::Tables::pairs`], if they merge.
+    slots: Lanes<usize>,
 }
 
 impl Vocabulary<'_> {
-    /// Merges pieces of 2 to [`MERGED_BYTES_MAX`] bytes, whose every byte is a token, and calls `counted` with the number
-    /// of each and of its tokens, not in order.
-    pub fn merge_each<'t>(
+    /// Merges up to [`MERGED_MAX`] pieces, whose every byte is a token, and calls `counted` with the number of each and of
+    /// its tokens, not in order.
+    pub fn merge_all(
         &self,
-        pieces: impl Iterator<Item = &'t [u8]>,
+        pieces: &[Piece],
+        groups: &mut Groups,
         mut counted: impl FnMut(usize, usize),
     ) {
-        let mut pieces = pieces.enumerate();
-        let mut ways: [(Option<usize>, Merging); WAYS] = Default::default();
-        for (number, merging) in &mut ways {
-            *number = pieces.next().map(|piece| self.begin(merging, piece));
+        let order = by_length(pieces);
+        let mut waiting = order[..pieces.len()].chunks(LANES);
+        let mut busy = waiting.len().min(GROUPS);
+        let groups = groups.first(busy);
+        for (group, numbers) in groups.iter_mut().zip(&mut waiting) {
+            self.begin(group, numbers, pieces);
         }
-        let mut busy = true;
-        while busy {
-            busy = false;
-            for (number, merging) in &mut ways {
-                let Some(ready) = *number else { continue };
-                busy = true;
-                if !self.step(merging) {
-                    counted(ready, merging.starts.count_ones() as usize);
-                    *number = pieces.next().map(|piece| self.begin(merging, piece));
+        while busy > 0 {
+            for group in groups.iter_mut() {
+                self.look_up(group);
+            }
+            for group in groups.iter_mut() {
+                if let Some(lowest) = group.lowest() {
+                    self.merge(group, lowest);
+                    continue;
+                }
+                for (number, starts) in group.numbers.iter().zip(group.starts).take(group.used) {
+                    counted(*number, starts.count_ones() as usize - 2);
+                }
+                if let Some(numbers) = waiting.next() {
+                    self.begin(group, numbers, pieces);
+                } else {
+                    busy -= usize::from(group.used > 0);
+                    group.used = 0;
                 }
             }
         }
     }
 
-    /// The bytes of a piece as parts; its number.
-    #[inline]
-    fn begin(&self, merging: &mut Merging, (number, piece): (usize, &[u8])) -> usize {
-        merging.merges = [NOTHING; MERGED_BYTES_MAX];
-        for (place, &byte) in (0..).zip(piece) {
-            let node = Node(self.trie[usize::from(byte)]);
-            *merging.token(place) = node.token().unwrap_or(0);
+    /// The bytes of some pieces as parts.
+    fn begin(&self, group: &mut Group, numbers: &[u8], pieces: &[Piece]) {
+        for row in &mut group.merges[..MERGED_BYTES_MAX + 2] {
+            *row = [NO_MERGE; LANES];
         }
-        for (place, two) in (0..).zip(piece.windows(2)) {
-            if let Some(token) = self.of_two(two[0], two[1]) {
-                *merging.merge(place) = merge_to(token, place);
+        (group.next, group.previous) = (Open::NOTHING, Open::NOTHING);
+        group.used = numbers.len();
+        for (lane, &number) in numbers.iter().enumerate() {
+            group.numbers[lane] = number.into();
+            let Piece { bytes, length } = pieces[usize::from(number)];
+            group.starts[lane] = (1 << (length + 2)) - 1;
+            let bytes = bytes.to_le_bytes();
+            for (place, &byte) in (1..).zip(&bytes[..length]) {
+                let node = Node(self.trie[usize::from(byte)]);
+                group.tokens[place][lane] = node.token().unwrap_or(NO_TOKEN);
+            }
+            group.tokens[length + 1][lane] = NO_TOKEN;
+            for (place, two) in (1_u8..).zip(bytes[..length].windows(2)) {
+                let two = u16::from_le_bytes([two[0], two[1]]);
+                // That of no merge has all bits of a place already.
+                let merge = self.twos[usize::from(two)] | u32::from(place);
+                group.merges[usize::from(place)][lane] = merge;
             }
         }
-        merging.starts = (1 << piece.len()) - 1;
-        (merging.next.place, merging.previous.place) = (NOWHERE, NOWHERE);
-        number
     }
 
-    /// The token that two bytes merge to: a token of two bytes is always merged from these two.
+    /// Looks up what is open.
     #[inline]
-    fn of_two(&self, left: u8, right: u8) -> Option<u32> {
-        if (left | right).is_ascii() {
-            return self.ascii[ascii_pair(left, right)].checked_sub(1);
-        }
-        let node = Node(self.trie[usize::from(left)]);
-        self.child(node, right)?.token()
-    }
-
-    /// Looks up what is open, and does the next merge; false if there is none.
-    #[inline]
-    fn step(&self, merging: &mut Merging) -> bool {
-        for open in [merging.next, merging.previous] {
-            if open.place != NOWHERE {
-                *merging.merge(open.place) = self.candidate(open);
+    fn look_up(&self, group: &mut Group) {
+        for open in [&group.previous, &group.next] {
+            for lane in 0..LANES {
+                // Whatever differs in the pair makes it larger than a merge can be.
+                let merge = self.pairs[open.slots[lane]] ^ open.pairs[lane];
+                let found = MERGES.wrapping_add(low_bits(merge, u32::BITS)) | open.places[lane];
+                let found = select_unpredictable(merge < 1 << PAIR_SHIFT, found, NO_MERGE);
+                *at(&mut group.merges, open.places[lane], lane) = found;
             }
         }
-        let lowest = lowest(&merging.merges);
-        if lowest == NOTHING {
-            return false;
-        }
-        let place = low_bits(lowest, PLACE_BITS);
-        let token = low_bits(lowest >> PLACE_BITS, TOKEN_BITS);
-        let gone = (merging.starts & behind(place)).trailing_zeros();
-        merging.starts &= !(1 << gone);
-        *merging.token(place) = token;
-        *merging.merge(place) = NOTHING;
-        *merging.merge(gone) = NOTHING;
-        let next = merging.starts & behind(place);
-        let right = *merging.token(next.trailing_zeros());
-        merging.next = self.open(token, right, if next == 0 { NOWHERE } else { place });
-        let previous = merging.starts & !(u32::MAX << place);
-        let before = (previous | 1).ilog2();
-        let left = *merging.token(before);
-        merging.previous = self.open(left, token, if previous == 0 { NOWHERE } else { before });
-        true
     }
 
+    /// Does the merges of each piece that are `lowest`.
     #[inline]
-    fn open(&self, left: u32, right: u32, place: u32) -> Open {
-        let home = home(hash_pair(left, right), self.pairs.len());
-        prefetch_index(self.pairs, home);
-        Open {
-            place,
-            // A table has fewer than 2³² slots.
-            #[allow(clippy::cast_possible_truncation)]
-            home: home as u32,
-            pair: pair(left, right),
+    fn merge(&self, group: &mut Group, lowest: Lanes<u32>) {
+        for (lane, lowest) in lowest.into_iter().enumerate() {
+            let place = lowest & PLACE_MASK;
+            let token = lowest.wrapping_sub(MERGES) >> PLACE_BITS;
+            let starts = group.starts[lane];
+            // A piece that is done has no starts behind its place, which is the last of all, and so loses none.
+            let behind = starts & (u32::MAX - 1) << place;
+            let next = behind & behind.wrapping_sub(1);
+            group.starts[lane] = starts ^ behind ^ next;
+            *at(&mut group.merges, behind.trailing_zeros(), lane) = NO_MERGE;
+            *at(&mut group.tokens, place, lane) = token;
+            let right = *at(&mut group.tokens, next.trailing_zeros(), lane);
+            let before = (starts & !(u32::MAX << place) | 1).ilog2();
+            let left = *at(&mut group.tokens, before, lane);
+            self.open(&mut group.next, lane, place, token, right);
+            self.open(&mut group.previous, lane, before, left, token);
         }
     }
 
-    /// What two parts merge to.
     #[inline]
-    fn candidate(&self, open: Open) -> u64 {
-        self.merged(open.pair, open.home as usize)
-            .map_or(NOTHING, |token| merge_to(token, open.place))
+    fn open(&self, open: &mut Open, lane: usize, place: u32, left: u32, right: u32) {
+        let slot = self.pair_slot(left, right);
+        prefetch_index(self.pairs, slot);
+        open.places[lane] = place;
+        open.pairs[lane] = pair_key(left, right);
+        open.slots[lane] = slot;
     }
 }
 
-impl Merging {
-    #[inline]
-    fn token(&mut self, place: u32) -> &mut u32 {
-        &mut self.tokens[(place & PLACE_MASK) as usize]
+impl Groups {
+    /// That many of them.
+    fn first(&mut self, count: usize) -> &mut [Group] {
+        while self.0.len() < count {
+            self.0.push(Group {
+                merges: [[NO_MERGE; LANES]; PLACES],
+                tokens: [[NO_TOKEN; LANES]; PLACES],
+                starts: [0; LANES],
+                next: Open::NOTHING,
+                previous: Open::NOTHING,
+                numbers: [0; LANES],
+                used: 0,
+            });
+        }
+        &mut self.0[..count]
     }
+}
 
+impl Group {
+    /// The next merge of each piece, [`NO_MERGE`] if there is none; None if there is none in any.
     #[inline]
-    fn merge(&mut self, place: u32) -> &mut u64 {
-        &mut self.merges[(place & PLACE_MASK) as usize]
+    fn lowest(&self) -> Option<Lanes<u32>> {
+        let row = |place: usize| f32x8::new(self.merges[place].map(f32::from_bits));
+        // Two at a time: each waits for the one before.
+        let (mut odd, mut even) = (row(1), row(2));
+        for place in [3, 5, 7, 9, 11, 13, 15] {
+            odd = odd.fast_min(row(place));
+            even = even.fast_min(row(place + 1));
+        }
+        let lowest = odd.fast_min(even);
+        let any = lowest.simd_lt(f32x8::splat(f32::from_bits(NO_MERGE))).any();
+        any.then(|| lowest.to_array().map(f32::to_bits))
     }
 }
 
-#[inline]
-fn merge_to(token: u32, place: u32) -> u64 {
-    u64::from(token) << PLACE_BITS | u64::from(place)
+impl Open {
+    /// Finds no merge, for a place where none is.
+    const NOTHING: Self = Self {
+        places: [PLACE_MASK; LANES],
+        pairs: [pair_key(NO_TOKEN, NO_TOKEN); LANES],
+        slots: [0; LANES],
+    };
 }
 
-/// The bits of the places behind one.
 #[inline]
-fn behind(place: u32) -> u32 {
-    (u32::MAX - 1) << (place & PLACE_MASK)
+fn at(rows: &mut [Lanes<u32>; PLACES], place: u32, lane: usize) -> &mut u32 {
+    &mut rows[(place & PLACE_MASK) as usize][lane]
 }
 
-/// The lowest of all, in four steps that wait for each other instead of sixteen.
-#[inline]
-fn lowest(merges: &[u64; MERGED_BYTES_MAX]) -> u64 {
-    let of_four =
-        |at: usize| (merges[at].min(merges[at + 1])).min(merges[at + 2].min(merges[at + 3]));
-    (of_four(0).min(of_four(4))).min(of_four(8).min(of_four(12)))
+/// The numbers of the pieces, the shortest first: those of one length take about as many steps.
+fn by_length(pieces: &[Piece]) -> [u8; MERGED_MAX] {
+    let mut ends = [0; MERGED_BYTES_MAX + 2];
+    for piece in pieces {
+        ends[piece.length + 1] += 1;
+    }
+    for length in 1..ends.len() {
+        ends[length] += ends[length - 1];
+    }
+    let mut order = [0; MERGED_MAX];
+    for (number, piece) in (0..).zip(pieces) {
+        let end = &mut ends[piece.length];
+        order[*end] = number;
+        *end += 1;
+    }
+    order
 }
 
 #[cfg(test)]
@@ -199,8 +261,8 @@ mod tests {
             for (token, &split) in (0..).zip(vocabulary.splits) {
                 let split = Split(split);
                 if split.left() != token {
-                    let open = vocabulary.open(split.left(), split.right(), 0);
-                    assert_eq!(vocabulary.candidate(open), merge_to(token, 0));
+                    assert!(vocabulary.merge_below(split.left(), split.right(), token + 1));
+                    assert!(!vocabulary.merge_below(split.left(), split.right(), token));
                 }
             }
         }
@@ -216,7 +278,19 @@ mod tests {
             word.into_bytes()
         });
         let piece = prop_oneof![letters, words, of_letters];
-        proptest::collection::vec(piece.prop_filter("several", |piece| piece.len() > 1), 0..40)
+        proptest::collection::vec(
+            piece.prop_filter("several", |piece| piece.len() > 1),
+            0..MERGED_MAX,
+        )
+    }
+
+    fn of_bytes(piece: &[u8]) -> Piece {
+        let mut bytes = [0; MERGED_BYTES_MAX];
+        bytes[..piece.len()].copy_from_slice(piece);
+        Piece {
+            bytes: u128::from_le_bytes(bytes),
+            length: piece.len(),
+        }
     }
 
     proptest! {
@@ -227,7 +301,8 @@ mod tests {
             for vocabulary in ENCODINGS.map(Encoding::vocabulary) {
                 let mut scratch = Scratch::default();
                 let mut merged = vec![0; pieces.len()];
-                vocabulary.merge_each(pieces.iter().map(Vec::as_slice), |piece, count| {
+                let to_merge: Vec<Piece> = pieces.iter().map(|piece| of_bytes(piece)).collect();
+                vocabulary.merge_all(&to_merge, &mut Groups::default(), |piece, count| {
                     assert_eq!(merged[piece], 0, "counted once");
                     merged[piece] = count;
                 });

@@ -16,15 +16,15 @@ mod walk;
 pub use follow::Follower;
 pub use lay_out::{lay_out, Tables};
 pub use layout::{low_half, TOKEN_BYTES_MAX};
-pub use merge::MERGED_BYTES_MAX;
+pub use merge::{Groups, Piece, MERGED_MAX};
 pub use scratch::{Borders, Scratch};
 
 use prefetch_index::prefetch_index;
 
 use layout::{
-    child_bit, hash_medium, hash_pair, hash_short, home, pair, AS_LEFT_SHIFT, AS_RIGHT_SHIFT,
-    BASE_SHIFT, CHILDREN_SHIFT, LABEL_MASK, LOWEST_BITS, LOWEST_SHIFT, NO_RANK, TOKEN_BITS,
-    VALUE_SHIFT,
+    child_bit, hash_medium, hash_pair, hash_short, home, pair_key, pilot_of, slot_of,
+    AS_LEFT_SHIFT, AS_RIGHT_SHIFT, BASE_SHIFT, CHILDREN_SHIFT, LABEL_MASK, LOWEST_BITS,
+    LOWEST_SHIFT, NO_RANK, PLACE_BITS, TOKEN_BITS, VALUE_SHIFT,
 };
 
 /// The tables of a vocabulary, as [`Tables`] says.
@@ -33,7 +33,8 @@ pub struct Vocabulary<'a> {
     pub trie: &'a [u64],
     pub splits: &'a [u64],
     pub pairs: &'a [u64],
-    pub ascii: &'a [u32],
+    pub pilots: &'a [u8],
+    pub twos: &'a [u32],
     pub shorter: &'a [u32],
     pub short: &'a [u64],
     pub medium: &'a [u128],
@@ -46,7 +47,8 @@ impl Tables {
             trie: &self.trie,
             splits: &self.splits,
             pairs: &self.pairs,
-            ascii: &self.ascii,
+            pilots: &self.pilots,
+            twos: &self.twos,
             shorter: &self.shorter,
             short: &self.short,
             medium: &self.medium,
@@ -163,29 +165,20 @@ impl Vocabulary<'_> {
         Split(self.splits[token as usize])
     }
 
-    /// The token that the two merge to, looked for from the place of their hash on.
+    /// Where the two are in [`Tables::pairs`], if they merge.
     #[inline]
-    fn merged(&self, pair: u64, home: usize) -> Option<u32> {
-        let mut at = home;
-        loop {
-            let slot = self.pairs[at];
-            let token = low_bits(slot, TOKEN_BITS).checked_sub(1)?;
-            if slot >> TOKEN_BITS == pair {
-                return Some(token);
-            }
-            at += 1;
-            if at == self.pairs.len() {
-                at = 0;
-            }
-        }
+    fn pair_slot(&self, left: u32, right: u32) -> usize {
+        let hash = hash_pair(left, right);
+        let pilot = self.pilots[pilot_of(hash, self.pilots.len())];
+        slot_of(hash, pilot, self.pairs.len())
     }
 
     /// True if two tokens merge to one whose rank is below `before`.
     #[inline]
     fn merge_below(&self, left: u32, right: u32, before: u32) -> bool {
-        let home = home(hash_pair(left, right), self.pairs.len());
-        self.merged(pair(left, right), home)
-            .is_some_and(|token| token < before)
+        // Whatever differs in the pair makes it larger than all tokens are.
+        let token = self.pairs[self.pair_slot(left, right)] ^ pair_key(left, right);
+        token < u64::from(before) << PLACE_BITS
     }
 
     /// True if encoding the bytes of the two gives these two.
