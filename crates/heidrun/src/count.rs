@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use prefetch_index::prefetch_index;
 
 use crate::ascii::{self, Look};
-use crate::bpe::{home_of, low_half, Borders, Groups, Piece, Scratch, Vocabulary, MERGED_MAX};
+use crate::bpe::{
+    home_of, low_half, Borders, Groups, Scratch, Vocabulary, MERGED_BYTES_MAX, MERGED_MAX,
+};
 use crate::rules::Rules;
 use crate::split::Scanner;
 
@@ -13,8 +15,11 @@ use crate::split::Scanner;
 const SHORT_BYTES_MAX: usize = 8;
 /// Pieces of up to this length are looked up as a whole.
 const KEY_BYTES_MAX: usize = 16;
+/// Characters that start with this or more have at least three bytes: not those of alphabets, but Chinese ones. There
+/// merging takes more steps, and the walk goes back less often.
+const THREE_BYTES: u8 = 0xE0;
 /// Fewer pieces than this are not worth being merged side by side.
-const MERGED_MIN: usize = 6;
+const MERGED_MIN: usize = 20;
 /// So many pieces are looked up together. Where each may be in the tables is asked for when it is taken: most of the time
 /// of a look is waiting for memory, and this way it is waited for all at once.
 const WAITING_MAX: usize = 64;
@@ -24,8 +29,10 @@ const PIECE_BYTES: usize = 4;
 const WAITING_BYTES_MAX: usize = 256;
 /// Texts shorter than this are counted without a memory: filling one would cost more than it saves.
 const REMEMBERED_TEXT_BYTES_MIN: usize = 2_048;
-/// Pieces that are remembered, for texts of any length.
-const REMEMBERED: usize = 2_048;
+/// Pieces that are remembered, at most.
+const REMEMBERED_MAX: usize = 2_048;
+/// One is remembered for about as many bytes of text: half as many are of several tokens.
+const REMEMBERED_BYTES: usize = 12;
 /// In a shorter text hardly any pair of tokens comes again that is not in a piece remembered anyway.
 const BORDERS_TEXT_BYTES_MIN: usize = 32_768;
 /// Pairs of tokens that are remembered, at most: more would not fit in the second cache beside the vocabulary.
@@ -52,7 +59,7 @@ pub struct PieceCounter<'a> {
     /// Those of them that are in neither table.
     several: Vec<Waiting<u128>>,
     /// Those of them that are to be merged.
-    merging: Vec<Piece>,
+    merging: Vec<Waiting<u128>>,
     groups: Groups,
     /// Of the pieces taken since the last [`PieceCounter::finish`].
     tokens: usize,
@@ -73,7 +80,7 @@ impl<'a> PieceCounter<'a> {
         let remembered = if text_bytes < REMEMBERED_TEXT_BYTES_MIN {
             0
         } else {
-            REMEMBERED
+            REMEMBERED_MAX.min(text_bytes / REMEMBERED_BYTES)
         };
         let borders = if text_bytes < BORDERS_TEXT_BYTES_MIN {
             0
@@ -157,7 +164,7 @@ impl<'a> PieceCounter<'a> {
     /// The tokens of what was taken since the last time, all of it from `text`.
     pub fn finish(&mut self, text: &[u8]) -> usize {
         self.settle(text);
-        self.merge();
+        self.merge(text);
         std::mem::take(&mut self.tokens)
     }
 
@@ -177,7 +184,7 @@ impl<'a> PieceCounter<'a> {
         }
         if !self.remembered.is_empty() {
             for piece in &self.several {
-                prefetch_index(&self.remembered, home_of(piece.key, REMEMBERED));
+                prefetch_index(&self.remembered, home_of(piece.key, self.remembered.len()));
             }
         }
         let mut several = std::mem::take(&mut self.several);
@@ -185,13 +192,13 @@ impl<'a> PieceCounter<'a> {
             let bytes = &text[piece.start..piece.end];
             if let Some(count) = self.known(&piece, bytes) {
                 self.tokens += count - 1;
-            } else if piece.key != 0 && bytes[0] < 0x80 && bytes[1] < 0x80 {
-                self.merging.push(Piece {
-                    bytes: piece.key,
-                    length: bytes.len(),
-                });
+            } else if bytes.len() <= MERGED_BYTES_MAX
+                && bytes[0] < THREE_BYTES
+                && bytes[1] < THREE_BYTES
+            {
+                self.merging.push(piece);
                 if self.merging.len() == MERGED_MAX {
-                    self.merge();
+                    self.merge(text);
                 }
             } else {
                 let count = self.walk(bytes);
@@ -203,22 +210,26 @@ impl<'a> PieceCounter<'a> {
 
     /// Counts what is to be merged.
     #[inline(never)]
-    fn merge(&mut self) {
-        let pieces = std::mem::take(&mut self.merging);
-        if pieces.len() < MERGED_MIN {
-            for piece in &pieces {
-                let count = self.walk(&piece.bytes.to_le_bytes()[..piece.length]);
-                self.count_noted(piece.bytes, count);
+    fn merge(&mut self, text: &[u8]) {
+        let merging = std::mem::take(&mut self.merging);
+        if merging.len() < MERGED_MIN {
+            for piece in &merging {
+                let count = self.walk(&text[piece.start..piece.end]);
+                self.count_noted(piece.key, count);
             }
         } else {
+            let mut pieces = [&text[..0]; MERGED_MAX];
+            for (piece, of) in pieces.iter_mut().zip(&merging) {
+                *piece = &text[of.start..of.end];
+            }
             let mut groups = std::mem::take(&mut self.groups);
             let vocabulary = self.vocabulary;
-            vocabulary.merge_all(&pieces, &mut groups, |number, count| {
-                self.count_noted(pieces[number].bytes, count);
+            vocabulary.merge_all(&pieces[..merging.len()], &mut groups, |number, count| {
+                self.count_noted(merging[number].key, count);
             });
             self.groups = groups;
         }
-        self.merging = pieces;
+        self.merging = merging;
         self.merging.clear();
     }
 
@@ -227,7 +238,9 @@ impl<'a> PieceCounter<'a> {
         if self.long.is_some_and(|long| long.contains(bytes)) {
             return Some(1);
         }
-        let known = self.remembered.get(home_of(piece.key, REMEMBERED))?;
+        let known = self
+            .remembered
+            .get(home_of(piece.key, self.remembered.len()))?;
         let same = known & !(u128::MAX << COUNT_SHIFT) == piece.key && piece.key != 0;
         same.then_some((known >> COUNT_SHIFT) as usize)
     }
@@ -238,7 +251,8 @@ impl<'a> PieceCounter<'a> {
         if key == 0 || key >> COUNT_SHIFT != 0 {
             return;
         }
-        if let Some(known) = self.remembered.get_mut(home_of(key, REMEMBERED)) {
+        let home = home_of(key, self.remembered.len());
+        if let Some(known) = self.remembered.get_mut(home) {
             *known = key | (count as u128) << COUNT_SHIFT;
         }
     }

@@ -15,7 +15,7 @@ use super::layout::{pair_key, MERGES, NO_MERGE, NO_TOKEN, PAIR_SHIFT, PLACE_BITS
 use super::{low_bits, Node, Vocabulary};
 
 /// Pieces of up to this length can be merged here.
-pub const MERGED_BYTES_MAX: usize = 16;
+pub const MERGED_BYTES_MAX: usize = 30;
 /// So many are merged at a time.
 pub const MERGED_MAX: usize = 128;
 
@@ -25,15 +25,6 @@ const LANES: usize = 8;
 const GROUPS: usize = 4;
 const PLACES: usize = 1 << PLACE_BITS;
 const PLACE_MASK: u32 = (1 << PLACE_BITS) - 1;
-
-/// A piece to be merged.
-#[derive(Clone, Copy)]
-pub struct Piece {
-    /// The first byte is the lowest; there are zeros behind the last one.
-    pub bytes: u128,
-    /// 2 to [`MERGED_BYTES_MAX`].
-    pub length: usize,
-}
 
 type Lanes<T> = [T; LANES];
 
@@ -49,6 +40,8 @@ struct Group {
     /// What the last merge left to be looked up: the new part with the next one, and the one before with it.
     next: Open,
     previous: Open,
+    /// Bytes of the longest piece.
+    longest: usize,
     /// The numbers of the pieces; fewer than there are lanes in a last group.
     numbers: Lanes<usize>,
     used: usize,
@@ -70,11 +63,11 @@ struct Open {
 }
 
 impl Vocabulary<'_> {
-    /// Merges up to [`MERGED_MAX`] pieces, whose every byte is a token, and calls `counted` with the number of each and of
-    /// its tokens, not in order.
+    /// Merges up to [`MERGED_MAX`] pieces of 2 to [`MERGED_BYTES_MAX`] bytes, each of which is a token, and calls `counted`
+    /// with the number of each piece and of its tokens, not in order.
     pub fn merge_all(
         &self,
-        pieces: &[Piece],
+        pieces: &[&[u8]],
         groups: &mut Groups,
         mut counted: impl FnMut(usize, usize),
     ) {
@@ -86,10 +79,10 @@ impl Vocabulary<'_> {
             self.begin(group, numbers, pieces);
         }
         while busy > 0 {
-            for group in groups.iter_mut() {
+            for group in groups.iter_mut().filter(|group| group.used > 0) {
                 self.look_up(group);
             }
-            for group in groups.iter_mut() {
+            for group in groups.iter_mut().filter(|group| group.used > 0) {
                 if let Some(lowest) = group.lowest() {
                     self.merge(group, lowest);
                     continue;
@@ -100,7 +93,7 @@ impl Vocabulary<'_> {
                 if let Some(numbers) = waiting.next() {
                     self.begin(group, numbers, pieces);
                 } else {
-                    busy -= usize::from(group.used > 0);
+                    busy -= 1;
                     group.used = 0;
                 }
             }
@@ -108,23 +101,21 @@ impl Vocabulary<'_> {
     }
 
     /// The bytes of some pieces as parts.
-    fn begin(&self, group: &mut Group, numbers: &[u8], pieces: &[Piece]) {
-        for row in &mut group.merges[..MERGED_BYTES_MAX + 2] {
-            *row = [NO_MERGE; LANES];
-        }
+    fn begin(&self, group: &mut Group, numbers: &[u8], pieces: &[&[u8]]) {
+        group.merges = [[NO_MERGE; LANES]; PLACES];
         (group.next, group.previous) = (Open::NOTHING, Open::NOTHING);
-        group.used = numbers.len();
+        (group.used, group.longest) = (numbers.len(), 0);
         for (lane, &number) in numbers.iter().enumerate() {
             group.numbers[lane] = number.into();
-            let Piece { bytes, length } = pieces[usize::from(number)];
-            group.starts[lane] = (1 << (length + 2)) - 1;
-            let bytes = bytes.to_le_bytes();
-            for (place, &byte) in (1..).zip(&bytes[..length]) {
+            let piece = pieces[usize::from(number)];
+            group.longest = group.longest.max(piece.len());
+            group.starts[lane] = u32::MAX >> (MERGED_BYTES_MAX - piece.len());
+            for (place, &byte) in (1..).zip(piece) {
                 let node = Node(self.trie[usize::from(byte)]);
                 group.tokens[place][lane] = node.token().unwrap_or(NO_TOKEN);
             }
-            group.tokens[length + 1][lane] = NO_TOKEN;
-            for (place, two) in (1_u8..).zip(bytes[..length].windows(2)) {
+            group.tokens[piece.len() + 1][lane] = NO_TOKEN;
+            for (place, two) in (1_u8..).zip(piece.windows(2)) {
                 let two = u16::from_le_bytes([two[0], two[1]]);
                 // That of no merge has all bits of a place already.
                 let merge = self.twos[usize::from(two)] | u32::from(place);
@@ -181,6 +172,7 @@ impl Vocabulary<'_> {
 impl Groups {
     /// That many of them.
     fn first(&mut self, count: usize) -> &mut [Group] {
+        self.0.reserve(count.saturating_sub(self.0.len()));
         while self.0.len() < count {
             self.0.push(Group {
                 merges: [[NO_MERGE; LANES]; PLACES],
@@ -189,6 +181,7 @@ impl Groups {
                 next: Open::NOTHING,
                 previous: Open::NOTHING,
                 numbers: [0; LANES],
+                longest: 0,
                 used: 0,
             });
         }
@@ -206,6 +199,12 @@ impl Group {
         for place in [3, 5, 7, 9, 11, 13, 15] {
             odd = odd.fast_min(row(place));
             even = even.fast_min(row(place + 1));
+        }
+        if self.longest > 16 {
+            for place in [17, 19, 21, 23, 25, 27, 29] {
+                odd = odd.fast_min(row(place));
+                even = even.fast_min(row(place + 1));
+            }
         }
         let lowest = odd.fast_min(even);
         let any = lowest.simd_lt(f32x8::splat(f32::from_bits(NO_MERGE))).any();
@@ -228,17 +227,17 @@ fn at(rows: &mut [Lanes<u32>; PLACES], place: u32, lane: usize) -> &mut u32 {
 }
 
 /// The numbers of the pieces, the shortest first: those of one length take about as many steps.
-fn by_length(pieces: &[Piece]) -> [u8; MERGED_MAX] {
+fn by_length(pieces: &[&[u8]]) -> [u8; MERGED_MAX] {
     let mut ends = [0; MERGED_BYTES_MAX + 2];
     for piece in pieces {
-        ends[piece.length + 1] += 1;
+        ends[piece.len() + 1] += 1;
     }
     for length in 1..ends.len() {
         ends[length] += ends[length - 1];
     }
     let mut order = [0; MERGED_MAX];
     for (number, piece) in (0..).zip(pieces) {
-        let end = &mut ends[piece.length];
+        let end = &mut ends[piece.len()];
         order[*end] = number;
         *end += 1;
     }
@@ -247,6 +246,8 @@ fn by_length(pieces: &[Piece]) -> [u8; MERGED_MAX] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -256,13 +257,27 @@ mod tests {
     const ENCODINGS: [Encoding; 2] = [Encoding::Cl100kBase, Encoding::O200kBase];
 
     #[test]
-    fn every_merge_is_found() {
+    fn every_merge_is_found_and_no_other() {
         for vocabulary in ENCODINGS.map(Encoding::vocabulary) {
+            let mut known = HashMap::new();
             for (token, &split) in (0..).zip(vocabulary.splits) {
                 let split = Split(split);
                 if split.left() != token {
-                    assert!(vocabulary.merge_below(split.left(), split.right(), token + 1));
-                    assert!(!vocabulary.merge_below(split.left(), split.right(), token));
+                    known.insert((split.left(), split.right()), token);
+                }
+            }
+            for (&(left, right), &token) in &known {
+                assert!(vocabulary.merge_below(left, right, token + 1));
+                assert!(!vocabulary.merge_below(left, right, token));
+                let others = [
+                    (right, left),
+                    (left, token),
+                    (token, right),
+                    (left, right ^ 1),
+                ];
+                for (left, right) in others {
+                    let merged = known.contains_key(&(left, right));
+                    assert_eq!(vocabulary.merge_below(left, right, NO_TOKEN), merged);
                 }
             }
         }
@@ -270,8 +285,9 @@ mod tests {
 
     /// Pieces of a few tokens each, cut off at the length that can be merged here.
     fn pieces() -> impl Strategy<Value = Vec<Vec<u8>>> {
-        let letters = proptest::collection::vec(prop_oneof![any::<u8>(), b'a'..=b'i'], 2..=16);
-        let words = "[ A-Z]?[a-z]{1,15}".prop_map(String::into_bytes);
+        let letters =
+            proptest::collection::vec(prop_oneof![any::<u8>(), b'a'..=b'i'], 2..=MERGED_BYTES_MAX);
+        let words = "[ A-Z]?[a-z]{1,29}".prop_map(String::into_bytes);
         let of_letters = "[ ]?(un|ver|st|sch|en|er|ung|heit|lich|ge|be|an|ab|tion|s){1,6}";
         let of_letters = of_letters.prop_map(|mut word: String| {
             word.truncate(MERGED_BYTES_MAX);
@@ -280,17 +296,8 @@ mod tests {
         let piece = prop_oneof![letters, words, of_letters];
         proptest::collection::vec(
             piece.prop_filter("several", |piece| piece.len() > 1),
-            0..MERGED_MAX,
+            0..=MERGED_MAX,
         )
-    }
-
-    fn of_bytes(piece: &[u8]) -> Piece {
-        let mut bytes = [0; MERGED_BYTES_MAX];
-        bytes[..piece.len()].copy_from_slice(piece);
-        Piece {
-            bytes: u128::from_le_bytes(bytes),
-            length: piece.len(),
-        }
     }
 
     proptest! {
@@ -298,11 +305,12 @@ mod tests {
 
         #[test]
         fn merging_guessing_and_going_back_agree(pieces in pieces()) {
+            let mut groups = Groups::default();
             for vocabulary in ENCODINGS.map(Encoding::vocabulary) {
                 let mut scratch = Scratch::default();
                 let mut merged = vec![0; pieces.len()];
-                let to_merge: Vec<Piece> = pieces.iter().map(|piece| of_bytes(piece)).collect();
-                vocabulary.merge_all(&to_merge, &mut Groups::default(), |piece, count| {
+                let to_merge: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+                vocabulary.merge_all(&to_merge, &mut groups, |piece, count| {
                     assert_eq!(merged[piece], 0, "counted once");
                     merged[piece] = count;
                 });

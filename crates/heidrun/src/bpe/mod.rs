@@ -4,7 +4,7 @@
 //! compatible if encoding the two together gives these two; an encoding whose neighbours are all compatible is the
 //! encoding, and the only one. If no token is compatible, the walk goes back one token; a place it went back from is
 //! never entered again, so that the time is linear in the text. (The method is that of the crate `bpe`.) Short pieces in
-//! Latin letters are merged instead: see `merge`.
+//! alphabets are merged instead: see `merge`.
 
 mod follow;
 mod lay_out;
@@ -16,7 +16,7 @@ mod walk;
 pub use follow::Follower;
 pub use lay_out::{lay_out, Tables};
 pub use layout::{low_half, TOKEN_BYTES_MAX};
-pub use merge::{Groups, Piece, MERGED_MAX};
+pub use merge::{Groups, MERGED_BYTES_MAX, MERGED_MAX};
 pub use scratch::{Borders, Scratch};
 
 use prefetch_index::prefetch_index;
