@@ -45,12 +45,11 @@ impl std::fmt::Display for TooLarge {
     }
 }
 
-/// Slots for the pairs, at least: with fewer, pilots are hard to find.
+/// Slots for the pairs, at least: with fewer, pilots are hard to find. Now and then one is not found with these either,
+/// then there are twice as many; those of the largest vocabulary are 2²¹ then.
 const fn slots_for_pairs(pairs: usize) -> usize {
-    pairs * 5 / 4 + 64
+    (pairs * 5 / 4 + 64).next_power_of_two()
 }
-/// The most slots are so many times that.
-const MORE_SLOTS_MAX: usize = 8;
 
 /// Slots for tokens as a whole, most of which are found: again two looks.
 const fn slots_for_keys(keys: usize) -> usize {
@@ -119,15 +118,9 @@ fn merged(splits: &[Option<(u32, u32)>]) -> impl Iterator<Item = (u32, (u32, u32
 
 /// The pairs, and the pilot of each few of them.
 fn lay_out_pairs(splits: &[Option<(u32, u32)>]) -> Result<(Vec<u64>, Vec<u8>), TooLarge> {
-    let least = slots_for_pairs(merged(splits).count()).next_power_of_two();
-    let mut slots = least;
-    while slots <= least * MORE_SLOTS_MAX {
-        if let Some(found) = with_slots(splits, slots) {
-            return Ok(found);
-        }
-        slots *= 2;
-    }
-    Err(TooLarge("the table of pairs"))
+    let slots = slots_for_pairs(merged(splits).count());
+    let found = with_slots(splits, slots).or_else(|| with_slots(splits, 2 * slots));
+    found.ok_or(TooLarge("the table of pairs"))
 }
 
 /// The same with that many slots; None if there is no pilot for some of the pairs.
@@ -340,4 +333,41 @@ fn lay_out_trie(
         return Err(TooLarge("the tree of all tokens"));
     }
     Ok((trie.slots, shorter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the size, each pair has a slot of its own, and there are at most twice as many as wanted.
+    #[test]
+    fn pairs_of_any_vocabulary_are_laid_out() {
+        let mut drawn = 1_u64;
+        let mut below = |most: u32| {
+            drawn = drawn
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            u32::try_from((drawn >> 33) % u64::from(most)).expect("below a u32")
+        };
+        for tokens in [256, 257, 300, 1_000, 32_000, 50_257, 151_643, 524_000] {
+            let mut pairs = std::collections::HashSet::new();
+            let mut splits: Vec<Option<(u32, u32)>> =
+                (0..256).map(|byte| Some((byte, byte))).collect();
+            for token in 256..tokens {
+                // Parts of low rank are in more pairs, as they are in vocabularies.
+                let pair = (
+                    below(token).min(below(token)),
+                    below(token).min(below(token)),
+                );
+                splits.push(pairs.insert(pair).then_some(pair));
+            }
+            let (slots, pilots) = lay_out_pairs(&splits).expect("it is laid out");
+            assert!(slots.len() <= 2 * slots_for_pairs(pairs.len()));
+            for (token, (left, right)) in merged(&splits) {
+                let hash = hash_pair(left, right);
+                let slot = slots[slot_of(hash, pilots[pilot_of(hash, pilots.len())], slots.len())];
+                assert_eq!(slot ^ pair_key(left, right), u64::from(token << PLACE_BITS));
+            }
+        }
+    }
 }
