@@ -63,7 +63,7 @@ struct Open {
 }
 
 impl Vocabulary<'_> {
-    /// Merges up to [`MERGED_MAX`] pieces of 2 to [`MERGED_BYTES_MAX`] bytes, each of which is a token, and calls `counted`
+    /// Merges up to [`MERGED_MAX`] pieces of 2 to [`MERGED_BYTES_MAX`] bytes, all of them tokens by themselves, and calls `counted`
     /// with the number of each piece and of its tokens, not in order.
     pub fn merge_all(
         &self,
