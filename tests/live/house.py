@@ -19,8 +19,11 @@ from uuid import UUID
 
 import httpx
 
+from yggdrasil.config import load_keys, load_settings
+from yggdrasil.db import Database
+from yggdrasil.db.bootstrap import attach
 from yggdrasil.demo.mail import CodeMail
-from yggdrasil.kernel import SystemIds
+from yggdrasil.kernel import SystemClock, SystemIds
 from yggdrasil.vedrfolnir.account import Account, Model
 from yggdrasil.vedrfolnir.connection import Connection
 from yggdrasil.vedrfolnir.identity import Identity, IdentityFile
@@ -133,6 +136,13 @@ class House:
         assert out, error.decode()
         books: dict[str, int] = json.loads(out)
         return books
+
+    @contextlib.asynccontextmanager
+    async def database(self) -> AsyncIterator[Database]:
+        """The database of the running server, beside it."""
+        settings = load_settings(self.environment())
+        async with attach(settings, load_keys(settings), SystemClock(), IDS) as database:
+            yield database
 
 
 @contextlib.asynccontextmanager
