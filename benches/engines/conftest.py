@@ -10,8 +10,13 @@ from benches.engines.sides import OURS, value
 from benches.report import Measure, table, write
 
 
+def pytest_benchmark_group_stats() -> list[Any]:
+    """pytest-benchmark's own tables would have a line for each turn: ours say it in one for each side."""
+    return []
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """One object a measure, from every group of this session."""
+    """One object a measure, from all turns of all its sides."""
     found = getattr(session.config, "_benchmarksession", None)
     if found is None or session.config.option.collectonly:
         return
@@ -43,5 +48,5 @@ def _measures(benchmarks: list[Any]) -> list[Measure]:
         if info["side"] == OURS:
             measure.ours.extend(values)
         else:
-            measure.peers[info["side"]] = values
+            measure.peers.setdefault(info["side"], []).extend(values)
     return [measure for measure in measures.values() if measure.ours]

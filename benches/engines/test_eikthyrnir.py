@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ddsketch import DDSketch
 
-from benches.engines.sides import OURS, EngineMeasure, Side
+from benches.engines.sides import EngineMeasure, Side
 from yggdrasil.eikthyrnir import Quality
 
 PROVIDERS = 1_000_000
@@ -102,8 +102,9 @@ OBSERVE = EngineMeasure(
 )
 
 
-def test_observe_many(benchmark: Any) -> None:
-    Side(OBSERVE, OURS, lambda: ours(quantiles=False))(benchmark)
+@OBSERVE.sides(lambda: ours(quantiles=False), {})
+def test_observe_many(side: Side, benchmark: Any) -> None:
+    side(benchmark)
     _note_memory(benchmark, OBSERVE, registry(False)[0])
 
 
@@ -117,8 +118,9 @@ BY_KEY = replace(
 )
 
 
-def test_observe_many_by_key(benchmark: Any) -> None:
-    Side(BY_KEY, OURS, ours_by_key)(benchmark, rounds=5)
+@BY_KEY.sides(ours_by_key, {})
+def test_observe_many_by_key(side: Side, benchmark: Any) -> None:
+    side(benchmark, rounds=1)
 
 
 QUANTILES = replace(
@@ -130,8 +132,9 @@ QUANTILES = replace(
 )
 
 
-def test_observe_many_with_quantiles(benchmark: Any) -> None:
-    Side(QUANTILES, OURS, lambda: ours(quantiles=True))(benchmark)
+@QUANTILES.sides(lambda: ours(quantiles=True), {})
+def test_observe_many_with_quantiles(side: Side, benchmark: Any) -> None:
+    side(benchmark)
     _note_memory(benchmark, QUANTILES, registry(True)[0])
 
 
@@ -149,17 +152,11 @@ PER_EVENT_SMALL = replace(
 DDSKETCH = f"ddsketch {version('ddsketch')}"
 
 
-def test_per_event(benchmark: Any) -> None:
-    Side(PER_EVENT, OURS, lambda: ours(quantiles=True))(benchmark)
+@PER_EVENT.sides(lambda: ours(quantiles=True), {DDSKETCH: lambda: ddsketch_each(EVENTS)}, turns=3)
+def test_per_event(side: Side, benchmark: Any) -> None:
+    side(benchmark, rounds=2)
 
 
-def test_per_event_of_ddsketch(benchmark: Any) -> None:
-    Side(PER_EVENT, DDSKETCH, lambda: ddsketch_each(EVENTS))(benchmark, rounds=3)
-
-
-def test_per_event_small(benchmark: Any) -> None:
-    Side(PER_EVENT_SMALL, OURS, ours_small)(benchmark)
-
-
-def test_per_event_small_of_ddsketch(benchmark: Any) -> None:
-    Side(PER_EVENT_SMALL, DDSKETCH, lambda: ddsketch_each(SMALL))(benchmark, rounds=5)
+@PER_EVENT_SMALL.sides(ours_small, {DDSKETCH: lambda: ddsketch_each(SMALL)})
+def test_per_event_small(side: Side, benchmark: Any) -> None:
+    side(benchmark)

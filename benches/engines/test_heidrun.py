@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from benches.engines.sides import OURS, EngineMeasure, Side
 from benches.engines.tokenizer_peers import NAME as MODEL
@@ -44,34 +43,27 @@ TEXTS = {
 }
 
 
-def _counts(name: str, measure: str, target: bool = True) -> tuple[EngineMeasure, dict[str, Count]]:
+def _counting(count: Count, text: str) -> Any:
+    return lambda: count(text)
+
+
+def _test_of(name: str, measure: str, *, rounds: int = 2, after: str = "", target: bool = True) -> Any:
+    """Each round counts the text `name` once; before it, and not timed, the same side counts `after`."""
     text = TEXTS[name]
     counts = {OURS: partial(heidrun.count, MODEL), **counters()}
     differing = [side for side, count in counts.items() if count(text) != counts[OURS](text)]
     if differing:
         raise AssertionError(f"{name}: the counts differ from those of {differing}")
     ratio = {"target": "≥ 5× tiktoken", "least_ratio": 5.0} if target else {}
-    work = len(text.encode()) / 1e6
-    return EngineMeasure(f"heidrun.{measure}", "MB/s", "higher", work=work, **ratio), counts
+    made = EngineMeasure(f"heidrun.{measure}", "MB/s", "higher", work=len(text.encode()) / 1e6, **ratio)
+    runs = {side: _counting(count, text) for side, count in counts.items()}
 
-
-def _counting(count: Count, text: str) -> Any:
-    return lambda: count(text)
-
-
-def _test_of(name: str, measure: str, *, rounds: int = 7, after: str = "", target: bool = True) -> Any:
-    """Each round counts the text `name` once; before it, and not timed, the same side counts `after`."""
-    made, counts = _counts(name, measure, target)
-
-    @pytest.mark.parametrize("side", list(counts))
-    def test(side: str, benchmark: Any) -> None:
-        count = counts[side]
-
+    @made.sides(runs.pop(OURS), runs)
+    def test(side: Side, benchmark: Any) -> None:
         def before() -> None:
-            count(TEXTS[after])
+            counts[side.name](TEXTS[after])
 
-        run = Side(made, side, _counting(count, TEXTS[name]))
-        run(benchmark, rounds=rounds, before=before if after else None)
+        side(benchmark, rounds=rounds, before=before if after else None)
 
     return test
 
@@ -80,10 +72,10 @@ test_prose = _test_of("prose", "count_prose")
 test_code = _test_of("code", "count_code")
 test_emoji = _test_of("emoji", "count_emoji")
 # Of a few kilobytes: counted again and again, the processor would know each of their words.
-test_german = _test_of("german", "count_german", rounds=31, after="prose")
-test_chinese = _test_of("chinese", "count_chinese", rounds=31, after="prose")
-test_german_again = _test_of("german", "count_german_again", rounds=31, target=False)
-test_chinese_again = _test_of("chinese", "count_chinese_again", rounds=31, target=False)
+test_german = _test_of("german", "count_german", rounds=7, after="prose")
+test_chinese = _test_of("chinese", "count_chinese", rounds=7, after="prose")
+test_german_again = _test_of("german", "count_german_again", rounds=7, target=False)
+test_chinese_again = _test_of("chinese", "count_chinese_again", rounds=7, target=False)
 
 SWEPT = np.ones(8_000_000)
 """64 MB: more than the caches hold."""
@@ -107,7 +99,7 @@ _COLD = EngineMeasure(
     {peer: _counting(count, TEXTS["german"]) for peer, count in counters().items()},
 )
 def test_cold(side: Side, benchmark: Any) -> None:
-    side(benchmark, rounds=31, before=sweep)
+    side(benchmark, rounds=7, before=sweep)
 
 
 KILOBYTE = TEXTS["prose"][:1_024]
@@ -134,7 +126,7 @@ _LETTER = EngineMeasure("heidrun.one_letter_1mb", "ms", "lower", target="linear:
 
 @_LETTER.sides(lambda: heidrun.count(MODEL, LETTERS), {TIKTOKEN: _counting(counters()[TIKTOKEN], LETTERS)})
 def test_one_letter(side: Side, benchmark: Any) -> None:
-    side(benchmark, rounds=3)
+    side(benchmark, rounds=1)
 
 
 DELTAS = [TEXTS["prose"][start : start + 20] for start in range(0, 20_000, 20)]

@@ -11,19 +11,20 @@ import subprocess
 from collections import deque
 from collections.abc import Callable
 from functools import cache, partial
+from importlib.metadata import version
 from itertools import count
 from typing import Any, Final
 
 import numpy as np
-import pytest
 
-from benches.engines.sides import EngineMeasure, Side
+from benches.engines.sides import OURS, EngineMeasure, Side
 from yggdrasil.scoring import Router
 
 PICKS: Final = 5_000
 BUYER: Final = b"\x01" * 16
 MODEL: Final = "chat/llama-3.1-8b"
 SEEDS: Final = count()
+LITELLM: Final = f"litellm {version('litellm')}"
 BUILD: Final = os.environ.get("YGG_BENCH_PROFILE", "fast")
 """The Cargo profile that the installed extension was built with; said in the results."""
 
@@ -132,24 +133,29 @@ def numpy_scan(offers: int) -> None:
     np.argmax(parts(offers) @ np.array([0.30, 0.25, 0.20, 0.15, 0.10]))
 
 
-@pytest.mark.parametrize("offers", [1_000, 10_000, 100_000, 1_000_000], ids=["1e3", "1e4", "1e5", "1e6"])
-@pytest.mark.parametrize("side", ["ours", "latency", "cost", "numpy"])
-def test_pick(side: str, offers: int, benchmark: Any) -> None:
+def _test_of(offers: int, *, litellm_too: bool = False) -> Any:
+    """LiteLLM only where asked for: it takes milliseconds for each of its deployments to set up."""
     name = f"router.pick_1e{len(str(offers)) - 1}"
-    notes = {"profile": BUILD}
-    runs: dict[str, tuple[str, Callable[[], object], int]] = {
-        "ours": ("ours", partial(ours, offers), PICKS),
-        "numpy": (f"numpy {np.__version__}", partial(numpy_scan, offers), 1),
-    }
-    if offers == 1_000:
-        runs["latency"] = ("litellm 1.106.2 latency", partial(litellm, "latency-based-routing", offers), 1)
-        runs["cost"] = ("litellm 1.106.2 cost", partial(litellm, "cost-based-routing", offers), 1)
-    if side not in runs:
-        pytest.skip("LiteLLM is measured at 1,000 deployments")
-    label, run, work = runs[side]
-    measure = EngineMeasure(name, "µs", "lower", work=work, target="<= 3 µs", bound=3.0, notes=notes)
-    run()
-    Side(measure, label, run)(benchmark, rounds=20)
+    peers: dict[str, Callable[[], object]] = {}
+    if litellm_too:
+        peers[f"{LITELLM} latency"] = partial(litellm, "latency-based-routing", offers)
+        peers[f"{LITELLM} cost"] = partial(litellm, "cost-based-routing", offers)
+    peers[f"numpy {np.__version__}"] = partial(numpy_scan, offers)
+    measure = EngineMeasure(
+        name, "µs", "lower", work=PICKS, target="<= 3 µs", bound=3.0, notes={"profile": BUILD}
+    )
+
+    @measure.sides(partial(ours, offers), peers, peer_work=1)
+    def test(side: Side, benchmark: Any) -> None:
+        side(benchmark)
+
+    return test
+
+
+test_pick_1e3 = _test_of(1_000, litellm_too=True)
+test_pick_1e4 = _test_of(10_000)
+test_pick_1e5 = _test_of(100_000)
+test_pick_1e6 = _test_of(1_000_000)
 
 
 def test_rust_picks(benchmark: Any) -> None:
@@ -176,7 +182,7 @@ def test_rust_picks(benchmark: Any) -> None:
     run()
     rates.clear()
     measure = EngineMeasure("router.rust_picks", "1/s", "higher", target=">= 1 M", bound=1e6)
-    side = Side(measure, "ours", run)
+    side = Side(measure, OURS, run, measure.work)
     side(benchmark, rounds=5)
     # What one round means: the picks of the example's own clock, in place of the time of the process.
     benchmark.stats.stats.data[:] = [1.0 / rate for rate in rates[-5:]]

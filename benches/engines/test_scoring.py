@@ -183,8 +183,9 @@ IMPORT = EngineMeasure(
 )
 
 
-def test_import(benchmark: Any) -> None:
-    Side(IMPORT, "ours", lambda: python("import yggdrasil.scoring"))(benchmark)
+@IMPORT.sides(lambda: python("import yggdrasil.scoring"), {})
+def test_import(side: Side, benchmark: Any) -> None:
+    side(benchmark)
 
 
 # Not peers of the bound, but what a process costs without us, and with others.
