@@ -7,6 +7,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from tests.marketplace import world as scripts
 from tests.marketplace.queue_market import (
     ask,
@@ -27,6 +29,7 @@ from yggdrasil.kernel import Network
 from yggdrasil.marketplace.requests import State
 
 
+@pytest.mark.usefixtures("long_rest")
 async def test_what_a_busy_device_refused_waits_and_is_served_when_it_has_room(world: World) -> None:
     gate, device = await refusing(world)
     buyer = await world.buyer()
@@ -52,6 +55,7 @@ async def test_what_a_busy_device_refused_waits_and_is_served_when_it_has_room(w
     assert (await world.no_holds()).cost_microcents == finished.cost_microcents > 0
 
 
+@pytest.mark.usefixtures("long_rest")
 async def test_the_providers_side_says_that_it_refused_and_costs_nobody(world: World) -> None:
     _, device = await refusing(world)
     buyer = await world.buyer()

@@ -71,6 +71,7 @@ async def test_the_deadline_ends_what_was_sent_back(world: World) -> None:
     await nothing_held(world, buyer)
 
 
+@pytest.mark.usefixtures("long_rest")
 @pytest.mark.parametrize("how", ["cancel", "hang up"])
 async def test_whoever_goes_while_it_was_sent_back_is_served_no_more(world: World, how: str) -> None:
     gate, device = await refusing(world)
@@ -145,6 +146,7 @@ async def test_whose_money_is_gone_when_it_comes_again_is_refused(world: World) 
     await world.no_holds()
 
 
+@pytest.mark.usefixtures("long_rest")
 async def test_a_way_back_whose_commit_was_not_heard_of_is_gone_once(world: World) -> None:
     gate, device = await refusing(world)
     buyer = await world.buyer()
@@ -167,6 +169,7 @@ async def test_a_way_back_whose_commit_was_not_heard_of_is_gone_once(world: Worl
     await world.no_holds()
 
 
+@pytest.mark.usefixtures("long_rest")
 async def test_a_way_back_waits_for_a_database_that_is_away(world: World) -> None:
     _, device = await refusing(world)
     buyer = await world.buyer()
@@ -204,6 +207,7 @@ async def test_what_the_reconciler_ended_first_does_not_wait_again(world: World)
     await nothing_held(world, buyer)
 
 
+@pytest.mark.usefixtures("long_rest")
 async def test_what_a_dead_boot_had_sent_back_is_ended(world: World) -> None:
     await refusing(world)
     buyer = await world.buyer()
