@@ -1,6 +1,7 @@
 //! Conversions for heidrun, eikthyrnir and scoring.
 
 mod columns;
+mod estimates;
 mod keys;
 mod models;
 mod quality;
@@ -10,6 +11,7 @@ mod router;
 mod score;
 mod settlements;
 mod table;
+mod tallies;
 mod tokens;
 mod weights;
 
@@ -19,6 +21,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tokens::register(module)?;
     settlements::register(module)?;
     quality::register(module)?;
+    estimates::register(module)?;
     score::register(module)?;
     table::register(module)?;
     router::register(module)

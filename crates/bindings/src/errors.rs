@@ -95,6 +95,14 @@ where
     })
 }
 
+/// The same, or `default` for what was not given.
+pub fn integer_or<'py, T>(field: &str, value: Option<&Bound<'py, PyAny>>, default: T) -> PyResult<T>
+where
+    T: for<'a> FromPyObject<'a, 'py, Error = PyErr>,
+{
+    value.map_or(Ok(default), |value| integer(field, value))
+}
+
 /// A Python number as `f64`, or `InvalidInput`.
 pub fn number(field: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
     value.extract::<f64>().map_err(|error| {

@@ -80,6 +80,7 @@ class SimulatedRequest:
 
     @property
     def tokens(self) -> int:
+        """Of prompt and output together, which it is charged as work."""
         return self.prompt_tokens + self.output_tokens
 
 

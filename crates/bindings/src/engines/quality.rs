@@ -11,66 +11,18 @@ use pyo3_arrow::PyArray;
 use scoring::Missing;
 
 use super::columns::{column, integers, Column, Kind};
+use super::estimates::{Change, Estimate};
 use super::keys::{Keys, Whose};
 use crate::errors::{caught, integer, invalid, invalid_row, key, number, quality as quality_error};
 
-/// A mean that moved far since the caller was last told.
-#[pyclass(frozen, get_all, module = "yggdrasil._core")]
-pub struct Change {
-    provider: Py<PyBytes>,
-    metric: &'static str,
-    before: f64,
-    after: f64,
-}
-
-#[pymethods]
-impl Change {
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let provider = self.provider.bind(py).repr()?;
-        let Self {
-            metric,
-            before,
-            after,
-            ..
-        } = self;
-        Ok(format!(
-            "Change(provider={provider}, metric={metric:?}, before={before}, after={after})"
-        ))
-    }
-}
-
-impl Change {
-    fn of(py: Python<'_>, change: &eikthyrnir::Change) -> Self {
-        Self {
-            provider: PyBytes::new(py, &change.provider).unbind(),
-            metric: change.metric.name(),
-            before: change.before,
-            after: change.after,
-        }
-    }
-}
-
-/// A metric of a provider at some time.
-#[pyclass(frozen, get_all, module = "yggdrasil._core")]
-pub struct Estimate {
-    mean: f64,
-    weight: f64,
-    variance: f64,
-    lower_bound: f64,
-    upper_bound: f64,
-}
-
-#[pymethods]
-impl Estimate {
-    fn __repr__(&self) -> String {
-        format!(
-            "Estimate(mean={}, weight={}, variance={}, lower_bound={}, upper_bound={})",
-            self.mean, self.weight, self.variance, self.lower_bound, self.upper_bound
-        )
-    }
-}
-
-/// The aggregates of all providers.
+/// Aggregates of all providers in which the past fades: an observation counts half after each `half_life_ms`, whatever
+/// the order they arrive in.
+///
+/// A metric is `success` or `quality` (0 to 1), `latency_ms` or `throughput` (0 to 10¹²). A provider is named by 1 to
+/// 64 bytes, times are whole milliseconds from any fixed start, priors are (mean, weight). With `notice_share` and
+/// `notice_ratio` a mean that moved by so much (shares), by this factor (amounts), is told. What breaks a rule raises
+/// `InvalidInput` with the name of the field, and changes nothing. Formulas and their sources:
+/// docs/engines/eikthyrnir.md.
 #[pyclass(frozen, module = "yggdrasil._core")]
 pub struct Quality(Mutex<eikthyrnir::Quality>);
 
@@ -140,6 +92,8 @@ impl Quality {
         self.lock().len()
     }
 
+    /// Adds one observation, of a `weight` above 0 and at most 1; a Change if the mean moved far. With a `rater` (16
+    /// bytes; shares only) all that this rater says of the provider counts with at most `rater_weight_max`.
     #[pyo3(signature = (provider, metric, value, *, at_ms, weight = 1.0, rater = None))]
     #[allow(clippy::too_many_arguments)] // each named in Python
     fn observe(
@@ -167,6 +121,8 @@ impl Quality {
         })
     }
 
+    /// Adds one observation a row, all rows or none: `providers` is a column of keys or, much faster, of `handles`;
+    /// `values` and `weights` columns of 64-bit floats; `at_ms` one time or a column. An error names column and row.
     #[pyo3(signature = (providers, metric, values, *, at_ms, weights = None))]
     fn observe_many(
         &self,
@@ -220,7 +176,8 @@ impl Quality {
         })
     }
 
-    /// Makes providers known; the handles come in the kind of the keys.
+    /// Makes providers known: a column of int64 in the kind of `keys`, each good until its provider is removed or
+    /// pruned.
     fn handles<'py>(
         &self,
         py: Python<'py>,
@@ -243,6 +200,8 @@ impl Quality {
         }
     }
 
+    /// The value at `rank` (0 to 1) of latency or throughput, within 1 %; None if nothing was seen. `InvalidInput`
+    /// without `quantiles=True`.
     fn quantile(
         &self,
         py: Python<'_>,
@@ -257,6 +216,7 @@ impl Quality {
         })
     }
 
+    /// The mean without the share `trim` at either end; else as `quantile`.
     #[pyo3(signature = (provider, metric, trim = 0.05))]
     fn trimmed_mean(
         &self,
@@ -272,6 +232,7 @@ impl Quality {
         })
     }
 
+    /// All of it, settings too, as bytes, which `restore` reads.
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         caught(|| {
             let bytes = py.detach(|| self.lock().snapshot());
@@ -279,6 +240,7 @@ impl Quality {
         })
     }
 
+    /// The registry that `snapshot` has. `InvalidInput` for anything else.
     #[staticmethod]
     fn restore(py: Python<'_>, snapshot: &[u8]) -> PyResult<Self> {
         caught(|| {
@@ -289,11 +251,13 @@ impl Quality {
         })
     }
 
+    /// What it holds, without the room for sorting columns, which the process keeps (80 MiB at most).
     #[getter]
     fn memory_bytes(&self) -> usize {
         self.lock().heap_bytes()
     }
 
+    /// A metric of a provider at `at_ms`. One never seen gets the prior; one not seen for long drifts back to it.
     #[pyo3(signature = (provider, metric, *, at_ms))]
     fn estimate(
         &self,
@@ -309,19 +273,14 @@ impl Quality {
                 .lock()
                 .estimate(provider, metric, at_ms)
                 .map_err(|error| quality_error(py, error))?;
-            Ok(Estimate {
-                mean: estimate.mean,
-                weight: estimate.weight,
-                variance: estimate.variance,
-                lower_bound: estimate.lower_bound,
-                upper_bound: estimate.upper_bound,
-            })
+            Ok(Estimate::of(&estimate))
         })
     }
 
-    /// `other` may be this very registry; it is copied first, so that no two locks are held at once.
+    /// Adds what another registry of the same half-life has seen; `a.merge(b)` and `b.merge(a)` end equal.
     fn merge(&self, py: Python<'_>, other: &Bound<'_, Quality>) -> PyResult<()> {
         caught(|| {
+            // Copied first, so that no two locks are held at once: `other` may be this very registry.
             let theirs = other.get().lock().clone();
             self.lock()
                 .merge(&theirs)
@@ -329,10 +288,13 @@ impl Quality {
         })
     }
 
+    /// Forgets a provider. False if it is not here.
     fn remove(&self, provider: &[u8]) -> PyResult<bool> {
         caught(|| Ok(self.lock().remove(provider)))
     }
 
+    /// Forgets every provider of whom less than `weight_min` is left in each metric, and the raters of whom less is
+    /// left; how many providers those were.
     #[pyo3(signature = (*, at_ms, weight_min))]
     fn prune(&self, at_ms: &Bound<'_, PyAny>, weight_min: f64) -> PyResult<usize> {
         let at_ms = integer("at_ms", at_ms)?;
@@ -341,7 +303,5 @@ impl Quality {
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Quality>()?;
-    module.add_class::<Change>()?;
-    module.add_class::<Estimate>()
+    module.add_class::<Quality>()
 }

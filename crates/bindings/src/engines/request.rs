@@ -5,7 +5,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyString;
 use scoring::{Key, Request, Scope};
 
-use crate::errors::{integer, invalid, key, text};
+use crate::errors::{integer, integer_or, invalid, key, text};
 
 /// The offers that a request names; most name none.
 pub struct Lists {
@@ -48,9 +48,6 @@ impl Lists {
         prefer: Option<&[u8]>,
     ) -> PyResult<Request<'a>> {
         let context_tokens = integer("context_tokens", context_tokens)?;
-        let number = |field, value: Option<&Bound<'_, PyAny>>, default| {
-            value.map_or(Ok(default), |value| integer(field, value))
-        };
         Ok(Request {
             model: text("model", model)?,
             network: key(py, "network", network)?,
@@ -60,8 +57,8 @@ impl Lists {
                 _ => return Err(invalid(py, "scope", "must be own or market")),
             },
             context_tokens,
-            output_tokens: number("output_tokens", output_tokens, 0)?,
-            work_tokens: number("work_tokens", work_tokens, context_tokens)?,
+            output_tokens: integer_or("output_tokens", output_tokens, 0)?,
+            work_tokens: integer_or("work_tokens", work_tokens, context_tokens)?,
             price_microcents_max: price_microcents_max
                 .map(|price| integer("price_microcents_max", price))
                 .transpose()?,

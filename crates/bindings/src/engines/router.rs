@@ -8,12 +8,17 @@ use scoring::{Offer, References, Request, Settings, Visibility};
 
 use super::request::Lists;
 use super::score::Decision;
-use crate::errors::{caught, integer, invalid, key, number, scoring as scoring_error, text};
+use super::tallies::{self, PickOf, TallyOf};
+use crate::errors::{
+    caught, integer, integer_or, invalid, key, number, scoring as scoring_error, text,
+};
 
-type PickOf<'py> = (Bound<'py, PyBytes>, bool, f64);
-type TallyOf<'py> = (Bound<'py, PyBytes>, u64, u64, f64, Bound<'py, PyDict>);
-
-/// Picks one of many offers for a request.
+/// The offers of a market, and the pick of one for each request: a function of its state, the request and the seed.
+///
+/// Keys are 16 bytes, times whole milliseconds from any fixed start, prices micro-cents per 1,000,000 tokens. `weights`
+/// are five others, by name or in the order of the score, in any unit: finite, at least 0, not all 0. What breaks a
+/// rule raises `InvalidInput` with the name of the field, and changes nothing. The order of offers, and where it comes
+/// from: docs/engines/router.md.
 #[pyclass(frozen, module = "yggdrasil._core")]
 pub struct Router(Mutex<scoring::Router>);
 
@@ -92,6 +97,9 @@ impl Router {
         super::weights::by_name(py, &self.lock().weights())
     }
 
+    /// Adds an offer, offline and open, or changes one, which keeps how it stands. `owner` is its network, `group` its
+    /// device: offers of a device share a breaker and its `group_capacity` slots (None: no limit). `visibility` is
+    /// `own` or `market`; `capacity` at least 1; `output_tokens` None: as many as there is context for.
     #[pyo3(signature = (
         *, key, owner, group, model, price_microcents, context_tokens, capacity, visibility = "market",
         group_capacity = None, output_tokens = None
@@ -118,15 +126,9 @@ impl Router {
             model: text("model", model)?,
             price_microcents: integer("price_microcents", price_microcents)?,
             context_tokens: integer("context_tokens", context_tokens)?,
-            output_tokens: match output_tokens {
-                Some(output_tokens) => integer("output_tokens", output_tokens)?,
-                None => i64::MAX,
-            },
+            output_tokens: integer_or("output_tokens", output_tokens, i64::MAX)?,
             capacity: integer("capacity", capacity)?,
-            group_capacity: match group_capacity {
-                Some(group_capacity) => integer("group_capacity", group_capacity)?,
-                None => u32::MAX,
-            },
+            group_capacity: integer_or("group_capacity", group_capacity, u32::MAX)?,
             visibility: match visibility {
                 "own" => Visibility::Own,
                 "market" => Visibility::Market,
@@ -140,21 +142,26 @@ impl Router {
         })
     }
 
+    /// Forgets an offer. False if it is not here.
     fn remove(&self, py: Python<'_>, key: &[u8]) -> PyResult<bool> {
         let key = self::key(py, "key", key)?;
         caught(|| Ok(self.lock().remove(&key)))
     }
 
+    /// Whether its device is connected. False if the offer is not here.
     fn set_online(&self, py: Python<'_>, key: &[u8], online: bool) -> PyResult<bool> {
         let key = self::key(py, "key", key)?;
         caught(|| Ok(self.lock().set_online(&key, online)))
     }
 
+    /// Whether its owner takes work. False if the offer is not here.
     fn set_open(&self, py: Python<'_>, key: &[u8], open: bool) -> PyResult<bool> {
         let key = self::key(py, "key", key)?;
         caught(|| Ok(self.lock().set_open(&key, open)))
     }
 
+    /// What is known of its provider: `quality` and `availability` from 0 to 1, `latency_ms` finite and at least 0, as
+    /// `Quality.estimate` has them. False if the offer is not here.
     #[pyo3(signature = (key, *, quality, latency_ms, availability))]
     fn set_estimates(
         &self,
@@ -175,6 +182,8 @@ impl Router {
         })
     }
 
+    /// The price and the latency at which a part of the score is one half, for the offers of `model`, which are scored
+    /// anew: to be called when an epoch begins.
     #[pyo3(signature = (model, *, price_reference, latency_reference_ms))]
     fn set_references(
         &self,
@@ -193,6 +202,8 @@ impl Router {
         })
     }
 
+    /// Begins an epoch: the work of all offers fades to `now_ms`. With `offers_max` no more of them are scored anew at
+    /// once; False while some are left: call it again with the same time.
     #[pyo3(signature = (now_ms, *, offers_max = None))]
     fn tick(
         &self,
@@ -200,13 +211,14 @@ impl Router {
         offers_max: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let now_ms = integer("now_ms", now_ms)?;
-        let offers_max = match offers_max {
-            Some(offers_max) => integer("offers_max", offers_max)?,
-            None => usize::MAX,
-        };
+        let offers_max = integer_or("offers_max", offers_max, usize::MAX)?;
         caught(|| Ok(self.lock().tick(now_ms, offers_max)))
     }
 
+    /// Picks an offer, takes a slot of it, which `release` gives back, and charges it `work_tokens` (the context's, if
+    /// not given). `scope` is `own` (the network's own offers) or `market` (those of others). Only offers for at least
+    /// `context_tokens` and `output_tokens` that cost `price_microcents_max` at most, listed in `only` (if given) and
+    /// not in `ignore` or `tried`. `prefer` is taken if it passes and its band is the best one's or the next.
     #[pyo3(signature = (
         *, model, network, scope, context_tokens, now_ms, seed, work_tokens = None, price_microcents_max = None,
         only = None, ignore = None, tried = None, output_tokens = None, prefer = None
@@ -243,7 +255,8 @@ impl Router {
         })
     }
 
-    /// The same request once for each seed: (key, explored, propensity), or None where nothing fitted.
+    /// The same request once for each of `seeds`, without cards: (key, explored, propensity), or None where nothing
+    /// fitted.
     #[pyo3(signature = (
         *, model, network, scope, context_tokens, now_ms, seeds, work_tokens = None, price_microcents_max = None,
         only = None, ignore = None, tried = None, output_tokens = None, prefer = None
@@ -283,18 +296,17 @@ impl Router {
                 .pick_many(&requests)
                 .map_err(|error| scoring_error(py, error))
         })?;
-        let of =
-            |pick: scoring::Pick| (PyBytes::new(py, &pick.key), pick.explored, pick.propensity);
-        Ok(picks.into_iter().map(|pick| pick.map(of)).collect())
+        let pick = |pick: Option<_>| pick.map(|pick| tallies::picked(py, &pick));
+        Ok(picks.into_iter().map(pick).collect())
     }
 
-    /// The whole state as bytes.
+    /// The whole state as bytes, which `restore` reads.
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let snapshot = caught(|| Ok(self.lock().snapshot()))?;
         Ok(PyBytes::new(py, &snapshot))
     }
 
-    /// The router that `snapshot` described.
+    /// A router that goes on where the one of `snapshot` was, to the last bit. `InvalidInput` for anything else.
     #[staticmethod]
     fn restore(py: Python<'_>, snapshot: &[u8]) -> PyResult<Self> {
         caught(|| {
@@ -304,17 +316,20 @@ impl Router {
         })
     }
 
+    /// Gives the slot of a pick back. False if the offer has none taken, or is not here.
     fn release(&self, py: Python<'_>, key: &[u8]) -> PyResult<bool> {
         let key = self::key(py, "key", key)?;
         caught(|| Ok(self.lock().release(&key)))
     }
 
-    /// Slots taken of a device.
+    /// How many slots of a device are taken.
     fn load(&self, py: Python<'_>, group: &[u8]) -> PyResult<u32> {
         let group = key(py, "group", group)?;
         caught(|| Ok(self.lock().load(&group)))
     }
 
+    /// How a request to a device ended. `breaker_failures` in a row open its breaker for `breaker_open_ms`, longer each
+    /// time; with `breaker_window`, so do 40 % of the last requests. Then one request tries it.
     fn report(
         &self,
         py: Python<'_>,
@@ -330,6 +345,7 @@ impl Router {
         })
     }
 
+    /// The same over all devices of an owner, with four times the failures in a row and twice the window.
     fn report_owner(
         &self,
         py: Python<'_>,
@@ -345,39 +361,28 @@ impl Router {
         })
     }
 
-    /// (key, asked, got, fair share, missed by reason) of each offer that was asked for anything.
+    /// Of each offer asked for since the last call: (key, asked, got, fair share, missed), `missed` by the gate it
+    /// failed, the part of the score that cost it most against the winner, `turn` or `chance`.
     fn take_tallies<'py>(&self, py: Python<'py>) -> PyResult<Vec<TallyOf<'py>>> {
         let tallies = caught(|| Ok(self.lock().take_tallies()))?;
         tallies
-            .into_iter()
-            .map(|(key, tally)| {
-                let missed = PyDict::new(py);
-                for (name, count) in scoring::REASON_NAMES.iter().zip(tally.missed) {
-                    if count > 0 {
-                        missed.set_item(name, count)?;
-                    }
-                }
-                let key = PyBytes::new(py, &key);
-                Ok((key, tally.asked, tally.got, tally.fair_share, missed))
-            })
+            .iter()
+            .map(|(key, tally)| tallies::tally(py, key, tally))
             .collect()
     }
 
-    /// Requests to the market: of all, and of each network that makes offers.
+    /// Requests to the market since the last call: of all, and of each network that makes offers, by its key.
     fn take_asked<'py>(&self, py: Python<'py>) -> PyResult<(u64, Bound<'py, PyDict>)> {
         let (all, by) = caught(|| Ok(self.lock().take_asked()))?;
-        let of = PyDict::new(py);
-        for (network, count) in by {
-            of.set_item(PyBytes::new(py, &network), count)?;
-        }
-        Ok((all, of))
+        Ok((all, tallies::by_network(py, by)?))
     }
 
-    /// (model, price, latency) of each model that somebody could serve now.
+    /// (model, price, latency in milliseconds) of each model, over the offers that could serve the market now.
     fn medians(&self) -> PyResult<Vec<(String, f64, f64)>> {
         caught(|| Ok(self.lock().medians()))
     }
 
+    /// `closed`, `open` or `half_open`: of a device's breaker or an owner's.
     fn breaker_state(
         &self,
         py: Python<'_>,

@@ -38,6 +38,8 @@ fn score(
     scoring::score(&inputs, &references).map_err(|error| scoring_error(py, error))
 }
 
+/// The scores of five sequences of numbers of equal length, a list; without a table's columns and missing values.
+/// `InvalidInput` names column and row.
 #[pyfunction]
 #[pyo3(signature = (
     price, quality, latency_ms, availability, work, *, price_reference, latency_reference_ms, work_reference
@@ -112,7 +114,7 @@ impl Decision {
         self.0.feasible
     }
 
-    /// How many failed each gate, in the order of the gates.
+    /// Offers that the requester may know of, by the first gate each failed, in the order of the gates.
     #[getter]
     fn gates<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let gates = PyDict::new(py);
@@ -122,7 +124,11 @@ impl Decision {
         Ok(gates)
     }
 
-    /// The card as one JSON object.
+    /// The card as one JSON object: `chosen`, `explored`, `propensity`, `feasible`, `gates`, `candidates` (at most 17, best
+    /// first, each with `key`, `score`, `band`, the five parts and `chosen`), `weights`, `effective_weights` (how much each
+    /// part decided, adding up to 1: its weight times the sum of its distances between the winner and the other candidates,
+    /// over the same of all five), `now_ms`, `epoch_ms`, `seed`. The keys are the router's own: put pseudonyms in their
+    /// place before a requester sees them.
     fn card<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         caught(|| Ok(PyBytes::new(py, self.0.to_json().as_bytes())))
     }

@@ -117,6 +117,9 @@ pub struct Settlements {
     earnings_microcents: Py<PyMemoryView>,
 }
 
+/// `settle` by the column: `tokens` is a column of 64-bit integers (`NumPy`, any buffer, Arrow, Polars, pandas, a
+/// sequence), `price_cents` and `fee_basis_points` one integer for all rows or a column of equal length. The results
+/// are memoryviews: `numpy.asarray` copies nothing. An error names column and row, as in `price_cents[17]`.
 #[pyfunction]
 #[pyo3(signature = (tokens, price_cents, unit_tokens, fee_basis_points, rounding = "per_request"))]
 fn settle_many(

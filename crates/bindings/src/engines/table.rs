@@ -255,6 +255,8 @@ fn by_name<'py>(
     Ok((Batch { columns, models }, kinds[0]))
 }
 
+/// The `k` best rows of a table, best first; of equal scores the lower row first. Tables, columns, references and
+/// errors as in `score`.
 #[pyfunction]
 #[pyo3(signature = (
     table, k, *, price_reference = None, latency_reference_ms = None, work_reference, references = None,

@@ -48,6 +48,7 @@ impl From<heidrun::Settlement> for Settlement {
     }
 }
 
+/// The most that a request of `tokens_max` can cost, the amount to hold; as `settle`.
 #[pyfunction]
 #[pyo3(signature = (tokens_max, price_cents, unit_tokens, fee_basis_points, rounding = "per_request"))]
 fn quote(
@@ -78,6 +79,12 @@ fn quote(
     })
 }
 
+/// What `tokens` cost at whole `price_cents` per `unit_tokens`, and who gets which part, in micro-cents.
+///
+/// `total = ⌈tokens × price_cents / unit_tokens⌉` cents, or with `rounding="per_statement"` so many micro-cents rounded
+/// up, for a statement's line to round; `fee = ⌊total × fee_basis_points / 10,000⌋`; `earnings = total − fee`.
+/// `InvalidInput` names what is negative, a unit other than 1,000 or 1,000,000, a fee outside 1,000 to 1,500 basis
+/// points; `MoneyOverflow`: the total does not fit in 64 bits.
 #[pyfunction]
 #[pyo3(signature = (tokens, price_cents, unit_tokens, fee_basis_points, rounding = "per_request"))]
 fn settle(
@@ -102,6 +109,7 @@ fn settle(
     })
 }
 
+/// The most tokens whose total is within `budget_microcents`; 2⁶³ − 1 if they are free. `InvalidInput` as `settle`.
 #[pyfunction]
 #[pyo3(signature = (budget_microcents, price_cents, unit_tokens, rounding = "per_request"))]
 fn tokens_affordable(
@@ -123,12 +131,20 @@ fn tokens_affordable(
     })
 }
 
+/// (name, fallback): what `model` is counted with. `fallback` is true for a model that is neither registered nor known:
+/// it is counted with `o200k_base`, and the count is an estimate.
 #[pyfunction]
 fn encoding_for(model: &Bound<'_, PyString>) -> PyResult<(String, bool)> {
     let choice = REGISTRY.choice(text("model", model)?);
     Ok((choice.name, choice.fallback))
 }
 
+/// Count `model` by the bytes of its tokenizer.json from now on, in this process, as the library `tokenizers` does with
+/// `encode(text, add_special_tokens=False)`, without truncation and padding.
+///
+/// BPE over bytes with the patterns of GPT-2, Llama 3, Qwen, GPT-4o, Mistral Nemo and `DeepSeek` V3; BPE over
+/// characters with bytes as the fallback (Llama 2, Mistral, Gemma); `WordPiece` of BERT. `InvalidInput` names the place
+/// of anything else; at most 64 MiB a file and 256 models.
 #[pyfunction]
 #[pyo3(name = "register")]
 fn register_model(
@@ -143,6 +159,8 @@ fn register_model(
     })
 }
 
+/// Tokens of `text`, as `tiktoken` counts them with `encode_ordinary`: special tokens are plain text. `model` is a
+/// model's name or a vocabulary's (`o200k_base`, `cl100k_base`). `InvalidInput`: lone surrogates.
 #[pyfunction]
 #[pyo3(name = "count")]
 fn count_tokens(
@@ -177,6 +195,7 @@ fn strings(field: &str, values: &Bound<'_, PyAny>) -> PyResult<Vec<PyBackedStr>>
     Ok(strings)
 }
 
+/// Tokens of each text, as `count`; at most 1,000,000 texts. An error names the row, as in `texts[17]`.
 #[pyfunction]
 fn count_many<'py>(
     py: Python<'py>,
@@ -196,6 +215,7 @@ fn count_many<'py>(
     PyList::new(py, counts)
 }
 
+/// Tokens of `text`, or None as soon as they are more than `limit`.
 #[pyfunction]
 fn count_until(
     py: Python<'_>,
@@ -222,7 +242,7 @@ fn spaciously<T: Send>(py: Python<'_>, text: &str, work: impl FnOnce(&str) -> T 
     }
 }
 
-/// The number of tokens of a text that arrives in parts, exact after each.
+/// Tokens of a text that arrives in parts, exact after each: what a part costs grows with the part, not with the text.
 #[pyclass(frozen, module = "yggdrasil._core")]
 pub struct Counter {
     counter: Mutex<heidrun::Counter>,
@@ -246,6 +266,7 @@ impl Counter {
         })
     }
 
+    /// Appends `delta`; tokens of the whole text so far.
     fn push(&self, py: Python<'_>, delta: &Bound<'_, PyString>) -> PyResult<usize> {
         let delta = text("delta", delta)?;
         caught(|| {
@@ -255,6 +276,7 @@ impl Counter {
         })
     }
 
+    /// Appends several parts, at most 1,000,000; tokens of the whole text after the last.
     fn push_many(&self, py: Python<'_>, deltas: &Bound<'_, PyAny>) -> PyResult<usize> {
         let deltas = strings("deltas", deltas)?;
         caught(|| {
