@@ -301,7 +301,7 @@ async def test_a_server_that_stops_tells_those_who_wait_at_once(world: World) ->
     waits = await queued(world, lambda: ask(world, buyer))
     stopping = asyncio.ensure_future(world.market.stop(30))
     with pytest.raises(Unavailable):
-        await asyncio.wait_for(waits, 2)
+        await asyncio.wait_for(waits, 10)
     assert ("FAILED", "unavailable") in await states(world, buyer)
     gate.answer()
     await asyncio.gather(running, stopping)

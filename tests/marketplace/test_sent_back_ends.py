@@ -231,7 +231,7 @@ async def test_a_server_that_stops_tells_those_who_were_sent_back(world: World) 
     asking = await sent_back(world, buyer)
     stopping = asyncio.ensure_future(world.market.stop(30))
     with pytest.raises(Unavailable):
-        await asyncio.wait_for(asking, 2)
+        await asyncio.wait_for(asking, 10)
     await stopping
     assert await states(world, buyer) == [("FAILED", "unavailable")]
     await nothing_held(world, buyer)
