@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -253,6 +254,40 @@ def test_a_card_that_is_none_is_refused_by_the_field(changed: dict[str, object],
     with pytest.raises(InvalidInput, match="card: is no JSON"):
         log.add(b"{")
     assert len(log) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [
+        ({"ok": 1}, "outcome.ok: must be true or false"),
+        ({"cost_microcents": -1}, "outcome.cost_microcents: must be whole"),
+        ({"cost_microcents": 1.5}, "outcome.cost_microcents: must be whole"),
+        ({"cost_microcents": 2**63}, "outcome.cost_microcents: must be whole"),
+        ({"latency_ms": -1.0}, "outcome.latency_ms: must be at least 0"),
+        ({"latency_ms": None}, "outcome.latency_ms: must be a finite number"),
+        ({"quality": math.inf}, "outcome.quality: must be a finite number"),
+    ],
+)
+def test_an_outcome_that_is_none_is_refused_by_the_field(changed: dict[str, Any], rule: str) -> None:
+    log = DecisionLog()
+    with pytest.raises(InvalidInput, match=rule):
+        log.add(_card(), Outcome(**{"ok": True, **changed}))
+    assert len(log) == 0
+
+
+def test_nulls_of_a_table_are_what_is_not_known_and_no_cost_of_nothing() -> None:
+    pa = pytest.importorskip("pyarrow")
+    log = DecisionLog()
+    log.add(_card(), Outcome(ok=False, cost_microcents=7))
+    rows = log.to_arrow().to_pylist()
+    rows[0]["outcome"] |= {"latency_ms": None, "quality": None}
+    read = DecisionLog.from_arrow(pa.Table.from_pylist(rows, log.to_arrow().schema))[0].outcome
+    assert read is not None
+    assert (read.ok, read.cost_microcents) == (False, 7)
+    assert [math.isnan(value) for value in (read.latency_ms, read.quality)] == [True, True]
+    rows[0]["outcome"]["cost_microcents"] = None
+    with pytest.raises(InvalidInput, match=r"row 0: outcome\.cost_microcents"):
+        DecisionLog.from_arrow(pa.Table.from_pylist(rows, log.to_arrow().schema))
 
 
 class TestWhatIf:

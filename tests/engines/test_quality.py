@@ -194,7 +194,7 @@ def test_limits_of_a_registry_are_kept() -> None:
         quality.merge(Quality(half_life_ms=1))
     with pytest.raises(InvalidInput, match="half_life_ms"):
         Quality(half_life_ms=0)
-    with pytest.raises(InvalidInput, match="prior_mean"):
+    with pytest.raises(InvalidInput, match=r"success_prior must have a mean from 0 to 1$"):
         Quality(success_prior=(1.5, 2.0))
-    with pytest.raises(InvalidInput, match="prior_weight"):
+    with pytest.raises(InvalidInput, match="quality_prior must have a weight from 1e-9 to 1e9"):
         Quality(quality_prior=(0.5, 0.0))

@@ -2,6 +2,7 @@
 
 use crate::aggregate::{Aggregate, HalfLife};
 use crate::bounds::{ensure, Invalid};
+use crate::settings::Metric;
 
 /// What is believed of a provider before anything is seen, worth `weight` observations.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,18 +16,24 @@ pub struct Prior {
 impl Prior {
     /// # Errors
     /// [`Invalid`] unless the mean is one that can be observed, and the weight such that no estimate overflows.
-    pub fn checked(self) -> Result<Self, Invalid> {
-        ensure(
-            (0.0..=1e12).contains(&self.mean),
-            "prior_mean",
-            "must be from 0 to 1e12",
-        )?;
+    pub fn check(self, metric: Metric) -> Result<(), Invalid> {
+        let field = match metric {
+            Metric::Success => "success_prior",
+            Metric::Quality => "quality_prior",
+            Metric::LatencyMs => "latency_ms_prior",
+            Metric::Throughput => "throughput_prior",
+        };
+        let rule = if metric.is_share() {
+            "must have a mean from 0 to 1"
+        } else {
+            "must have a mean from 0 to 1e12"
+        };
+        ensure((0.0..=metric.most()).contains(&self.mean), field, rule)?;
         ensure(
             (1e-9..=1e9).contains(&self.weight),
-            "prior_weight",
-            "must be from 1e-9 to 1e9",
-        )?;
-        Ok(self)
+            field,
+            "must have a weight from 1e-9 to 1e9",
+        )
     }
 }
 

@@ -127,12 +127,7 @@ impl Settings {
         let half_life = HalfLife::from_ms(self.half_life_ms)?;
         ensure((0.0..=10.0).contains(&self.z), "z", "must be from 0 to 10")?;
         for (metric, prior) in Metric::ALL.into_iter().zip(self.priors) {
-            prior.checked()?;
-            ensure(
-                !metric.is_share() || prior.mean <= 1.0,
-                "prior_mean",
-                "must be from 0 to 1 for a share",
-            )?;
+            prior.check(metric)?;
         }
         ensure(
             (1..=PROVIDERS_MAX).contains(&self.providers_max),

@@ -131,15 +131,17 @@ fn a_prior_is_one_that_can_be_observed() {
         settings.priors[Metric::LatencyMs as usize] = Prior { mean, weight };
         Quality::new(settings)
     };
-    for (mean, weight, field) in [
-        (1e13, 1.0, "prior_mean"),
-        (f64::NAN, 1.0, "prior_mean"),
-        (-1.0, 1.0, "prior_mean"),
-        (1.0, 1e178, "prior_weight"),
-        (1.0, 0.0, "prior_weight"),
-        (1.0, f64::INFINITY, "prior_weight"),
+    for (mean, weight, which) in [
+        (1e13, 1.0, "mean"),
+        (f64::NAN, 1.0, "mean"),
+        (-1.0, 1.0, "mean"),
+        (1.0, 1e178, "weight"),
+        (1.0, 0.0, "weight"),
+        (1.0, f64::INFINITY, "weight"),
     ] {
-        assert_eq!(with(mean, weight).unwrap_err().field, field);
+        let refused = with(mean, weight).unwrap_err();
+        assert_eq!(refused.field, "latency_ms_prior");
+        assert!(refused.rule.contains(which), "{}", refused.rule);
     }
     for weight in [1e-9, 1e9] {
         let mut quality = with(1e12, weight).unwrap();

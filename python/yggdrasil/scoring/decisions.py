@@ -36,7 +36,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a decision; costs in micro-cents, times in milliseconds."""
+    """What came of a decision; costs in micro-cents, times in milliseconds, NaN for what is not known."""
 
     ok: bool
     cost_microcents: int = 0
@@ -131,8 +131,7 @@ class DecisionLog:
         log = cls()
         for number, row in enumerate(table.to_pylist()):
             try:
-                outcome = row["outcome"]
-                log._decisions.append(_decision(row, None if outcome is None else Outcome(**outcome)))
+                log._decisions.append(_decision(row, _known(row["outcome"])))
             except InvalidInput as error:
                 raise InvalidInput(f"row {number}: {error}", field=error.field) from None
             except (TypeError, KeyError) as error:
@@ -187,6 +186,8 @@ def _decision(card: Mapping[str, Any], outcome: Outcome | None) -> LoggedDecisio
         raise InvalidInput("feasible: must be at least 1", field="feasible")
     if not isinstance(at_ms, int):
         raise InvalidInput("at_ms: must be whole milliseconds", field="at_ms")
+    if outcome is not None:
+        _check(outcome)
     return LoggedDecision(
         at_ms,
         chosen,
@@ -197,6 +198,29 @@ def _decision(card: Mapping[str, Any], outcome: Outcome | None) -> LoggedDecisio
         outcome,
         _weights(card.get("weights")),
     )
+
+
+def _known(row: Mapping[str, Any] | None) -> Outcome | None:
+    """The outcome of a row, whose latency and quality may be null."""
+    if row is None:
+        return None
+    unknown = {name for name in ("latency_ms", "quality") if row[name] is None}
+    return Outcome(**{name: value for name, value in row.items() if name not in unknown})
+
+
+def _check(outcome: Outcome) -> None:
+    cost, measured = outcome.cost_microcents, {"latency_ms": outcome.latency_ms, "quality": outcome.quality}
+    if not isinstance(outcome.ok, bool):
+        raise InvalidInput("outcome.ok: must be true or false", field="ok")
+    if isinstance(cost, bool) or not isinstance(cost, int) or not 0 <= cost < 2**63:
+        raise InvalidInput(
+            "outcome.cost_microcents: must be whole and from 0 to 2^63 - 1", field="cost_microcents"
+        )
+    for name, value in measured.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
+            raise InvalidInput(f"outcome.{name}: must be a finite number, or NaN if not known", field=name)
+    if outcome.latency_ms < 0:
+        raise InvalidInput("outcome.latency_ms: must be at least 0", field="latency_ms")
 
 
 def _weights(given: Any) -> Parts | None:
