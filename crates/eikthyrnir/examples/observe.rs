@@ -143,7 +143,7 @@ fn main() -> Result<(), InvalidRow> {
             quantiles,
             ..Settings::default()
         })?;
-        let handles = quality.handles(keys.iter().map(<[u8; 16]>::as_slice))?;
+        let handles = quality.handles(&keys)?;
         let whose: Vec<i64> = whose.iter().map(|&provider| handles[provider]).collect();
         let observations = Observations {
             metric: Metric::LatencyMs,

@@ -6,6 +6,7 @@ use crate::batches::{slot_of, Batch, Own};
 use crate::blocks::{Block, BLOCK};
 use crate::bounds::{ensure, Invalid, InvalidRow};
 use crate::change::Change;
+use crate::names::AT_A_TIME;
 use crate::quality::{check_provider, check_value, check_weight, Quality};
 use crate::settings::Metric;
 use crate::sorting::{Sorter, BATCH};
@@ -55,33 +56,52 @@ impl Quality {
     ///
     /// # Errors
     /// [`InvalidRow`] for a key that is empty or too long, or if there is no room for all; none is then made known.
-    pub fn handles<'k>(
-        &mut self,
-        keys: impl Iterator<Item = &'k [u8]> + Clone,
-    ) -> Result<Vec<i64>, InvalidRow> {
-        let mut new = HashSet::new();
-        let mut slots = Vec::with_capacity(keys.size_hint().0);
-        for (row, key) in keys.clone().enumerate() {
-            check_provider(key).map_err(at(row))?;
-            let slot = self.slots.find(key);
-            if slot.is_none() && new.insert(key) {
-                ensure(
-                    self.len() + new.len() <= self.settings.providers_max,
-                    "provider",
-                    "must be known: the most providers the registry keeps are here",
-                )
-                .map_err(at(row))?;
+    pub fn handles<K: AsRef<[u8]>>(&mut self, keys: &[K]) -> Result<Vec<i64>, InvalidRow> {
+        let (mut handles, mut new_rows) = (Vec::with_capacity(keys.len()), Vec::new());
+        let mut refused = Ok(());
+        'rows: for keys in keys.chunks(AT_A_TIME) {
+            let slots = self.slots.find_each(keys);
+            for (key, slot) in keys.iter().zip(slots) {
+                refused = check_provider(key.as_ref()).map_err(at(handles.len()));
+                if refused.is_err() {
+                    break 'rows;
+                }
+                handles.push(slot.map_or_else(
+                    || {
+                        new_rows.push(handles.len());
+                        0
+                    },
+                    |slot| self.slots.handle(slot as usize),
+                ));
             }
-            slots.push(slot);
         }
-        drop(new);
-        Ok(keys
-            .zip(slots)
-            .map(|(key, slot)| {
-                let slot = slot.unwrap_or_else(|| self.slot(key));
-                self.slots.handle(slot)
-            })
-            .collect())
+        // Before the row that was refused, there may be one that has no room.
+        self.check_room(keys, &new_rows)?;
+        refused?;
+        for row in new_rows {
+            let slot = self.slot(keys[row].as_ref());
+            handles[row] = self.slots.handle(slot);
+        }
+        Ok(handles)
+    }
+
+    /// Room for the keys of those rows, of which some may be the same.
+    fn check_room<K: AsRef<[u8]>>(&self, keys: &[K], rows: &[usize]) -> Result<(), InvalidRow> {
+        let room = self.settings.providers_max.saturating_sub(self.len());
+        if rows.len() <= room {
+            return Ok(());
+        }
+        let mut new = HashSet::new();
+        for &row in rows {
+            new.insert(keys[row].as_ref());
+            ensure(
+                new.len() <= room,
+                "provider",
+                "must be known: the most providers the registry keeps are here",
+            )
+            .map_err(at(row))?;
+        }
+        Ok(())
     }
 
     /// Adds all rows, in their order, or none. The changes are those of the means after the last row.
@@ -102,7 +122,7 @@ impl Quality {
                 handles
             }
             Providers::Keys(keys) => {
-                made = self.handles(keys.iter().copied())?;
+                made = self.handles(keys)?;
                 &made
             }
         };

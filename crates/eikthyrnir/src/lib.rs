@@ -15,6 +15,7 @@ mod estimate;
 mod kept;
 mod mapping;
 mod merging;
+mod names;
 mod pieces;
 mod quality;
 mod raters;

@@ -1,9 +1,6 @@
 //! Provider keys and the places where their aggregates lie.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-
-use hashbrown::HashTable;
+use crate::names::{self, Names};
 
 /// Slots whose generations are told by one.
 const TOGETHER: usize = 64;
@@ -12,10 +9,7 @@ const TOGETHER: usize = 64;
 /// removed finds nothing, and never another's aggregates.
 #[derive(Clone, Debug, Default)]
 pub struct Slots {
-    hasher: RandomState,
-    by_key: HashTable<u32>,
-    /// Empty where the slot is free: no key is.
-    keys: Vec<Box<[u8]>>,
+    names: Names,
     /// Odd while the slot is taken.
     generations: Vec<u32>,
     /// For each [`TOGETHER`] slots, the generation of all of them; 0 if they are not all taken for the same time. Columns of
@@ -29,53 +23,38 @@ pub struct Slots {
 impl Slots {
     /// Providers known.
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.names.len()
     }
 
     /// Slots there are, taken or free.
     pub fn slots(&self) -> usize {
-        self.keys.len()
+        self.names.slots()
     }
 
     pub fn find(&self, key: &[u8]) -> Option<usize> {
-        let hash = self.hasher.hash_one(key);
-        let found = self
-            .by_key
-            .find(hash, |&slot| *self.keys[slot as usize] == *key);
-        found.map(|&slot| slot as usize)
+        self.names.find(key).map(|slot| slot as usize)
+    }
+
+    /// The slots of as many as [`names::AT_A_TIME`] keys.
+    pub fn find_each(&self, keys: &[impl AsRef<[u8]>]) -> [Option<u32>; names::AT_A_TIME] {
+        self.names.find_each(keys)
     }
 
     /// The slot of a provider not yet known; the caller has checked that there is room below 2³².
     pub fn insert(&mut self, key: &[u8]) -> usize {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.keys.push(Box::default());
             self.generations.push(0);
-            u32::try_from(self.keys.len() - 1).unwrap_or(u32::MAX)
+            u32::try_from(self.generations.len() - 1).unwrap_or(u32::MAX)
         });
-        self.keys[slot as usize] = key.into();
+        self.names.insert(key, slot);
         self.generations[slot as usize] += 1;
         self.compare(slot as usize);
-        let Self {
-            hasher,
-            by_key,
-            keys,
-            ..
-        } = self;
-        by_key.insert_unique(hasher.hash_one(key), slot, |&slot| {
-            hasher.hash_one(&*keys[slot as usize])
-        });
         slot as usize
     }
 
     pub fn remove(&mut self, key: &[u8]) -> Option<usize> {
-        let hash = self.hasher.hash_one(key);
-        let entry = self
-            .by_key
-            .find_entry(hash, |&slot| *self.keys[slot as usize] == *key)
-            .ok()?;
-        let (slot, _) = entry.remove();
+        let slot = self.names.remove(key)?;
         let place = slot as usize;
-        self.keys[place] = Box::default();
         self.generations[place] = self.generations[place].wrapping_add(1);
         self.compare(place);
         if self.generations[place] != 0 {
@@ -162,20 +141,17 @@ impl Slots {
     }
 
     pub fn key(&self, slot: usize) -> &[u8] {
-        &self.keys[slot]
+        self.names.key(slot)
     }
 
-    /// Taken slots with their keys, by rising slot: what is made of them is the same each time.
+    /// Taken slots with their keys, by rising slot.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
-        let keys = self.keys.iter().map(|key| &**key).enumerate();
-        keys.filter(|(_, key)| !key.is_empty())
+        self.names.iter()
     }
 
     /// Bytes held, as far as the allocator tells: keys, table, generations.
     pub fn heap_bytes(&self) -> usize {
-        self.by_key.allocation_size()
-            + self.keys.capacity() * size_of::<Box<[u8]>>()
-            + self.keys.iter().map(|key| key.len()).sum::<usize>()
+        self.names.heap_bytes()
             + (self.generations.capacity() + self.common.capacity() + self.free.capacity())
                 * size_of::<u32>()
     }

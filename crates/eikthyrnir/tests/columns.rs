@@ -110,9 +110,7 @@ fn more_rows_than_a_batch() {
     let weights: Vec<f64> = (0..rows).map(|row| (1 + row % 9) as f64 / 9.0).collect();
     let times: Vec<i64> = (0_i64..).take(rows).map(|row| row * 97 % 900_001).collect();
     let mut columns = registry(60_000);
-    let handles = columns
-        .handles(keys.iter().map(<[u8; 4]>::as_slice))
-        .unwrap();
+    let handles = columns.handles(&keys).unwrap();
     let whose: Vec<i64> = of.iter().map(|&provider| handles[provider]).collect();
     let observations = Observations {
         metric: Metric::LatencyMs,
@@ -156,8 +154,8 @@ proptest! {
     ) {
         let keys: Vec<[u8; 2]> = (0..40_u16).map(u16::to_le_bytes).collect();
         let (mut columns, mut single) = (registry(1_000), registry(1_000));
-        let handles = columns.handles(keys.iter().map(<[u8; 2]>::as_slice)).unwrap();
-        single.handles(keys.iter().map(<[u8; 2]>::as_slice)).unwrap();
+        let handles = columns.handles(&keys).unwrap();
+        single.handles(&keys).unwrap();
         for (half_life, rows, width, weighted) in calls {
             // Few providers have most of the rows.
             let whose: Vec<usize> = rows.iter().map(|row| row.0 * row.0 / 40).collect();
@@ -188,12 +186,8 @@ fn rows_of_many_groups() {
     let (slots, rows) = (150_000_u32, 40_000_usize);
     let keys: Vec<[u8; 4]> = (0..slots).map(u32::to_le_bytes).collect();
     let (mut columns, mut single) = (registry(60_000), registry(60_000));
-    let handles = columns
-        .handles(keys.iter().map(<[u8; 4]>::as_slice))
-        .unwrap();
-    single
-        .handles(keys.iter().map(<[u8; 4]>::as_slice))
-        .unwrap();
+    let handles = columns.handles(&keys).unwrap();
+    single.handles(&keys).unwrap();
     for (call, rows) in [rows, rows / 3, 2_300, rows].into_iter().enumerate() {
         // Every other row is of one provider.
         let of = |row: usize| row % 2 * (row * 7_919 + call) % slots as usize;

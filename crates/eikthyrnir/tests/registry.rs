@@ -179,15 +179,10 @@ proptest! {
 #[test]
 fn a_handle_of_a_removed_provider_reaches_nobody() {
     let mut quality = registry();
-    let handles = quality
-        .handles([b"a".as_slice(), b"b"].into_iter())
-        .unwrap();
-    assert_eq!(
-        quality.handles([b"a".as_slice()].into_iter()).unwrap(),
-        handles[..1]
-    );
+    let handles = quality.handles(&[b"a", b"b"]).unwrap();
+    assert_eq!(quality.handles(&[b"a"]).unwrap(), handles[..1]);
     quality.remove(b"a");
-    quality.handles([b"c".as_slice()].into_iter()).unwrap();
+    quality.handles(&[b"c"]).unwrap();
     let observations = Observations {
         metric: Metric::Success,
         values: &[1.0, 1.0],
@@ -235,9 +230,16 @@ fn a_column_is_added_whole_or_not_at_all() {
     let refused = observe(&mut small, &[0.5; 3], &[1.0; 3]);
     assert_eq!((refused.field, refused.row), ("providers", Some(2)));
     assert!(small.is_empty());
-    let twice = small
-        .handles([b"a".as_slice(), b"b", b"a"].into_iter())
-        .unwrap();
+    // The first row that breaks a rule is named, whichever rule it is.
+    for (keys, row) in [
+        (["a", "b", "c", ""], 2),
+        (["a", "", "b", "c"], 1),
+        (["a", "a", "b", "c"], 3),
+    ] {
+        assert_eq!(small.handles(&keys).unwrap_err().row, Some(row));
+        assert!(small.is_empty());
+    }
+    let twice = small.handles(&["a", "b", "a"]).unwrap();
     assert_eq!(twice[0], twice[2]);
 }
 
@@ -334,9 +336,7 @@ fn outliers_do_not_move_the_trimmed_mean() {
 fn many_rows_of_many_providers_are_single_observations() {
     let keys: Vec<[u8; 8]> = (0_u64..40_000).map(u64::to_le_bytes).collect();
     let mut columns = registry();
-    let handles = columns
-        .handles(keys.iter().map(<[u8; 8]>::as_slice))
-        .unwrap();
+    let handles = columns.handles(&keys).unwrap();
     let rows = 700_000_usize;
     let of: Vec<usize> = (0..rows).map(|row| row * 7_919 % 40_000).collect();
     let values: Vec<f64> = (0..rows).map(|row| (row * 31 % 5_003) as f64).collect();

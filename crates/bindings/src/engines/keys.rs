@@ -48,7 +48,11 @@ impl Keys {
             let array = value.cast::<PyArray2<u8>>().map_err(|_| refused())?;
             let width = array.shape()[1];
             let array = array.try_readonly().map_err(|_| refused())?;
-            let bytes = array.as_array().iter().copied().collect();
+            // Copied: what lies there may change while the interpreter is free.
+            let bytes = match array.as_slice() {
+                Ok(bytes) => bytes.to_vec(),
+                Err(_) => array.as_array().iter().copied().collect(),
+            };
             return Ok((Self::even(bytes, width), Kind::Numpy));
         }
         if is_arrow_array(value)? {

@@ -185,7 +185,7 @@ impl Quality {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (keys, kind) = Keys::of(keys)?;
         let handles: Vec<i64> = caught(|| {
-            py.detach(|| self.lock().handles(keys.slices().into_iter()))
+            py.detach(|| self.lock().handles(&keys.slices()))
                 .map_err(|error| invalid_row(py, error.field, error.rule, error.row))
         })?;
         match kind {
