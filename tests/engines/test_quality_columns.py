@@ -101,6 +101,35 @@ def test_providers_may_be_named_by_their_keys(providers: object) -> None:
     assert told(quality) == as_told(singly(Quality()))
 
 
+@pytest.mark.parametrize(
+    "lies",
+    [
+        np.ascontiguousarray,
+        np.asfortranarray,
+        lambda keys: np.ascontiguousarray(keys[::-1])[::-1],
+        lambda keys: np.repeat(keys, 2, axis=1)[:, ::2],
+        lambda keys: np.ascontiguousarray(keys.T).T,
+    ],
+    ids=["row after row", "column after column", "backwards", "with gaps", "transposed"],
+)
+def test_keys_are_the_rows_of_an_array_however_it_lies(lies: Callable[[Any], Any]) -> None:
+    keys = np.random.default_rng(1).integers(0, 256, (70, 16), dtype=np.uint8)
+    quality = Quality()
+    handles = quality.handles([row.tobytes() for row in keys])
+    assert quality.handles(lies(keys)).tolist() == handles
+    quality.observe_many(lies(keys), "success", np.linspace(0, 1, len(keys)), at_ms=0)
+    last = quality.estimate(keys[-1].tobytes(), "success", at_ms=0)
+    assert (len(quality), last.weight) == (len(keys), 1.0)
+    assert last.mean > 0.5
+
+
+@pytest.mark.parametrize("width", [0, 65])
+def test_rows_that_are_no_keys_are_refused(width: int) -> None:
+    with pytest.raises(InvalidInput, match=r"providers must be 1 to 64 bytes long \(row 0\)"):
+        Quality().handles(np.zeros((3, width), dtype=np.uint8))
+    assert len(Quality().handles(np.zeros((0, width), dtype=np.uint8))) == 0
+
+
 def test_handles_come_in_the_kind_of_the_keys() -> None:
     quality = Quality()
     listed = quality.handles(KEYS)

@@ -30,14 +30,6 @@ impl Keys {
             .collect()
     }
 
-    fn even(bytes: Vec<u8>, width: usize) -> Self {
-        let ends = (1..=bytes.len().checked_div(width).unwrap_or(0)).map(|row| row * width);
-        Self {
-            ends: ends.collect(),
-            bytes,
-        }
-    }
-
     /// Of a `NumPy` array of bytes with a row for each key, Arrow binary, or a sequence of bytes.
     pub fn of(value: &Bound<'_, PyAny>) -> PyResult<(Self, Kind)> {
         let py = value.py();
@@ -46,14 +38,17 @@ impl Keys {
         let refused = || invalid(py, "providers", rule);
         if numpy_array(value)?.is_some() {
             let array = value.cast::<PyArray2<u8>>().map_err(|_| refused())?;
-            let width = array.shape()[1];
             let array = array.try_readonly().map_err(|_| refused())?;
-            // Copied: what lies there may change while the interpreter is free.
-            let bytes = match array.as_slice() {
-                Ok(bytes) => bytes.to_vec(),
-                Err(_) => array.as_array().iter().copied().collect(),
+            let (rows, width) = (array.shape()[0], array.shape()[1]);
+            // Copied: what lies there may change while the interpreter is free. In one piece only if row lies after row: the
+            // view says so, the array itself also says it of columns.
+            let view = array.as_array();
+            let bytes = match view.as_slice() {
+                Some(bytes) => bytes.to_vec(),
+                None => view.iter().copied().collect(),
             };
-            return Ok((Self::even(bytes, width), Kind::Numpy));
+            let ends = (1..=rows).map(|row| row * width).collect();
+            return Ok((Self { bytes, ends }, Kind::Numpy));
         }
         if is_arrow_array(value)? {
             let (mut bytes, mut ends) = (Vec::new(), Vec::new());

@@ -124,11 +124,11 @@ impl Decision {
         Ok(gates)
     }
 
-    /// The card as one JSON object: `chosen`, `explored`, `propensity`, `feasible`, `gates`, `candidates` (at most 17, best
-    /// first, each with `key`, `score`, `band`, the five parts and `chosen`), `weights`, `effective_weights` (how much each
-    /// part decided, adding up to 1: its weight times the sum of its distances between the winner and the other candidates,
-    /// over the same of all five), `now_ms`, `epoch_ms`, `seed`. The keys are the router's own: put pseudonyms in their
-    /// place before a requester sees them.
+    /// The card as one JSON object: `chosen`, `explored`, `propensity`, `feasible`, `gates`, `candidates` (at most 17,
+    /// best first, each with `key`, `score`, `band`, the five parts and `chosen`), `weights`, `effective_weights` (how
+    /// much each part decided, adding up to 1: its weight times the sum of its distances between the winner and the
+    /// other candidates, over the same of all five), `now_ms`, `epoch_ms`, `seed`. The keys are the router's own: put
+    /// pseudonyms in their place before a requester sees them.
     fn card<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         caught(|| Ok(PyBytes::new(py, self.0.to_json().as_bytes())))
     }

@@ -63,8 +63,8 @@ struct Open {
 }
 
 impl Vocabulary<'_> {
-    /// Merges up to [`MERGED_MAX`] pieces of 2 to [`MERGED_BYTES_MAX`] bytes, all of them tokens by themselves, and calls `counted`
-    /// with the number of each piece and of its tokens, not in order.
+    /// Merges up to [`MERGED_MAX`] pieces of 2 to [`MERGED_BYTES_MAX`] bytes, all of them tokens by themselves, and calls
+    /// `counted` with the number of each piece and of its tokens, not in order.
     pub fn merge_all(
         &self,
         pieces: &[&[u8]],
