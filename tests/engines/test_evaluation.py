@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -273,6 +274,13 @@ def test_an_outcome_that_is_none_is_refused_by_the_field(changed: dict[str, Any]
     with pytest.raises(InvalidInput, match=rule):
         log.add(_card(), Outcome(**{"ok": True, **changed}))
     assert len(log) == 0
+
+
+def test_outcomes_in_numpys_numbers_are_taken_as_pythons() -> None:
+    log = DecisionLog()
+    log.add(_card(), Outcome(np.bool_(True), np.int64(7), np.float32(1.5), np.float64(0.25)))
+    # NumPy's numbers are equal to Python's, and say so otherwise.
+    assert repr(log[0].outcome) == repr(Outcome(True, 7, 1.5, 0.25))
 
 
 def test_nulls_of_a_table_are_what_is_not_known_and_no_cost_of_nothing() -> None:

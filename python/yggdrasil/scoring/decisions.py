@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -186,8 +187,6 @@ def _decision(card: Mapping[str, Any], outcome: Outcome | None) -> LoggedDecisio
         raise InvalidInput("feasible: must be at least 1", field="feasible")
     if not isinstance(at_ms, int):
         raise InvalidInput("at_ms: must be whole milliseconds", field="at_ms")
-    if outcome is not None:
-        _check(outcome)
     return LoggedDecision(
         at_ms,
         chosen,
@@ -195,7 +194,7 @@ def _decision(card: Mapping[str, Any], outcome: Outcome | None) -> LoggedDecisio
         bool(_field(card, "explored")),
         feasible,
         candidates,
-        outcome,
+        None if outcome is None else _outcome(outcome),
         _weights(card.get("weights")),
     )
 
@@ -208,19 +207,23 @@ def _known(row: Mapping[str, Any] | None) -> Outcome | None:
     return Outcome(**{name: value for name, value in row.items() if name not in unknown})
 
 
-def _check(outcome: Outcome) -> None:
-    cost, measured = outcome.cost_microcents, {"latency_ms": outcome.latency_ms, "quality": outcome.quality}
-    if not isinstance(outcome.ok, bool):
+def _outcome(given: Outcome) -> Outcome:
+    """The same in Python's own types: NumPy's are taken, too."""
+    ok: Any = given.ok
+    cost: Any = given.cost_microcents
+    measured: dict[str, Any] = {"latency_ms": given.latency_ms, "quality": given.quality}
+    if not isinstance(ok, bool) and str(getattr(ok, "dtype", None)) != "bool":
         raise InvalidInput("outcome.ok: must be true or false", field="ok")
-    if isinstance(cost, bool) or not isinstance(cost, int) or not 0 <= cost < 2**63:
+    if isinstance(cost, bool) or not isinstance(cost, Integral) or not 0 <= int(cost) < 2**63:
         raise InvalidInput(
             "outcome.cost_microcents: must be whole and from 0 to 2^63 - 1", field="cost_microcents"
         )
     for name, value in measured.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
+        if isinstance(value, bool) or not isinstance(value, Real) or math.isinf(value):
             raise InvalidInput(f"outcome.{name}: must be a finite number, or NaN if not known", field=name)
-    if outcome.latency_ms < 0:
+    if given.latency_ms < 0:
         raise InvalidInput("outcome.latency_ms: must be at least 0", field="latency_ms")
+    return Outcome(bool(ok), int(cost), float(given.latency_ms), float(given.quality))
 
 
 def _weights(given: Any) -> Parts | None:
